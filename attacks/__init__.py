@@ -1,0 +1,1 @@
+"""Perturbation searches: tensors in, tensors out. A network is to them only a callable that returns logits."""

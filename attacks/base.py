@@ -1,0 +1,51 @@
+"""What an attack is, and all that it knows of a network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import ClassVar, Protocol, runtime_checkable
+
+from torch import Tensor
+
+from attacks.goal import Goal
+from attacks.rng import Rng
+from attacks.threat import ThreatModel
+
+Logits = Callable[[Tensor], Tensor]
+"""A network: images (B, C, H, W) in box units -> logits (B, K)."""
+
+
+@runtime_checkable
+class Metered(Protocol):
+    """A network that counts forwards and backwards per sample, and so must know whose row is whose."""
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Logits (B, K) of images (B, C, H, W)."""
+
+    def rows(self, index: Tensor) -> Logits:
+        """The same network, for a batch whose row i is row `index[i]` of this one's batch."""
+
+
+def rows(logits: Logits, index: Tensor) -> Logits:
+    """The network for a batch that holds only the rows `index` (b,) of the present one (repeats allowed).
+
+    An attack that lets samples leave the batch, or that places several restarts side by side, calls this so that
+    a meter can go on attributing costs to samples. Networks without a meter are returned as they are.
+    """
+    return logits.rows(index) if isinstance(logits, Metered) else logits
+
+
+class Attack(Protocol):
+    """A perturbation search. Its fields are its hyper-parameters; its state is local to the call.
+
+    Promises: the result lies inside the box; inside the ball too, unless the attack is `minimal`; `x` and the
+    network are untouched; row i of the result depends on row i of the arguments alone.
+    """
+
+    norms: ClassVar[frozenset[str]]
+    """Norms that the search supports: of the ball, or (`minimal`) the norm that it minimises."""
+    minimal: ClassVar[bool]
+    """True for a search for the smallest adversarial perturbation, which is given no budget."""
+
+    def __call__(self, logits: Logits, x: Tensor, goal: Goal, threat: ThreatModel, *, rng: Rng) -> Tensor:
+        """Candidates (B, C, H, W) in box units for the images `x` (B, C, H, W)."""

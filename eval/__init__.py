@@ -1,0 +1,1 @@
+"""A run: configuration in, records and numbers out. Never imports `reports`."""

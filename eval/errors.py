@@ -1,0 +1,7 @@
+"""What a user did wrong, or what the machine refuses: reported in one line, exit code 2."""
+
+from __future__ import annotations
+
+
+class InputError(ValueError):
+    """Bad input. The message is one line: where, what must hold, what came, and the remedy."""

@@ -1,0 +1,204 @@
+"""The rows and the header of a run, and how they are kept on disk. Free of torch.
+
+A run's folder holds `run.json` (the header), `parts/<hash>.parquet` (rows) and `examples/<hash>.npz` (a few images).
+A part is written beside its place and renamed, named by a hash of all that produced it: it is either whole or absent,
+and a run that is started again skips the parts that it finds.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from eval.errors import InputError
+
+SCHEMA = 1
+
+COLUMNS: Mapping[str, pa.DataType] = {
+    "sample": pa.string(),  # id within the data set, such as test/00042 or a relative path
+    "label": pa.int32(),
+    "target_class": pa.int32(),  # wanted class of a targeted attack, else -1
+    "source": pa.string(),  # model that the perturbation was made for
+    "target_model": pa.string(),  # model that judges it; white box where it equals source
+    "role": pa.string(),  # clean: no perturbation; attack; control: noise of the same RMS as the attack's
+    "attack": pa.string(),  # name of the attack; for a control the attack that it stands beside; clean: "none"
+    "norm": pa.string(),  # of the budget, or of the distance that a minimal attack minimises; clean: ""
+    "eps": pa.float64(),  # budget in box units; infinity for a minimal attack; 0 for clean
+    "eps_text": pa.string(),  # as the user wrote it, such as 8/255; "min" for a minimal attack; "0" for clean
+    "clean_pred": pa.int32(),
+    "clean_conf": pa.float32(),  # softmax probability of clean_pred
+    "adv_pred": pa.int32(),
+    "adv_conf": pa.float32(),
+    "success": pa.bool_(),  # the goal is reached on target_model, inside the box and the budget
+    "success_8bit": pa.bool_(),  # the same after rounding to 8 bits
+    "in_box": pa.bool_(),
+    "in_budget": pa.bool_(),
+    "l0": pa.float64(),
+    "l1": pa.float64(),
+    "l2": pa.float64(),
+    "linf": pa.float64(),
+    "rms": pa.float64(),
+    "forwards": pa.int32(),  # of source, for making this candidate; 0 on transfer, control and clean rows
+    "backwards": pa.int32(),
+    "seconds": pa.float64(),  # of its batch, shared out evenly; 0 where forwards is 0
+    "error": pa.string(),  # why there is no result; "" when there is one
+}
+"""The columns of a record, in order, with their types."""
+
+ARROW = pa.schema(list(COLUMNS.items()))
+
+
+@dataclass
+class Run:
+    """The header of a run: what was done, with what, on what.
+
+    Attributes:
+        title: a few words for the top of a report.
+        started, finished: UTC, ISO 8601; `finished` is empty until the run has ended.
+        status: `running`, `complete` or `failed`.
+        command: the command line that repeats the run.
+        overrides: Hydra overrides of this run.
+        config: the resolved configuration.
+        seed: the seed of everything random.
+        versions: package name -> version, `python` among them.
+        commit: git commit of the harness's source, or empty.
+        device: in words.
+        data: name, split, n, classes (names), shape (C, H, W), box (low, high), fingerprint.
+        models: one mapping each: name, description, parameters, fingerprint, trained (mapping or None).
+        attacks: one mapping each: name, description, minimal (bool), norm, fields (mapping).
+        threat: norm, headline (text of eps), eps (list of {text, value}, ascending).
+        goal: `untargeted`, or how targets are chosen.
+        warnings: lines to be shown prominently.
+        wall_seconds: per stage: data, models, attacks.
+        schema: number of this layout.
+    """
+
+    title: str
+    started: str
+    command: str
+    overrides: list[str]
+    config: dict[str, Any]
+    seed: int
+    versions: dict[str, str]
+    commit: str
+    device: str
+    data: dict[str, Any]
+    models: list[dict[str, Any]]
+    attacks: list[dict[str, Any]]
+    threat: dict[str, Any]
+    goal: str
+    finished: str = ""
+    status: str = "running"
+    warnings: list[str] = field(default_factory=list)
+    wall_seconds: dict[str, float] = field(default_factory=dict)
+    schema: int = SCHEMA
+
+    def write(self, folder: Path) -> None:
+        """Write `run.json`, replacing an earlier one in one step."""
+        text = json.dumps(asdict(self), indent=2, allow_nan=False)
+        _replace(folder / "run.json", lambda path: path.write_text(text, encoding="utf-8"))
+
+    @classmethod
+    def read(cls, folder: Path) -> Run:
+        """The header of a run.
+
+        Raises:
+            InputError: there is none, it is not readable, or its schema is another one.
+        """
+        path = folder / "run.json"
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise InputError(f"{folder}: must be the folder of a run, but holds no run.json") from None
+        except (json.JSONDecodeError, UnicodeDecodeError) as error:
+            raise InputError(f"{path}: must be the JSON header of a run, but cannot be read: {error}") from None
+        if not isinstance(content, dict) or content.get("schema") != SCHEMA:
+            found = content.get("schema") if isinstance(content, dict) else type(content).__name__
+            raise InputError(f"{path}: schema must be {SCHEMA}, got {found}; run it again with this version")
+        known = {f.name for f in fields(cls)}
+        missing = {f for f in known if f not in content}
+        if missing or set(content) - known:
+            raise InputError(f"{path}: must have the keys of schema {SCHEMA}; missing {sorted(missing)}")
+        return cls(**content)
+
+
+def _replace(path: Path, write: Any) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        write(beside)
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def key(content: Mapping[str, Any]) -> str:
+    """A name for what `content` (JSON-serialisable) produces: the first 128 bits of its SHA-256, in hex."""
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def has_part(folder: Path, name: str) -> bool:
+    """Whether the part `name` is there."""
+    return (folder / "parts" / f"{name}.parquet").exists()
+
+
+def write_part(folder: Path, name: str, columns: Mapping[str, Sequence[Any] | np.ndarray[Any, Any]]) -> None:
+    """Write rows, given column by column, as the part `name` in one step."""
+    table = pa.Table.from_pydict({c: pa.array(columns[c], type=t) for c, t in COLUMNS.items()}, schema=ARROW)
+    _replace(folder / "parts" / f"{name}.parquet", lambda path: pq.write_table(table, path, compression="zstd"))
+
+
+def write_examples(folder: Path, name: str, **arrays: np.ndarray[Any, Any]) -> None:
+    """Write a few images beside the part `name`, in one step.
+
+    Arrays: `sample` (n,) str; `x` and `x_adv` (n, C, H, W) float32 in box units; `source`, `attack`, `eps_text` ()
+    str.
+    """
+
+    def write(path: Path) -> None:
+        with path.open("wb") as file:
+            np.savez_compressed(file, allow_pickle=False, **arrays)
+
+    _replace(folder / "examples" / f"{name}.npz", write)
+
+
+def read_records(folder: Path, parts: Sequence[str] | None = None) -> pd.DataFrame:
+    """All rows of a run, or those of the `parts` named, sorted so that the order of the parts does not matter.
+
+    Raises:
+        InputError: a part is torn or of another schema.
+    """
+    names = sorted(p.stem for p in (folder / "parts").glob("*.parquet")) if parts is None else parts
+    tables = []
+    for name in names:
+        path = folder / "parts" / f"{name}.parquet"
+        try:
+            table = pq.read_table(path)
+        except (pa.ArrowInvalid, OSError) as error:
+            raise InputError(f"{path}: must be a whole Parquet part, got: {error}; delete it and run again") from None
+        if table.schema.names != list(COLUMNS):
+            raise InputError(f"{path}: columns must be those of schema {SCHEMA}; delete it and run again")
+        tables.append(table)
+    frame: pd.DataFrame = pa.concat_tables(tables or [ARROW.empty_table()]).to_pandas()
+    order = ["source", "role", "attack", "norm", "eps", "target_model", "sample"]
+    return frame.sort_values(order, kind="stable", ignore_index=True)
+
+
+def read_examples(folder: Path) -> list[dict[str, np.ndarray[Any, Any]]]:
+    """The stored images of a run, one mapping of arrays a file, as `write_examples` took them."""
+    result = []
+    for path in sorted((folder / "examples").glob("*.npz")):
+        with np.load(path, allow_pickle=False) as arrays:
+            result.append({name: arrays[name] for name in arrays.files})
+    return result

@@ -1,0 +1,1 @@
+"""What is attacked: architectures, training, loading. Never imports `attacks`, `eval` or `reports`."""

@@ -1,0 +1,1 @@
+"""Records and tables on disk in, CSV and HTML out. Never imports `torch`, `attacks` or `models`."""
