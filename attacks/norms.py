@@ -29,16 +29,18 @@ class Norm:
         name: `l0`, `l1`, `l2` or `linf`.
         size: delta (B, D) -> (B,).
         project: (delta, eps, low, high) -> the nearest point (B, D) of ball and box.
-        steepest: (gradient (B, D), eps, low, high, spread) -> the point of ball and box that maximises
-            <gradient, point>; with `spread` (a number of coordinates, L1 only) no coordinate gets more than
-            eps / spread.
+        steepest: (gradient (B, D), eps, low, high) -> the point of ball and box that maximises <gradient, point>.
+        step: (gradient (B, D), length, low, high, spread) -> a step of that length uphill, to be projected
+            afterwards. Only the L1 step looks at the box (a full coordinate cannot take more) and at `spread`, the
+            number of coordinates that share the step.
         sample: (rng, eps, low, high) -> a random point of the ball, clipped to the box.
     """
 
     name: str
     size: Callable[[Tensor], Tensor]
     project: Callable[[Tensor, float, Tensor, Tensor], Tensor]
-    steepest: Callable[[Tensor, float, Tensor, Tensor, float], Tensor]
+    steepest: Callable[[Tensor, float, Tensor, Tensor], Tensor]
+    step: Callable[[Tensor, float, Tensor, Tensor, float], Tensor]
     sample: Callable[[Rng, float, Tensor, Tensor], Tensor]
 
 
@@ -50,9 +52,13 @@ def _linf_project(delta: Tensor, eps: float, low: Tensor, high: Tensor) -> Tenso
     return _clip(delta, low.clamp(min=-eps), high.clamp(max=eps))
 
 
-def _linf_steepest(gradient: Tensor, eps: float, low: Tensor, high: Tensor, spread: float) -> Tensor:
-    del spread
+def _linf_steepest(gradient: Tensor, eps: float, low: Tensor, high: Tensor) -> Tensor:
     return _clip(gradient.sign() * eps, low, high)
+
+
+def _linf_step(gradient: Tensor, length: float, low: Tensor, high: Tensor, spread: float) -> Tensor:
+    del low, high, spread
+    return gradient.sign() * length
 
 
 def _linf_sample(rng: Rng, eps: float, low: Tensor, high: Tensor) -> Tensor:
@@ -82,9 +88,14 @@ def _l2_project(delta: Tensor, eps: float, low: Tensor, high: Tensor) -> Tensor:
     return _ray(delta, eps, low, high, 1.0)
 
 
-def _l2_steepest(gradient: Tensor, eps: float, low: Tensor, high: Tensor, spread: float) -> Tensor:
-    del spread
+def _l2_steepest(gradient: Tensor, eps: float, low: Tensor, high: Tensor) -> Tensor:
     return _ray(gradient / gradient.abs().amax(1, keepdim=True).clamp(min=1e-30), eps, low, high, torch.inf)
+
+
+def _l2_step(gradient: Tensor, length: float, low: Tensor, high: Tensor, spread: float) -> Tensor:
+    del low, high, spread
+    scaled = gradient / gradient.abs().amax(1, keepdim=True).clamp(min=1e-30)  # else squares of 1e-20 underflow
+    return scaled * (length / scaled.norm(dim=1, keepdim=True).clamp(min=1e-30))
 
 
 def _l2_sample(rng: Rng, eps: float, low: Tensor, high: Tensor) -> Tensor:
@@ -115,15 +126,19 @@ def _l1_project(delta: Tensor, eps: float, low: Tensor, high: Tensor) -> Tensor:
     return delta.sign() * torch.minimum((magnitude - mu).clamp(min=0), room)
 
 
-def _l1_steepest(gradient: Tensor, eps: float, low: Tensor, high: Tensor, spread: float) -> Tensor:
+def _l1_steepest(gradient: Tensor, eps: float, low: Tensor, high: Tensor) -> Tensor:
+    return _l1_step(gradient, eps, low, high, 1.0)
+
+
+def _l1_step(gradient: Tensor, length: float, low: Tensor, high: Tensor, spread: float) -> Tensor:
     """Fill the coordinates with the largest |gradient| up to their room until the budget is spent."""
     room = torch.where(gradient > 0, high, -low) * (gradient != 0)
     if spread > 1:
-        room = room.clamp(max=eps / spread)
+        room = room.clamp(max=length / spread)
     order = gradient.abs().argsort(dim=1, descending=True, stable=True)
     ordered = room.gather(1, order)
     before = ordered.cumsum(1) - ordered
-    amount = torch.minimum(ordered, (eps - before).clamp(min=0))
+    amount = torch.minimum(ordered, (length - before).clamp(min=0))
     return torch.zeros_like(gradient).scatter(1, order, amount) * gradient.sign()
 
 
@@ -147,10 +162,14 @@ def _l0_project(delta: Tensor, eps: float, low: Tensor, high: Tensor) -> Tensor:
     return _keep_largest(gain, inside, eps)
 
 
-def _l0_steepest(gradient: Tensor, eps: float, low: Tensor, high: Tensor, spread: float) -> Tensor:
-    del spread
+def _l0_steepest(gradient: Tensor, eps: float, low: Tensor, high: Tensor) -> Tensor:
     best = torch.where(gradient > 0, high, low)
     return _keep_largest(gradient * best, best, eps)
+
+
+def _l0_step(gradient: Tensor, length: float, low: Tensor, high: Tensor, spread: float) -> Tensor:
+    del spread
+    return _l0_steepest(gradient, max(1.0, round(length)), low, high)
 
 
 def _l0_sample(rng: Rng, eps: float, low: Tensor, high: Tensor) -> Tensor:
@@ -160,10 +179,12 @@ def _l0_sample(rng: Rng, eps: float, low: Tensor, high: Tensor) -> Tensor:
 
 NORMS: Mapping[str, Norm] = MappingProxyType(
     {
-        "l0": Norm("l0", lambda d: (d != 0).sum(1).to(d.dtype), _l0_project, _l0_steepest, _l0_sample),
-        "l1": Norm("l1", lambda d: d.abs().sum(1), _l1_project, _l1_steepest, _l1_sample),
-        "l2": Norm("l2", lambda d: d.norm(dim=1), _l2_project, _l2_steepest, _l2_sample),
-        "linf": Norm("linf", lambda d: d.abs().amax(1), _linf_project, _linf_steepest, _linf_sample),
+        "l0": Norm(
+            "l0", lambda d: (d != 0).sum(1).to(d.dtype), _l0_project, _l0_steepest, _l0_step, _l0_sample
+        ),
+        "l1": Norm("l1", lambda d: d.abs().sum(1), _l1_project, _l1_steepest, _l1_step, _l1_sample),
+        "l2": Norm("l2", lambda d: d.norm(dim=1), _l2_project, _l2_steepest, _l2_step, _l2_sample),
+        "linf": Norm("linf", lambda d: d.abs().amax(1), _linf_project, _linf_steepest, _linf_step, _linf_sample),
     }
 )
 """The norms by name."""

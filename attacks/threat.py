@@ -82,7 +82,7 @@ class ThreatModel:
 
     def steepest(self, x: Tensor, gradient: Tensor) -> Tensor:
         """The point of ball and box that maximises <gradient, point - x>."""
-        return self.place(x, self.table.steepest(gradient.flatten(1), self.eps, *self.room(x), 1.0))
+        return self.place(x, self.table.steepest(gradient.flatten(1), self.eps, *self.room(x)))
 
     def size(self, x_adv: Tensor, x: Tensor) -> Tensor:
         """The norm of the perturbations, (B,)."""
