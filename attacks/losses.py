@@ -1,0 +1,84 @@
+"""Per-sample objectives of a search, to be maximised, with their derivatives by the logits written out.
+
+An attack needs the gradient by the image; the part of it from loss to logits is known in closed form, so the loss
+itself never enters the autograd graph, and a step needs one backward pass from the logits alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+import torch
+from torch import Tensor
+
+from attacks.base import Logits
+from attacks.goal import Goal
+
+
+@dataclass(frozen=True)
+class Loss:
+    """An objective that grows as the goal comes nearer.
+
+    Attributes:
+        value: (logits (B, K), goal) -> (B,).
+        cotangent: (logits (B, K), goal) -> d value / d logits (B, K).
+    """
+
+    value: Callable[[Tensor, Goal], Tensor]
+    cotangent: Callable[[Tensor, Goal], Tensor]
+
+
+def _one_hot(index: Tensor, like: Tensor) -> Tensor:
+    return torch.zeros_like(like).scatter_(1, index[:, None], 1.0)
+
+
+def _cross_entropy(logits: Tensor, goal: Goal) -> Tensor:
+    own = logits.gather(1, goal.classes[:, None])[:, 0]
+    return (own - logits.logsumexp(dim=1)) * goal.direction
+
+
+def _cross_entropy_cotangent(logits: Tensor, goal: Goal) -> Tensor:
+    # 1 - p of a confident network cancels to 0 in float32, and with it the gradient: sum the others instead.
+    p = logits.softmax(dim=1).scatter(1, goal.classes[:, None], 0.0)
+    return (_one_hot(goal.classes, p) * p.sum(1, keepdim=True) - p) * goal.direction
+
+
+def _margin(logits: Tensor, goal: Goal) -> Tensor:
+    return goal.margin(logits)
+
+
+def _margin_cotangent(logits: Tensor, goal: Goal) -> Tensor:
+    rival = logits.scatter(1, goal.classes[:, None], -torch.inf).argmax(dim=1)
+    return (_one_hot(goal.classes, logits) - _one_hot(rival, logits)) * goal.direction
+
+
+LOSSES: Mapping[str, Loss] = MappingProxyType(
+    {
+        "ce": Loss(_cross_entropy, _cross_entropy_cotangent),
+        "margin": Loss(_margin, _margin_cotangent),
+    }
+)
+"""`ce`: cross-entropy of the label (untargeted) or its negative for the target. `margin`: `Goal.margin`."""
+
+
+def loss_named(name: str) -> Loss:
+    """The loss of that name.
+
+    Raises:
+        ValueError: there is none.
+    """
+    if name not in LOSSES:
+        raise ValueError(f"loss: must be one of {', '.join(LOSSES)}, got {name!r}")
+    return LOSSES[name]
+
+
+def logits_and_gradient(logits: Logits, x: Tensor, loss: Loss, goal: Goal) -> tuple[Tensor, Tensor]:
+    """One forward and one backward: logits (B, K) at the images `x`, and the gradient (B, C, H, W) of the loss."""
+    with torch.enable_grad():
+        leaf = x.detach().requires_grad_()
+        out = logits(leaf)
+    value = out.detach()
+    (gradient,) = torch.autograd.grad(out, leaf, loss.cotangent(value, goal))
+    return value, gradient

@@ -1,0 +1,164 @@
+"""Projected gradient ascent in the ball: the field's plain, strong first attack.
+
+    x_{t+1} = project(x_t + step(grad_x loss(x_t)))
+
+from a random point of the ball, several times if asked. `momentum` m accumulates normalised gradients,
+g <- m * g + grad / mean|grad|, per sample, as MI-FGSM does.
+
+Sources: Madry et al., "Towards deep learning models resistant to adversarial attacks", ICLR 2018 (arXiv 1706.06083);
+Dong et al., "Boosting adversarial attacks with momentum", CVPR 2018 (arXiv 1710.06081); the sparse step in L1 from
+Tramer and Boneh, NeurIPS 2019 (arXiv 1904.13000).
+Departures: the best point met is returned, not the last one; the last one is judged too. The first restart runs
+alone; the others run side by side in the same batch, in groups of fixed size, on the samples that are left. With
+`early_stop` a sample leaves the batch once an iterate reaches the goal, also after rounding to 8 bits.
+Cost: at most (1 + restarts * (steps + 1)) forwards, plus one for each iterate found adversarial, and
+restarts * steps backwards per sample; fewer for a sample that leaves.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from attacks.base import Logits, rows
+from attacks.goal import Goal
+from attacks.losses import logits_and_gradient, loss_named
+from attacks.rng import Rng
+from attacks.threat import ThreatModel, parse_eps, quantize
+
+_SIDE_BY_SIDE = 4  # restarts in one batch; fixed, so that no outcome depends on the batch
+
+
+class _Best:
+    """The best point per sample, and which sample each row of the batch belongs to.
+
+    Attributes:
+        point: (B, C, H, W).
+        margin: of `point`, (B,); infinity once the sample has left.
+        owner: sample (R,) of each row.
+    """
+
+    def __init__(self, x: Tensor, threat: ThreatModel, *, leave: bool) -> None:
+        self.point = x.clone()
+        self.margin = torch.full((len(x),), -torch.inf, device=x.device)
+        self.owner = torch.arange(len(x), device=x.device)
+        self._box = threat.box
+        self._leave = leave
+
+    def unbroken(self) -> Tensor:
+        """The samples that have not left, (b,)."""
+        return torch.nonzero(self.margin < torch.inf)[:, 0]
+
+    def update(self, z: Tensor, x_adv: Tensor, goal: Goal, network: Logits) -> Tensor | None:
+        """Keep what is better. Returns the rows (R,), bool, that go on, or None when all do."""
+        margin = goal.margin(z).nan_to_num(nan=-torch.inf).to(self.margin.dtype)
+        hit = torch.nonzero(goal.reached(z))[:, 0] if self._leave else self.owner[:0]
+        if len(hit) > 0:
+            with torch.no_grad():
+                rounded = rows(network, hit)(quantize(x_adv[hit], self._box))
+            margin[hit[goal[hit].reached(rounded)]] = torch.inf
+        top = self.margin.scatter_reduce(0, self.owner, margin, "amax")
+        row = torch.arange(len(margin), device=margin.device)
+        winner = (margin == top[self.owner]) & (margin > self.margin[self.owner])
+        chosen = torch.full_like(self.margin, len(row), dtype=torch.int64)
+        chosen.scatter_reduce_(0, self.owner[winner], row[winner], "amin")  # the first of equals
+        better = torch.nonzero(chosen < len(row))[:, 0]
+        self.point[better] = x_adv[chosen[better]]
+        self.margin = top
+        if len(hit) == 0:
+            return None
+        going = self.margin[self.owner] < torch.inf
+        self.owner = self.owner[going]
+        return going
+
+
+@dataclass(frozen=True)
+class PGD:
+    """Projected gradient descent on the negative loss.
+
+    Attributes:
+        steps: gradient steps per restart.
+        step_size: length of a step in the norm, in box units (such as 2/255); None for 2.5 * eps / steps.
+        restarts: starting points; the worst case over them counts, sample by sample.
+        random_start: start at a random point of the ball; else the first restart starts at the image.
+        momentum: 0 for none; MI-FGSM uses 1.
+        loss: `ce` or `margin`.
+        spread: L1 only: the share of the coordinates that a step is spread over; 0 for one at a time.
+        early_stop: a sample leaves once it is fooled, which is what a measurement of robust accuracy wants. Without
+            it the search goes on to the largest margin, which transfers better. None leaves the choice to the run;
+            called directly it means True.
+    """
+
+    norms: ClassVar[frozenset[str]] = frozenset({"l1", "l2", "linf"})
+    minimal: ClassVar[bool] = False
+
+    steps: int = 40
+    step_size: str | None = None
+    restarts: int = 1
+    random_start: bool = True
+    momentum: float = 0.0
+    loss: str = "ce"
+    spread: float = 0.02
+    early_stop: bool | None = None
+
+    def __post_init__(self) -> None:
+        loss_named(self.loss)
+        if self.steps < 1:
+            raise ValueError(f"steps: must be at least 1, got {self.steps}")
+        if self.restarts < 1:
+            raise ValueError(f"restarts: must be at least 1, got {self.restarts}")
+        if self.restarts > 1 and not self.random_start:
+            raise ValueError("restarts: must be 1 without random_start, since every restart would be the same")
+        if not 0.0 <= self.momentum:
+            raise ValueError(f"momentum: must be >= 0, got {self.momentum:g}")
+        if not 0.0 <= self.spread <= 1.0:
+            raise ValueError(f"spread: must be a share of the coordinates in [0, 1], got {self.spread:g}")
+        if self.step_size is not None and not parse_eps(self.step_size) > 0:
+            raise ValueError(f"step_size: must be > 0 in box units, got {self.step_size}")
+
+    def __call__(self, logits: Logits, x: Tensor, goal: Goal, threat: ThreatModel, *, rng: Rng) -> Tensor:
+        """Per sample the candidate (B, C, H, W) with the largest margin over all steps and restarts."""
+        best = _Best(x, threat, leave=self.early_stop is not False)
+        first = 0
+        while first < self.restarts and len(left := best.unbroken()) > 0:
+            count = 1 if first == 0 else min(_SIDE_BY_SIDE, self.restarts - first)
+            best.owner = left.repeat(count)
+            start = x[best.owner]
+            if self.random_start:
+                streams = [rng[left].fold(restart).keys for restart in range(first, first + count)]
+                start = threat.random_start(start, Rng(torch.cat(streams)))
+            self._ascend(logits, x, start, goal, threat, best)
+            first += count
+        return best.point
+
+    def _ascend(
+        self, logits: Logits, x: Tensor, x_adv: Tensor, goal: Goal, threat: ThreatModel, best: _Best
+    ) -> None:
+        """One search from each start `x_adv` (R, C, H, W), whose samples are `best.owner` (R,)."""
+        loss = loss_named(self.loss)
+        length = parse_eps(self.step_size) if self.step_size else 2.5 * threat.eps / self.steps
+        spread = self.spread * x[0].numel()
+        velocity: Tensor | None = None
+        for _ in range(self.steps):
+            here = goal[best.owner]
+            network = rows(logits, best.owner)
+            z, gradient = logits_and_gradient(network, x_adv, loss, here)
+            going = best.update(z, x_adv, here, network)
+            if going is not None:
+                x_adv, gradient = x_adv[going], gradient[going]
+                velocity = None if velocity is None else velocity[going]
+                if len(x_adv) == 0:
+                    return
+            if self.momentum > 0:
+                gradient = gradient / gradient.abs().mean(dim=(1, 2, 3), keepdim=True).clamp(min=1e-30)
+                velocity = gradient if velocity is None else self.momentum * velocity + gradient
+                gradient = velocity
+            delta = threat.table.step(gradient.flatten(1), length, *threat.room(x_adv), spread)
+            x_adv = threat.project(x_adv + delta.view_as(x_adv), x[best.owner])
+        network = rows(logits, best.owner)
+        with torch.no_grad():
+            z = network(x_adv)  # the last point needs no gradient, but a judgement
+        best.update(z, x_adv, goal[best.owner], network)

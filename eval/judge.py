@@ -1,0 +1,53 @@
+"""Whether a candidate really is adversarial. Attacks propose, the judge decides: it alone writes `success`.
+
+Every candidate goes through the target network again, in float32 and as it would come back from an 8-bit file; its
+size is measured in float64.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from attacks.goal import Goal
+from attacks.norms import NORMS, rms
+from attacks.threat import ThreatModel, quantize
+
+Columns = dict[str, Tensor]
+
+
+@torch.no_grad()
+def predict(network: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Logits (B, K), predicted classes (B,) and their softmax probabilities (B,)."""
+    logits = network(x)
+    return logits, logits.argmax(dim=1), logits.softmax(dim=1).amax(dim=1)
+
+
+@torch.no_grad()
+def judge(
+    network: Callable[[Tensor], Tensor], x: Tensor, x_adv: Tensor, goal: Goal, threat: ThreatModel
+) -> Columns:
+    """What becomes of the candidates `x_adv` (B, C, H, W) for the images `x` on one network.
+
+    Returns:
+        Columns (B,) named as in `eval.records.COLUMNS`: `adv_pred`, `adv_conf`, `success`, `success_8bit`, `in_box`,
+        `in_budget` and the sizes. A candidate with a NaN is outside the box, and no success.
+    """
+    delta = (x_adv.double() - x.double()).flatten(1)  # (B, D)
+    in_box = threat.inside_box(x_adv)
+    in_budget = threat.within(x_adv, x)
+    legal = in_box & in_budget
+    logits, prediction, confidence = predict(network, x_adv)
+    rounded = network(quantize(x_adv, threat.box))
+    return {
+        "adv_pred": prediction,
+        "adv_conf": confidence,
+        "success": legal & goal.reached(logits),
+        "success_8bit": legal & goal.reached(rounded),
+        "in_box": in_box,
+        "in_budget": in_budget,
+        **{name: norm.size(delta) for name, norm in NORMS.items()},
+        "rms": rms(delta),
+    }

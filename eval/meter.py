@@ -1,0 +1,63 @@
+"""What a perturbation search costs: forwards and backwards of the network, per sample."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from attacks.base import Logits
+
+
+class Meter:
+    """A network that counts how often each of B samples goes through it, forwards and backwards.
+
+    A call on all B rows counts one for each. When an attack says (by `attacks.base.rows`) which samples the rows of
+    a smaller batch belong to, those are charged; rows of unknown owner are shared out evenly.
+
+    Attributes:
+        forwards, backwards: (B,) float64.
+    """
+
+    def __init__(self, network: Logits, samples: int, device: torch.device) -> None:
+        self.forwards = torch.zeros(samples, dtype=torch.float64, device=device)
+        self.backwards = torch.zeros(samples, dtype=torch.float64, device=device)
+        self._network = network
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Logits (B, K) of images (B, C, H, W)."""
+        return self.run(x, None)
+
+    def rows(self, index: Tensor) -> Logits:
+        """The same network for a batch whose row i is sample `index[i]`."""
+        return _Rows(self, index)
+
+    def run(self, x: Tensor, index: Tensor | None) -> Tensor:
+        """Logits of `x`, charged to the samples `index` (b,), or to all."""
+        if index is not None and len(index) != len(x):
+            raise ValueError(f"Meter: rows must name one sample per row, got {len(index)} for {len(x)} rows")
+        self._charge(self.forwards, index, len(x))
+        out = self._network(x)
+        if out.requires_grad:
+            count = len(x)
+            out.register_hook(lambda _: self._charge(self.backwards, index, count))
+        return out
+
+    def _charge(self, counts: Tensor, index: Tensor | None, rows: int) -> None:
+        if index is None:
+            counts += rows / len(counts)
+        else:
+            counts.index_add_(0, index, torch.ones(len(index), dtype=counts.dtype, device=counts.device))
+
+
+class _Rows:
+    """A view of a `Meter` for some of its rows."""
+
+    def __init__(self, meter: Meter, index: Tensor) -> None:
+        self._meter = meter
+        self._index = index
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return self._meter.run(x, self._index)
+
+    def rows(self, index: Tensor) -> Logits:
+        return _Rows(self._meter, self._index[index])
