@@ -1,0 +1,14 @@
+"""Data sets: ordered, fingerprinted, split and limited by a seed.
+
+A specification is the `data` group of a configuration.
+"""
+
+from __future__ import annotations
+
+from eval.data.arrays import Arrays
+from eval.data.digits import Digits
+from eval.data.samples import Data, Samples
+from eval.data.spec import Spec
+from eval.data.subset import balanced, limited, split
+
+__all__ = ["Arrays", "Data", "Digits", "Samples", "Spec", "balanced", "limited", "split"]

@@ -1,0 +1,84 @@
+"""Random subsets that keep the classes in balance, decided by a seed alone."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from eval.data.samples import Labels, Samples
+from eval.errors import InputError
+
+_BALANCED, _SPLIT = 1, 2  # streams of the seed
+
+
+def _ranks(labels: Labels, rng: np.random.Generator) -> npt.NDArray[np.int64]:
+    """The place (N,) of each sample in a random order of its class."""
+    order = rng.permutation(len(labels))
+    by_class = order[np.argsort(labels[order], kind="stable")]
+    counts = np.bincount(labels)
+    starts = np.repeat(np.cumsum(counts) - counts, counts)
+    ranks = np.empty(len(labels), dtype=np.int64)
+    ranks[by_class] = np.arange(len(labels)) - starts
+    return ranks
+
+
+def balanced(labels: Labels, limit: int, seed: int, key: str = "data.limit") -> npt.NDArray[np.int64]:
+    """Which `limit` samples to keep, ascending: the classes take turns, and one that runs out is passed over.
+
+    Counts differ by at most one among classes that did not run out, and a smaller limit with the same seed
+    gives a subset of a larger one's.
+
+    Args:
+        labels: (N,) class of each sample.
+        limit: how many, in 1..N.
+        seed: non-negative.
+        key: what an error calls the limit.
+
+    Raises:
+        InputError: `limit` is not in 1..N.
+    """
+    if not 1 <= limit <= len(labels):
+        raise InputError(
+            f"{key}: must be in 1..{len(labels)}, the samples there are, got {limit}; {key}=null takes all"
+        )
+    rng = np.random.default_rng([_BALANCED, seed])
+    turn = rng.permutation(int(labels.max()) + 1)
+    return np.sort(np.lexsort((turn[labels], _ranks(labels, rng)))[:limit])
+
+
+def stratified(labels: Labels, fraction: float, seed: int) -> npt.NDArray[np.bool_]:
+    """Which samples (N,) form a random `fraction`: of each class its share, rounded up or down.
+
+    Raises:
+        InputError: one of the two parts would be empty.
+    """
+    total = round(len(labels) * fraction)
+    if not 0 < total < len(labels):
+        raise InputError(
+            f"data.test_fraction: must leave samples on both sides, got {fraction:g} of {len(labels)} samples"
+        )
+    rng = np.random.default_rng([_SPLIT, seed])
+    counts = np.bincount(labels)
+    share, remainder = np.divmod(counts * total, len(labels))  # integers: no share is lost to rounding
+    by_remainder = np.lexsort((rng.permutation(len(counts)), -remainder))
+    share[by_remainder[: total - share.sum()]] += 1
+    return _ranks(labels, rng) < share[labels]
+
+
+def split(samples: Samples, fraction: float, seed: int) -> tuple[Samples, Samples]:
+    """The rest, and a random `fraction` that keeps the proportions of the classes; both in order.
+
+    Raises:
+        InputError: one of the two parts would be empty.
+    """
+    chosen = stratified(samples.labels, fraction, seed)
+    return samples.select(np.flatnonzero(~chosen)), samples.select(np.flatnonzero(chosen))
+
+
+def limited(samples: Samples, limit: int | None, seed: int, key: str) -> Samples:
+    """`limit` samples, balanced by class, in order; all of them for None.
+
+    Raises:
+        InputError: there are fewer than `limit`.
+    """
+    return samples if limit is None else samples.select(balanced(samples.labels, limit, seed, key))
