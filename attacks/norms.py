@@ -179,9 +179,7 @@ def _l0_sample(rng: Rng, eps: float, low: Tensor, high: Tensor) -> Tensor:
 
 NORMS: Mapping[str, Norm] = MappingProxyType(
     {
-        "l0": Norm(
-            "l0", lambda d: (d != 0).sum(1).to(d.dtype), _l0_project, _l0_steepest, _l0_step, _l0_sample
-        ),
+        "l0": Norm("l0", lambda d: (d != 0).sum(1).to(d.dtype), _l0_project, _l0_steepest, _l0_step, _l0_sample),
         "l1": Norm("l1", lambda d: d.abs().sum(1), _l1_project, _l1_steepest, _l1_step, _l1_sample),
         "l2": Norm("l2", lambda d: d.norm(dim=1), _l2_project, _l2_steepest, _l2_step, _l2_sample),
         "linf": Norm("linf", lambda d: d.abs().amax(1), _linf_project, _linf_steepest, _linf_step, _linf_sample),

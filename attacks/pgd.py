@@ -112,7 +112,7 @@ class PGD:
             raise ValueError(f"restarts: must be at least 1, got {self.restarts}")
         if self.restarts > 1 and not self.random_start:
             raise ValueError("restarts: must be 1 without random_start, since every restart would be the same")
-        if not 0.0 <= self.momentum:
+        if not self.momentum >= 0.0:
             raise ValueError(f"momentum: must be >= 0, got {self.momentum:g}")
         if not 0.0 <= self.spread <= 1.0:
             raise ValueError(f"spread: must be a share of the coordinates in [0, 1], got {self.spread:g}")
@@ -134,9 +134,7 @@ class PGD:
             first += count
         return best.point
 
-    def _ascend(
-        self, logits: Logits, x: Tensor, x_adv: Tensor, goal: Goal, threat: ThreatModel, best: _Best
-    ) -> None:
+    def _ascend(self, logits: Logits, x: Tensor, x_adv: Tensor, goal: Goal, threat: ThreatModel, best: _Best) -> None:
         """One search from each start `x_adv` (R, C, H, W), whose samples are `best.owner` (R,)."""
         loss = loss_named(self.loss)
         length = parse_eps(self.step_size) if self.step_size else 2.5 * threat.eps / self.steps

@@ -48,9 +48,7 @@ class Rng:
     keys: Tensor
 
     @classmethod
-    def of(
-        cls, seed: int, labels: Iterable[str], samples: Iterable[str], device: torch.device | str = "cpu"
-    ) -> Rng:
+    def of(cls, seed: int, labels: Iterable[str], samples: Iterable[str], device: torch.device | str = "cpu") -> Rng:
         """Streams named by a seed, any labels (an attack's name, say) and the samples' ids."""
         prefix = "\x1f".join([str(seed), *labels])
         keys = [

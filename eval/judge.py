@@ -26,9 +26,7 @@ def predict(network: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Tensor, Ten
 
 
 @torch.no_grad()
-def judge(
-    network: Callable[[Tensor], Tensor], x: Tensor, x_adv: Tensor, goal: Goal, threat: ThreatModel
-) -> Columns:
+def judge(network: Callable[[Tensor], Tensor], x: Tensor, x_adv: Tensor, goal: Goal, threat: ThreatModel) -> Columns:
     """What becomes of the candidates `x_adv` (B, C, H, W) for the images `x` on one network.
 
     Returns:

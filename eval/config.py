@@ -1,0 +1,253 @@
+"""From YAML to typed objects: the schemas that Hydra checks against, and the plan of a run.
+
+The dataclass of an attack, a data set, a model or the training is the schema of its file in `conf`: the fields of
+the class named by `_target_` are its keys and their types. So a mistyped key or a wrong type fails when the
+configuration is composed, before anything is written.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import re
+import types
+import typing
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+from omegaconf import MISSING, DictConfig, OmegaConf
+
+from attacks.base import Attack
+from attacks.threat import ThreatModel, parse_eps, unlimited
+from eval.errors import InputError
+from models.spec import Spec
+from models.train import TrainConfig
+
+CONF = Path(importlib.import_module("conf").__file__ or "").parent
+_GROUPS = ("data", "model", "attack", "train")
+_TARGET = re.compile(r"^_target_:\s*([\w.]+)", re.MULTILINE)
+
+
+@dataclass
+class ThreatConfig:
+    """The attacker's budget.
+
+    Attributes:
+        norm: `l0`, `l1`, `l2` or `linf`.
+        eps: text, such as 8/255 or 0.3, in box units.
+        curve: more budgets, for the curve of accuracy against eps.
+    """
+
+    norm: str = MISSING
+    eps: str = MISSING
+    curve: list[str] = field(default_factory=list)
+
+
+@dataclass
+class Paths:
+    """Where things are kept.
+
+    Attributes:
+        data: data sets.
+        checkpoints: trained networks.
+    """
+
+    data: str = MISSING
+    checkpoints: str = MISSING
+
+
+@dataclass
+class Config:
+    """The keys at the top. `data`, `model`, `attack` and `train` are filled from their groups."""
+
+    title: str = MISSING
+    seed: int = MISSING
+    batch_size: int = MISSING
+    device: str = MISSING
+    goal: str = MISSING
+    transfer: bool = MISSING
+    controls: bool = MISSING
+    examples: int = MISSING
+    data: Any = field(default_factory=dict)
+    model: Any = field(default_factory=dict)
+    attack: Any = field(default_factory=dict)
+    threat: ThreatConfig = field(default_factory=ThreatConfig)
+    train: Any = field(default_factory=dict)
+    paths: Paths = field(default_factory=Paths)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run is going to do, checked as far as it can be without data and networks.
+
+    Attributes:
+        config: the resolved configuration, as plain containers.
+        data: spec of the data set; `load(seed)` reads it.
+        models: specs by the name of their node.
+        attacks: searches by name.
+        threats: budgets in ascending order, each with its text.
+        headline: text of the budget that the report leads with.
+        train: how networks without weights are trained.
+        adversary: the attack that adversarial training uses, or None.
+    """
+
+    config: dict[str, Any]
+    title: str
+    seed: int
+    batch_size: int
+    device: str
+    goal: str
+    transfer: bool
+    controls: bool
+    examples: int
+    data: Any
+    models: dict[str, Spec]
+    attacks: dict[str, Attack]
+    threats: list[tuple[str, ThreatModel]]
+    headline: str
+    train: TrainConfig
+    adversary: tuple[Attack, ThreatModel] | None
+    checkpoints: Path
+
+
+def _strings(hint: Any) -> Any:
+    """A type as OmegaConf knows it: tuples become lists, mappings dictionaries."""
+    origin = typing.get_origin(hint)
+    if origin in (typing.Union, types.UnionType):
+        options = [_strings(o) for o in typing.get_args(hint) if o is not type(None)]
+        simple = len(options) == 1 and options[0] is not Any
+        return typing.Optional[options[0]] if simple else Any  # noqa: UP045 - built at run time
+    if origin is tuple:
+        return list[typing.get_args(hint)[0]]  # type: ignore[misc]
+    if origin is list:
+        return hint if typing.get_args(hint)[0] in (int, float, str, bool) else Any
+    return hint if hint in (int, float, str, bool) else Any
+
+
+def schema(cls: type) -> type:
+    """The structured config of a dataclass: its fields, their types, and `_target_`.
+
+    Defaults are left to the YAML file, so that they are written in one place.
+    """
+    hints = typing.get_type_hints(cls)
+    keys = [(f.name, _strings(hints[f.name]), dataclasses.field(default=MISSING)) for f in dataclasses.fields(cls)]
+    return dataclasses.make_dataclass(cls.__name__, [("_target_", str, dataclasses.field(default=MISSING)), *keys])
+
+
+def targets() -> Iterator[tuple[str, str]]:
+    """Group and class path of everything that the files in `conf` can name."""
+    for group in _GROUPS:
+        found = {
+            target
+            for path in sorted((CONF / group).rglob("*.yaml"))
+            for target in _TARGET.findall(path.read_text(encoding="utf-8"))
+        }
+        yield from ((group, target) for target in sorted(found))
+
+
+def register() -> None:
+    """Give Hydra the schemas. Costs the import of torch, which `--help` does without."""
+    store = ConfigStore.instance()
+    store.store(name="config", group="schema/top", node=Config, provider="toastproof")
+    store.store(name="threat", group="schema/threat", node=ThreatConfig, provider="toastproof")
+    for group, target in targets():
+        module, _, name = target.rpartition(".")
+        cls = getattr(importlib.import_module(module), name)
+        store.store(name=name.lower(), group=f"schema/{group}", node=schema(cls), provider="toastproof")
+
+
+def _make(where: str, node: Any) -> Any:
+    """The object that a node describes.
+
+    Raises:
+        InputError: its class refuses a value; the line begins with the full key.
+    """
+    if not isinstance(node, Mapping) or "_target_" not in node:
+        raise InputError(f"{where}: must come from a file of conf/{where.partition('.')[0]}, got {node!r}")
+    arguments = {k: v for k, v in node.items() if k != "_target_"}
+    module, _, name = str(node["_target_"]).rpartition(".")
+    if module.partition(".")[0] not in ("attacks", "models", "eval"):
+        raise InputError(f"{where}._target_: must be a class of attacks, models or eval, got {node['_target_']}")
+    try:
+        return getattr(importlib.import_module(module), name)(**arguments)
+    except (ImportError, AttributeError):
+        raise InputError(f"{where}._target_: there is no {node['_target_']}") from None
+    except (ValueError, TypeError) as error:
+        raise InputError(f"{where}.{error}") from error
+
+
+def _threat(norm: str, text: str) -> tuple[str, ThreatModel]:
+    try:
+        return text, ThreatModel(norm, parse_eps(text))
+    except ValueError as error:
+        raise InputError(str(error)) from None
+
+
+def _adversary(train: Mapping[str, Any]) -> tuple[Attack, ThreatModel] | None:
+    content = train.get("adversary")
+    if not content:
+        return None
+    attack = _make("train.adversary.attack", content["attack"])
+    _, threat = _threat(content["norm"], str(content["eps"]))
+    _check_norm("train.adversary.attack", attack, threat.norm)
+    return attack, threat
+
+
+def _check_norm(where: str, attack: Attack, norm: str) -> None:
+    if not attack.minimal and norm not in attack.norms:
+        raise InputError(
+            f"{where}: supports the norm {' or '.join(sorted(attack.norms))}, got threat.norm={norm}; "
+            f"choose another threat or attack"
+        )
+
+
+def read(cfg: DictConfig) -> Plan:
+    """The plan of a run.
+
+    Raises:
+        InputError: a value is not allowed.
+        omegaconf.errors.OmegaConfBaseException: a value is missing or cannot be resolved.
+    """
+    content: Any = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
+    models = {k: v for k, v in content["model"].items() if isinstance(v, Mapping)}
+    if not models:
+        raise InputError("model: must name at least one model, got none; toastproof --help lists them")
+    threat = content["threat"]
+    texts = {str(t) for t in [threat["eps"], *threat["curve"]]}
+    threats = sorted((_threat(threat["norm"], t) for t in texts), key=lambda pair: pair[1].eps)
+    attacks: dict[str, Attack] = {k: _make(f"attack.{k}", v) for k, v in (content["attack"] or {}).items()}
+    for name, attack in attacks.items():
+        _check_norm(f"attack.{name}", attack, threat["norm"])
+    if content["batch_size"] < 1:
+        raise InputError(f"batch_size: must be at least 1, got {content['batch_size']}")
+    adversary = _adversary(content["train"])
+    train = {k: v for k, v in content["train"].items() if k != "adversary"}
+    return Plan(
+        config=content,
+        title=content["title"],
+        seed=content["seed"],
+        batch_size=content["batch_size"],
+        device=content["device"],
+        goal=content["goal"],
+        transfer=content["transfer"],
+        controls=content["controls"],
+        examples=content["examples"],
+        data=_make("data", content["data"]),
+        models={k: _make(f"model.{k}", v) for k, v in models.items()},
+        attacks=attacks,
+        threats=threats,
+        headline=str(threat["eps"]),
+        train=_make("train", train),
+        adversary=adversary,
+        checkpoints=Path(content["paths"]["checkpoints"]).expanduser(),
+    )
+
+
+def budgets(plan: Plan, attack: Attack, box: tuple[float, float]) -> list[tuple[str, ThreatModel]]:
+    """The budgets that an attack runs with: each of the plan's, or none at all for a minimal one."""
+    if attack.minimal:
+        return [("min", unlimited(sorted(attack.norms)[0], box))]
+    return [(text, ThreatModel(t.norm, t.eps, box)) for text, t in plan.threats]
