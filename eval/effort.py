@@ -1,0 +1,47 @@
+"""What an attack takes: the distance that a success needs, and the work it costs. Free of torch."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from eval.metrics import COSTS, Threat
+from eval.rows import erred, flag, white_box, wrong
+
+QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
+
+
+def distortion(records: pd.DataFrame, threat: Threat) -> pd.DataFrame:
+    """Quantiles of the distances of successes, one row per model x attack x eps x measure.
+
+    Successes on samples that were misclassified to begin with are left out: their distance of 0 says
+    nothing of the attack. Columns: model, attack, eps_text, eps, measure (l2, linf, rms and the
+    threat's norm), q05, q25, q50, q75, q95, n.
+    """
+    rows = white_box(records)
+    rows = rows[flag(rows["success"]) & ~erred(rows) & ~wrong(rows, "clean_pred")]
+    keys = ["target_model", "attack", "eps_text", "eps"]
+    measures = list(dict.fromkeys([threat.norm, "l2", "linf", "rms"]))
+    groups = rows.groupby(keys, sort=False)
+    n = groups.size().rename("n")
+    parts = []
+    for measure in measures:
+        table = groups[measure].quantile(np.array(QUANTILES)).unstack().reindex(columns=QUANTILES)
+        table.columns = pd.Index([f"q{round(100 * q):02d}" for q in QUANTILES])
+        parts.append(table.join(n).reset_index().assign(measure=measure))
+    return pd.concat(parts, ignore_index=True).rename(columns={"target_model": "model"})
+
+
+def costs(rows: pd.DataFrame) -> pd.DataFrame:
+    """What the attacks took, one row per model x attack x budget as it was run.
+
+    Columns: model, attack, eps_text, eps, samples, errors, broken (at any distance), forwards,
+    backwards, seconds (means per sample with a result), total_seconds.
+    """
+    keys = ["model", "attack", "eps_text", "eps"]
+    counted = rows[[*keys, *COSTS]].assign(
+        samples=1, errors=rows["failed"].astype(np.int64), broken=np.isfinite(rows["size"]).astype(np.int64)
+    )
+    table = counted.groupby(keys, sort=False).sum().reset_index().assign(total_seconds=lambda t: t["seconds"])
+    done = (table["samples"] - table["errors"]).clip(lower=1)
+    return table.assign(**{c: table[c] / done for c in COSTS})

@@ -1,0 +1,276 @@
+"""From records to numbers: clean and robust accuracy with n and intervals. Free of torch.
+
+Pure functions of data frames. `outcomes` keeps what is needed of the white-box rows and works shard
+by shard: the outcomes of two shards, concatenated, are the outcomes of both. `robust_accuracy`,
+`curve` and `per_class` then count.
+
+A sample is *broken at eps* when it was misclassified to begin with, or when some white-box record
+succeeded on it at a distance of at most eps in the threat's norm. Records of any budget count, so
+minimal attacks count at every eps, and what is broken at one eps is broken at every larger one.
+A record with an error is neither broken nor robust.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from eval.intervals import Bools, Codes, Floats, rate
+from eval.records import Run
+from eval.rows import erred, flag, numbers, white_box, wrong
+
+WORST = "worst case"
+"""The attack that takes, for each sample, the best of all attacks."""
+
+
+@dataclass(frozen=True)
+class Threat:
+    """The budgets that records are judged against.
+
+    Attributes:
+        norm: whose column is the distance: `l0`, `l1`, `l2` or `linf`.
+        levels: (text, value in box units) of each eps, ascending.
+        headline: text of the eps that is quoted first.
+        width: of the box, for the rounding that a distance may exceed its budget by.
+    """
+
+    norm: str
+    levels: tuple[tuple[str, float], ...]
+    headline: str = ""
+    width: float = 1.0
+
+    @classmethod
+    def of(cls, run: Run) -> Threat:
+        """The threat of a run's header."""
+        low, high = run.data.get("box", (0.0, 1.0))
+        levels = sorted(((str(e["text"]), float(e["value"])) for e in run.threat["eps"]), key=lambda e: e[1])
+        headline = str(run.threat.get("headline") or (levels[-1][0] if levels else ""))
+        return cls(str(run.threat["norm"]), tuple(levels), headline, float(high) - float(low))
+
+    def within(self, size: Floats, eps: float) -> Bools:
+        """Whether distances keep the budget, up to the rounding of float32 pixels."""
+        slack = {"l0": 0.0, "linf": 1e-6}.get(self.norm, 1e-5) * self.width
+        return np.asarray(size <= eps * (1.0 + 1e-5) + slack, dtype=bool)
+
+
+def _codes(column: pd.Series[Any], names: pd.Index[Any]) -> Codes:
+    return np.asarray(names.get_indexer(pd.Index(column)), dtype=np.int64)
+
+
+def clean_accuracy(records: pd.DataFrame) -> pd.DataFrame:
+    """One row per model: n, correct, clean_accuracy, low, high, and errors (samples without a result)."""
+    rows = records[records["role"] == "clean"].drop_duplicates(["target_model", "sample"])
+    failed = erred(rows)
+    counted = pd.DataFrame(
+        {
+            "model": rows["target_model"],
+            "n": ~failed,
+            "correct": ~failed & ~wrong(rows, "clean_pred"),
+            "errors": failed,
+        }
+    )
+    return rate(
+        counted.groupby("model", sort=False).sum().astype(np.int64).reset_index(),
+        "correct",
+        "n",
+        "clean_accuracy",
+    )
+
+
+def outcomes(records: pd.DataFrame, threat: Threat) -> pd.DataFrame:
+    """One row per white-box record: how far the sample had to be moved.
+
+    Columns: model, attack, sample, label, eps, eps_text, `everywhere` (the attempt stands for every
+    eps: the attack is minimal, or its budget is in another norm), `size` (distance at which the
+    sample is broken: 0 when it was misclassified to begin with, infinity when the record did not
+    break it), `size_8bit`, failed, forwards, backwards, seconds. After rounding only the verdict is
+    on record, not the distance: a record with a budget stands for that budget, and a minimal one
+    for its distance before rounding.
+    """
+    rows = white_box(records)
+    failed, eps = erred(rows), numbers(rows["eps"])
+    everywhere = np.isinf(eps) | (rows["norm"] != threat.norm).to_numpy(bool)
+    misclassified = wrong(rows, "clean_pred")
+    distance = np.nan_to_num(numbers(rows[threat.norm]), nan=np.inf, posinf=np.inf)
+
+    def size(success: Bools, reach: Floats) -> Floats:
+        return np.where(failed, np.inf, np.where(misclassified, 0.0, np.where(success, reach, np.inf)))
+
+    result = rows[["target_model", "attack", "sample", "label", "eps", "eps_text"]].rename(
+        columns={"target_model": "model"}
+    )
+    return result.assign(
+        everywhere=everywhere,
+        # The judge found it within its budget, so float32 rounding beyond that is no distance.
+        size=size(flag(rows["success"]), np.where(everywhere, distance, np.minimum(distance, eps))),
+        size_8bit=size(flag(rows["success_8bit"]), np.where(everywhere, distance, eps)),
+        failed=failed,
+        **{c: np.where(failed, 0.0, np.nan_to_num(numbers(rows[c]))) for c in ("forwards", "backwards", "seconds")},
+    ).reset_index(drop=True)
+
+
+class _Cube:
+    """Outcomes by model (M), attack (A) and sample (S)."""
+
+    def __init__(self, rows: pd.DataFrame) -> None:
+        self.rows = rows
+        self.models, self.attacks, self.samples = (
+            pd.Index(rows[c].drop_duplicates()) for c in ("model", "attack", "sample")
+        )
+        self.place = (
+            _codes(rows["model"], self.models),
+            _codes(rows["attack"], self.attacks),
+            _codes(rows["sample"], self.samples),
+        )
+        self.shape = (len(self.models), len(self.attacks), len(self.samples))
+        self.failed = rows["failed"].to_numpy(bool)
+        self.size, self.size_8bit = self.least("size"), self.least("size_8bit")
+
+    def least(self, column: str) -> Floats:
+        """The least value (M, A, S) of a column over all records of a sample, whatever their budget."""
+        result = np.full(self.shape, np.inf)
+        np.minimum.at(result, self.place, self.rows[column].to_numpy(np.float64))
+        return result
+
+    def where(self, chosen: Bools) -> Bools:
+        """Which samples (M, A, S) have a chosen row."""
+        result = np.zeros(self.shape, dtype=bool)
+        model, attack, sample = (p[chosen] for p in self.place)
+        result[model, attack, sample] = True
+        return result
+
+    def total(self, column: str, chosen: Bools) -> Floats:
+        """Sums (M, A) of a column over chosen rows."""
+        result = np.zeros(self.shape[:2])
+        model, attack, _ = (p[chosen] for p in self.place)
+        np.add.at(result, (model, attack), self.rows[column].to_numpy(np.float64)[chosen])
+        return result
+
+    def tried(self, eps: float) -> Bools:
+        """Which rows are attempts at this eps."""
+        near = np.isclose(self.rows["eps"].to_numpy(np.float64), eps, rtol=1e-9, atol=0.0)
+        return np.asarray(near | self.rows["everywhere"].to_numpy(bool), dtype=bool)
+
+    def at(self, eps: float, threat: Threat) -> tuple[dict[str, Bools], dict[str, Bools]]:
+        """What became of the samples under each attack (M, A, S), and in the worst case (M, S)."""
+        tried = self.tried(eps)
+        valid, crashed = self.where(tried & ~self.failed), self.where(tried & self.failed)
+        broken, broken_8bit = threat.within(self.size, eps), threat.within(self.size_8bit, eps)
+        single = {
+            "n": valid | broken,
+            "robust": valid & ~broken,
+            "robust_8bit": (valid | broken) & ~broken_8bit,
+            "errors": crashed & ~valid & ~broken,
+            "alone": broken & (broken.sum(1, keepdims=True) == 1) & (self.size > 0),
+        }
+        fallen: Bools = np.asarray(broken.any(1))
+        fallen_8bit: Bools = np.asarray(broken_8bit.any(1))
+        counted: Bools = np.asarray((valid | broken).any(1))
+        worst = {
+            "n": counted,
+            "robust": counted & ~fallen,
+            "robust_8bit": counted & ~fallen_8bit,
+            "errors": np.asarray(crashed.any(1)) & ~fallen,
+            "alone": np.zeros(fallen.shape, dtype=bool),
+        }
+        return {"tried": valid | crashed} | single, {"tried": np.asarray((valid | crashed).any(1))} | worst
+
+
+COUNTS = ("n", "robust", "robust_8bit", "errors", "alone")
+COSTS = ("forwards", "backwards", "seconds")
+
+
+def robust_accuracy(rows: pd.DataFrame, threat: Threat) -> pd.DataFrame:
+    """One row per model x attack x eps; and per model x eps the worst case, sample by sample.
+
+    Columns: model, attack, norm, eps_text, eps, n (samples with a result), robust, robust_8bit,
+    errors (samples on which the attack ended with an error and nothing else of it broke them), alone
+    (broken by this attack and no other), forwards, backwards, seconds (means per sample),
+    robust_accuracy, low, high, and the same three with `_8bit`.
+
+    In the worst case a sample counts when at least one attack has a result for it. It is an error as
+    well when an attack failed and none broke it: robust, then, only as far as the others can say.
+
+    Args:
+        rows: from `outcomes`.
+        threat: its levels are the eps.
+    """
+    cube, parts = _Cube(rows), []
+    last = len(cube.attacks)
+    for text, eps in threat.levels:
+        single, worst = cube.at(eps, threat)
+        totals = {c: cube.total(c, cube.tried(eps)) for c in COSTS}
+        model, attack = np.nonzero(single["tried"].any(2))
+        level = {"norm": threat.norm, "eps_text": text, "eps": eps}
+        counts = {c: single[c].sum(2)[model, attack] for c in COUNTS} | {c: totals[c][model, attack] for c in COSTS}
+        parts.append(pd.DataFrame({"place": model, "order": attack, **level, **counts}))
+        model = np.nonzero(worst["tried"].any(1))[0]
+        counts = {c: worst[c].sum(1)[model] for c in COUNTS} | {c: totals[c].sum(1)[model] for c in COSTS}
+        parts.append(pd.DataFrame({"place": model, "order": last, **level, **counts}))
+    columns = ["place", "order", "norm", "eps_text", "eps", *COUNTS, *COSTS]
+    table = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame({c: np.zeros(0) for c in columns})
+    table = table.sort_values(["place", "order", "eps"], kind="stable", ignore_index=True)
+    place, order = table.pop("place").to_numpy(np.int64), table.pop("order").to_numpy(np.int64)
+    table.insert(0, "model", np.asarray(cube.models, dtype=object)[place])
+    table.insert(1, "attack", np.asarray([*cube.attacks, WORST], dtype=object)[order])
+    for cost in COSTS:
+        table[cost] = table[cost] / table["n"].clip(lower=1)
+    table = rate(table, "robust", "n", "robust_accuracy")
+    return rate(table, "robust_8bit", "n", "robust_accuracy_8bit", "_8bit")
+
+
+def curve(rows: pd.DataFrame, threat: Threat) -> pd.DataFrame:
+    """Accuracy against eps: one row per model x attack x point, the worst case among the attacks.
+
+    Columns: model, attack, steps, eps, n, robust, robust_accuracy, low, high. A minimal attack, and
+    the worst case if one took part, is a step function (`steps` true): it falls at each distance
+    that broke a sample. Others are known at eps 0 and at the levels alone.
+    """
+    table, cube = robust_accuracy(rows, threat), _Cube(rows)
+    valid, parts = cube.where(~cube.failed), []
+    everywhere: Bools = np.asarray(cube.where(rows["everywhere"].to_numpy(bool)).any(2))  # (M, A)
+    for key, part in table.groupby(["model", "attack"], sort=False):
+        model, attack = str(key[0]), str(key[1])
+        m = cube.models.get_loc(model)
+        a = slice(None) if attack == WORST else [cube.attacks.get_loc(attack)]
+        size = cube.size[m, a].min(0)[np.nonzero(valid[m, a].any(0))[0]]  # (n,)
+        steps = bool(everywhere[m, a].any())
+        at = np.unique(np.r_[0.0, size[np.isfinite(size)]]) if steps else np.zeros(1)
+        left = len(size) - np.searchsorted(np.sort(size), at, side="right")
+        points = pd.DataFrame({"eps": at, "n": len(size), "robust": left})
+        if not steps:
+            points = pd.concat([points, part[["eps", "n", "robust"]]], ignore_index=True)
+        parts.append(points.assign(model=model, attack=attack, steps=steps))
+    names = ["model", "attack", "steps", "eps", "n", "robust"]
+    merged = pd.concat(parts, ignore_index=True)[names] if parts else pd.DataFrame({c: np.zeros(0) for c in names})
+    return rate(merged, "robust", "n", "robust_accuracy")
+
+
+def per_class(records: pd.DataFrame, rows: pd.DataFrame, threat: Threat) -> pd.DataFrame:
+    """One row per model x class: clean accuracy, and robust in the worst case at the headline eps.
+
+    Columns: model, label, n, correct, clean_accuracy, low, high, robust_n, robust, robust_accuracy,
+    low_robust, high_robust.
+    """
+    clean = records[records["role"] == "clean"].drop_duplicates(["target_model", "sample"])
+    clean = clean[~erred(clean)]
+    table = pd.DataFrame({"model": clean["target_model"], "label": clean["label"].astype(np.int64), "n": 1})
+    table["correct"] = (~wrong(clean, "clean_pred")).astype(np.int64)
+    table = table.groupby(["model", "label"], sort=False).sum().reset_index()
+    cube, eps = _Cube(rows), dict(threat.levels).get(threat.headline, math.inf)
+    _, worst = cube.at(eps, threat)
+    labels = rows.drop_duplicates("sample")["label"].to_numpy(np.int64)  # in the order of cube.samples
+    m, s = np.nonzero(worst["n"])
+    robust = pd.DataFrame({"model": np.asarray(cube.models, dtype=object)[m], "label": labels[s], "robust_n": 1})
+    robust["robust"] = worst["robust"][m, s].astype(np.int64)
+    robust = robust.groupby(["model", "label"], sort=False).sum().reset_index()
+    table = table.merge(robust, on=["model", "label"], how="outer")
+    counts = ["n", "correct", "robust_n", "robust"]
+    table[counts] = table[counts].fillna(0).astype(np.int64)
+    table = rate(table, "correct", "n", "clean_accuracy")
+    table = rate(table, "robust", "robust_n", "robust_accuracy", "_robust")
+    return table.sort_values(["model", "label"], kind="stable", ignore_index=True)

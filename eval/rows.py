@@ -1,0 +1,40 @@
+"""What records say, as NumPy arrays of plain dtypes, whatever pandas made of them. Free of torch.
+
+A missing value turns a column of truth values into one of objects, on which `~` is arithmetic and
+`mean` fails; so nothing counts on a column before it went through here.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from eval.intervals import Bools, Floats
+
+
+def flag(column: pd.Series[Any]) -> Bools:
+    """Truth values; missing is false."""
+    result: Bools = pd.array(column, dtype="boolean").to_numpy(dtype=bool, na_value=False)  # type: ignore[call-overload]
+    return result
+
+
+def numbers(column: pd.Series[Any]) -> Floats:
+    """Floating-point numbers; missing is NaN."""
+    return np.asarray(column.to_numpy(np.float64, na_value=np.nan), dtype=np.float64)
+
+
+def erred(records: pd.DataFrame) -> Bools:
+    """Which rows have no result, but the reason for it."""
+    return np.asarray(records["error"].fillna("").astype(str) != "", dtype=bool)
+
+
+def wrong(records: pd.DataFrame, prediction: str) -> Bools:
+    """Where the column `prediction` (`clean_pred`, `adv_pred`) is not the label; a missing one is not."""
+    return np.asarray(numbers(records[prediction]) != numbers(records["label"]), dtype=bool)
+
+
+def white_box(records: pd.DataFrame) -> pd.DataFrame:
+    """The rows of attacks on the model that they were made for."""
+    return records[(records["role"] == "attack") & (records["source"] == records["target_model"])]

@@ -1,0 +1,76 @@
+"""How perturbations made for one model fare on others, beside what no attack at all would do. Free of torch.
+
+A transfer number alone says little: the target errs without any perturbation, and noise of the same
+size fools it too. So each cell stands beside the target's clean error and its error under noise of
+the same RMS, on the same samples.
+"""
+
+from __future__ import annotations
+
+from functools import reduce
+
+import numpy as np
+import pandas as pd
+
+from eval.intervals import Bools, Codes, rate
+from eval.rows import erred, flag, numbers, wrong
+
+CELL = ["source", "target_model", "attack", "norm", "eps_text", "eps"]
+
+
+def _fooled(rows: pd.DataFrame) -> Bools:
+    """Whether the prediction is wrong, on an image inside the box and the budget."""
+    return wrong(rows, "adv_pred") & flag(rows["in_box"]) & flag(rows["in_budget"]) & ~erred(rows)
+
+
+def _keys(rows: pd.DataFrame, columns: list[str]) -> Codes:
+    """One number per row, equal where the columns are."""
+
+    def join(codes: Codes, column: str) -> Codes:
+        fresh, names = pd.factorize(rows[column], use_na_sentinel=False)
+        return np.asarray(pd.factorize(codes * (len(names) + 1) + fresh)[0], dtype=np.int64)
+
+    return reduce(join, columns, np.zeros(len(rows), dtype=np.int64))
+
+
+def transfer(records: pd.DataFrame) -> pd.DataFrame:
+    """One row per source x target x attack x eps, the white box (source = target) among them.
+
+    Columns: source, target, attack, norm, eps_text, eps; n, wrong, error, low, high (the target's
+    prediction differs from the label; candidates outside the box or the budget fool nobody);
+    clean_wrong, clean_error (of the same samples unperturbed); noise_n, noise_wrong, noise_error,
+    low_noise, high_noise (NaN where no control was run); rms (mean); transfer_n, transferred_count,
+    transferred, low_transferred, high_transferred (of the samples that both models classify correctly
+    and that fool the source, those that fool the target); targeted_n, reached, targeted,
+    low_targeted, high_targeted (the wanted class was reached); failed (no result).
+    """
+    attacks = records[records["role"] == "attack"]
+    bad, fooled = erred(attacks), _fooled(attacks)
+    right = ~wrong(attacks, "clean_pred")
+    keys = _keys(attacks, ["source", "attack", "norm", "eps_text", "eps", "sample", "target_class"])
+    white = (attacks["source"] == attacks["target_model"]).to_numpy(bool)
+    base = np.isin(keys, keys[white & right & fooled]) & right & ~bad
+    targeted = (numbers(attacks["target_class"]) >= 0) & ~bad
+    sums = attacks[CELL].assign(
+        n=~bad,
+        wrong=fooled,
+        clean_wrong=~right & ~bad,
+        rms=np.where(bad, 0.0, np.nan_to_num(numbers(attacks["rms"]))),
+        transfer_n=base,
+        transferred_count=base & fooled,
+        targeted_n=targeted,
+        reached=targeted & flag(attacks["success"]),
+        failed=bad,
+    )
+    table = sums.groupby(CELL, sort=False).sum().reset_index()
+    control = records[records["role"] == "control"]
+    noise = control[CELL].assign(noise_n=~erred(control), noise_wrong=_fooled(control))
+    table = table.merge(noise.groupby(CELL, sort=False).sum().reset_index(), on=CELL, how="left")
+    table[["noise_n", "noise_wrong"]] = table[["noise_n", "noise_wrong"]].fillna(0).astype(np.int64)
+    n = table["n"].clip(lower=1)
+    table = table.assign(clean_error=table["clean_wrong"] / n, rms=table["rms"] / n)
+    table = rate(table, "wrong", "n", "error")
+    table = rate(table, "noise_wrong", "noise_n", "noise_error", "_noise")
+    table = rate(table, "transferred_count", "transfer_n", "transferred", "_transferred")
+    table = rate(table, "reached", "targeted_n", "targeted", "_targeted")
+    return table.rename(columns={"target_model": "target"})

@@ -1,0 +1,324 @@
+from __future__ import annotations
+
+import io
+import math
+from collections import defaultdict
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import binomtest
+
+from eval import records as rec
+from eval.effort import costs, distortion
+from eval.intervals import wilson
+from eval.metrics import WORST, Threat, clean_accuracy, curve, outcomes, per_class, robust_accuracy
+from eval.transfer_metrics import transfer
+
+MODELS = ("None", "NA")  # names that a careless reader takes for missing values
+LEVELS = (("0.1", 0.1), ("0.2", 0.2))
+THREAT = Threat("linf", LEVELS, "0.2")
+
+
+def row(**values):
+    base = {
+        "sample": "s0", "label": 0, "target_class": -1, "source": "m", "target_model": "m", "role": "attack",
+        "attack": "pgd", "norm": "linf", "eps": 0.1, "eps_text": "0.1", "clean_pred": 0, "clean_conf": 0.9,
+        "adv_pred": 0, "adv_conf": 0.9, "success": False, "success_8bit": False, "in_box": True, "in_budget": True,
+        "l0": 4.0, "l1": 0.2, "l2": 0.1, "linf": 0.05, "rms": 0.05, "forwards": 10, "backwards": 9,
+        "seconds": 0.5, "error": "",
+    }  # fmt: skip
+    if values.get("success"):
+        base |= {"adv_pred": 1, "success_8bit": True}
+    return base | values
+
+
+def frame(*rows):
+    table = pd.DataFrame(list(rows) or [row()], columns=list(rec.COLUMNS))
+    return table if rows else table.iloc[:0]
+
+
+@st.composite
+def runs(draw, crashes=0.2):
+    """Random records of two models, a budgeted and a minimal attack, with crashes."""
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    rows = []
+    for sample in range(draw(st.integers(1, 6))):
+        label = int(rng.integers(3))
+        for source in MODELS:
+            pred = {m: int(rng.choice([label, (label + 1) % 3], p=[0.8, 0.2])) for m in MODELS}
+            rows.append(row(sample=f"s{sample}", label=label, source=source, target_model=source, role="clean",
+                            attack="none", norm="", eps=0.0, eps_text="0", clean_pred=pred[source]))  # fmt: skip
+            for attack, eps in (("pgd", 0.1), ("pgd", 0.2), ("lbfgs", math.inf)):
+                for target in MODELS:
+                    for role in ("attack", "control"):
+                        hit = bool(rng.random() < 0.5)
+                        rows.append(row(
+                            sample=f"s{sample}", label=label, source=source, target_model=target, role=role,
+                            attack=attack, eps=eps, eps_text=str(eps), clean_pred=pred[target],
+                            adv_pred=(label + 1) % 3 if hit else label,
+                            success=hit, success_8bit=hit and rng.random() < 0.8,
+                            linf=min(eps, float(rng.choice([0.05, 0.1, 0.15, 0.2, 0.3]))), rms=float(rng.random()),
+                            forwards=int(rng.integers(20)), error="boom" if rng.random() < crashes else "",
+                        ))  # fmt: skip
+    return frame(*rows)
+
+
+def naive_robust(table, levels):
+    """(model, attack, eps) -> (n, robust, errors), by loops over single samples."""
+    white = [r for r in table.to_dict("records") if r["role"] == "attack" and r["source"] == r["target_model"]]
+    verdicts = defaultdict(dict)
+    for text, eps in levels:
+        for model in {r["target_model"] for r in white}:
+            for attack in [*{r["attack"] for r in white}, WORST]:
+                for sample in {r["sample"] for r in white}:
+                    mine = [r for r in white if r["target_model"] == model and r["sample"] == sample]
+                    mine = [r for r in mine if attack in (WORST, r["attack"])]
+                    at = [r for r in mine if r["eps"] in (eps, math.inf)]
+                    if not at:
+                        continue
+                    fine = [r for r in mine if not r["error"]]
+                    broken = any(r["clean_pred"] != r["label"] for r in fine) or any(
+                        r["success"] and r["linf"] <= eps + 1e-6 for r in fine
+                    )
+                    crash, ran = any(r["error"] for r in at), any(not r["error"] for r in at)
+                    verdicts[model, attack, text][sample] = (
+                        broken or ran,
+                        ran and not broken,
+                        crash and not broken and (attack == WORST or not ran),
+                    )
+    return {key: tuple(sum(v) for v in zip(*of.values(), strict=True)) for key, of in verdicts.items()}
+
+
+@settings(deadline=None, max_examples=20)
+@given(runs())
+def test_robust_accuracy_counts_as_a_loop_over_samples_does(table):
+    result = robust_accuracy(outcomes(table, THREAT), THREAT)
+    got = {(r.model, r.attack, r.eps_text): (r.n, r.robust, r.errors) for r in result.itertuples()}
+    assert got == naive_robust(table, LEVELS)
+    some = result[result["n"] > 0]
+    assert some["robust_accuracy"].between(some["low"], some["high"]).all()
+
+
+@settings(deadline=None, max_examples=12)
+@given(runs(crashes=0.0))
+def test_no_sample_recovers_at_a_larger_eps(table):
+    threat = Threat("linf", tuple((str(e), e) for e in (0.01, 0.1, 0.2, 0.4)))
+    rows = outcomes(table, threat)
+    for _, part in robust_accuracy(rows, threat).groupby(["model", "attack"]):
+        assert part["robust"].is_monotonic_decreasing
+    for _, part in curve(rows, threat).groupby(["model", "attack"]):
+        assert part["eps"].is_monotonic_increasing
+        assert part["robust"].is_monotonic_decreasing
+
+
+@settings(deadline=None, max_examples=12)
+@given(runs(crashes=0.0))
+def test_the_worst_case_is_no_better_than_any_attack(table):
+    result = robust_accuracy(outcomes(table, THREAT), THREAT).set_index(["model", "eps_text", "attack"])["robust"]
+    for _, part in result.groupby(level=[0, 1]):
+        assert part.xs(WORST, level=2).item() <= part.min()
+
+
+@settings(deadline=None, max_examples=12)
+@given(runs(), st.randoms())
+def test_shards_merge(table, random):
+    order = list(range(len(table)))
+    random.shuffle(order)
+    shards = [outcomes(table.iloc[order[i::3]], THREAT) for i in range(3)]
+    keys = ["model", "attack", "eps"]
+
+    def count(rows):
+        return robust_accuracy(rows, THREAT).sort_values(keys, ignore_index=True)
+
+    pd.testing.assert_frame_equal(count(pd.concat(shards)), count(outcomes(table, THREAT)))
+
+
+def test_restarts_count_per_sample_not_per_batch():
+    table = frame(*(row(sample=s, attack=a, success=s == a) for s in ("x", "y") for a in ("x", "y")))
+    result = robust_accuracy(outcomes(table, THREAT), THREAT).query("eps_text == '0.1'").set_index("attack")
+    assert result["robust_accuracy"].to_dict() == {"x": 0.5, "y": 0.5, WORST: 0.0}
+    assert result["alone"].to_dict() == {"x": 1, "y": 1, WORST: 0}
+
+
+def test_the_last_of_several_rows_of_a_sample_does_not_hide_a_success():
+    table = frame(row(success=True), row(), row())
+    assert robust_accuracy(outcomes(table, THREAT), THREAT)["robust"].tolist() == [0, 0]
+
+
+def test_a_crash_is_neither_broken_nor_robust():
+    crash = row(sample="s1", error="CUDA out of memory", clean_pred=None, adv_pred=None, success=None, linf=None)
+    result = robust_accuracy(outcomes(frame(row(), crash), THREAT), THREAT).iloc[0]
+    assert (result.n, result.robust, result.errors) == (1, 1, 1)
+    only = robust_accuracy(outcomes(frame(crash), THREAT), THREAT).iloc[0]
+    assert (only.n, only.errors, only.low, only.high) == (0, 1, 0.0, 1.0)
+    assert math.isnan(only.robust_accuracy)
+
+
+def test_a_misclassified_sample_is_not_robust():
+    table = frame(row(clean_pred=1, target_class=2))  # the target was not reached, and the label was never predicted
+    assert robust_accuracy(outcomes(table, THREAT), THREAT)["robust"].tolist() == [0, 0]
+
+
+def test_a_success_on_another_model_breaks_nothing():
+    table = frame(row(), row(target_model="other", success=True))
+    assert robust_accuracy(outcomes(table, THREAT), THREAT)["robust"].tolist() == [1, 1]
+
+
+@pytest.mark.parametrize(("linf", "robust"), [(0.1, [0, 0]), (0.1 + 5e-7, [0, 0]), (0.101, [1, 0]), (0.21, [1, 1])])
+def test_a_minimal_attack_counts_at_every_eps_up_to_float32_rounding(linf, robust):
+    table = frame(row(eps=math.inf, eps_text="min", norm="l2", linf=linf, success=True))
+    result = robust_accuracy(outcomes(table, THREAT), THREAT)
+    assert result[result["attack"] == "pgd"]["robust"].tolist() == robust
+
+
+def test_what_survives_rounding_is_counted_apart():
+    table = frame(row(success=True, success_8bit=False), row(sample="s1", success=True))
+    result = robust_accuracy(outcomes(table, THREAT), THREAT).iloc[0]
+    assert (result.robust, result.robust_8bit) == (0, 1)
+
+
+@pytest.mark.parametrize("dtype", [object, "boolean", bool])
+def test_truth_values_of_any_dtype_count_alike(dtype):
+    table = frame(row(success=True), row(sample="s1"), row(sample="s2"))
+    table["success"] = table["success"].astype(dtype)
+    assert robust_accuracy(outcomes(table, THREAT), THREAT)["robust"].tolist() == [2, 2]
+
+
+def test_missing_values_in_any_dtype():
+    crash = row(sample="s1", error="boom", clean_pred=None, success=None, success_8bit=None, linf=None, rms=None)
+    table = frame(row(success=True), crash)
+    expected = robust_accuracy(outcomes(table, THREAT), THREAT)
+    pd.testing.assert_frame_equal(
+        robust_accuracy(outcomes(table.convert_dtypes(), THREAT), THREAT), expected, check_dtype=False
+    )
+
+
+@settings(deadline=None, max_examples=10)
+@given(runs())
+def test_a_model_called_none_survives_a_csv_file(table):
+    again = pd.read_csv(io.StringIO(table.to_csv(index=False)), keep_default_na=False, dtype={"eps_text": str})
+    expected = robust_accuracy(outcomes(table, THREAT), THREAT)
+    pd.testing.assert_frame_equal(robust_accuracy(outcomes(again, THREAT), THREAT), expected, check_dtype=False)
+    pd.testing.assert_frame_equal(transfer(again), transfer(table), check_dtype=False)
+
+
+def test_costs_are_means_per_sample_without_crashes():
+    table = frame(row(forwards=10), row(sample="s1", forwards=30), row(sample="s2", forwards=99, error="boom"))
+    assert robust_accuracy(outcomes(table, THREAT), THREAT)["forwards"].iloc[0] == 20
+    cost = costs(outcomes(table, THREAT)).iloc[0]
+    assert (cost.samples, cost.errors, cost.forwards, cost.total_seconds) == (3, 1, 20, 1.0)
+
+
+@settings(deadline=None, max_examples=15)
+@given(runs())
+def test_transfer_counts_as_loops_do(table):
+    for cell in transfer(table).itertuples():
+        mine = [
+            r for r in table.to_dict("records")
+            if (r["source"], r["attack"], r["eps"]) == (cell.source, cell.attack, cell.eps) and r["role"] != "clean"
+        ]  # fmt: skip
+        here = [r for r in mine if r["target_model"] == cell.target and not r["error"]]
+        attacks = [r for r in here if r["role"] == "attack"]
+        noise = [r for r in here if r["role"] == "control"]
+        home = {
+            r["sample"] for r in mine
+            if r["role"] == "attack" and r["target_model"] == cell.source and not r["error"]
+            and r["clean_pred"] == r["label"] != r["adv_pred"]
+        }  # fmt: skip
+        base = [r for r in attacks if r["sample"] in home and r["clean_pred"] == r["label"]]
+        assert cell.n == len(attacks)
+        assert cell.wrong == sum(r["adv_pred"] != r["label"] for r in attacks)
+        assert cell.clean_wrong == sum(r["clean_pred"] != r["label"] for r in attacks)
+        assert (cell.noise_n, cell.noise_wrong) == (len(noise), sum(r["adv_pred"] != r["label"] for r in noise))
+        assert (cell.transfer_n, cell.transferred_count) == (len(base), sum(r["adv_pred"] != r["label"] for r in base))
+        if attacks:
+            assert cell.rms == pytest.approx(np.mean([r["rms"] for r in attacks]))
+        if cell.source == cell.target and base:
+            assert cell.transferred == 1
+
+
+def test_a_candidate_outside_its_budget_fools_nobody():
+    assert transfer(frame(row(adv_pred=1, in_budget=False)))["error"].item() == 0
+    assert transfer(frame(row(adv_pred=1, in_box=False)))["error"].item() == 0
+
+
+def test_targeted_success_is_not_the_untargeted_one():
+    away = row(target_class=2, adv_pred=1)  # fooled, but not into the class that was wanted
+    reached = row(sample="s1", target_class=2, success=True, adv_pred=2)
+    cell = transfer(frame(away, reached)).iloc[0]
+    assert (cell.error, cell.targeted_n, cell.targeted) == (1.0, 2, 0.5)
+
+
+def test_transfer_without_a_control_says_so():
+    cell = transfer(frame(row())).iloc[0]
+    assert (cell.noise_n, cell.low_noise, cell.high_noise) == (0, 0, 1)
+    assert math.isnan(cell.noise_error)
+
+
+@settings(deadline=None, max_examples=200)
+@given(st.integers(1, 500), st.data())
+def test_wilson_agrees_with_scipy(n, data):
+    k = data.draw(st.integers(0, n))
+    reference = binomtest(k, n).proportion_ci(0.95, "wilson")
+    low, high = wilson(k, n)
+    assert float(low) == pytest.approx(reference.low, abs=1e-12)
+    assert float(high) == pytest.approx(reference.high, abs=1e-12)
+
+
+def test_wilson_keeps_its_ends_and_its_shape():
+    low, high = wilson([0, 5, 0], [5, 5, 0])
+    assert (low[0], high[1], low[2], high[2]) == (0, 1, 0, 1)
+
+
+def test_distortion_is_of_successes_on_samples_that_were_right():
+    values = [row(sample=f"s{i}", success=True, l2=float(i)) for i in range(101)]
+    zero = row(sample="x", clean_pred=1, success=True, l2=0.0)
+    failure = row(sample="y", l2=1e6)
+    table = distortion(frame(*values, zero, failure), THREAT).set_index("measure").loc["l2"]
+    assert table[["q05", "q25", "q50", "q75", "q95", "n"]].tolist() == [5, 25, 50, 75, 95, 101]
+
+
+def test_classes_add_up_to_the_whole():
+    rng = np.random.default_rng(0)
+    rows = []
+    for i in range(60):
+        common = {"sample": f"s{i}", "label": i % 3, "clean_pred": i % 3 if rng.random() < 0.8 else (i + 1) % 3}
+        rows += [row(**common, role="clean", attack="none"), row(**common, eps=0.2, success=bool(rng.random() < 0.5))]
+    table = frame(*rows)
+    rows = outcomes(table, THREAT)
+    classes = per_class(table, rows, THREAT)
+    clean = clean_accuracy(table).iloc[0]
+    worst = robust_accuracy(rows, THREAT).query("attack == @WORST and eps_text == '0.2'").iloc[0]
+    assert (classes["n"].sum(), classes["correct"].sum()) == (clean.n, clean.correct) == (60, clean.correct)
+    assert (classes["robust_n"].sum(), classes["robust"].sum()) == (worst.n, worst.robust)
+
+
+def test_a_curve_steps_at_each_distance_of_a_minimal_attack():
+    table = frame(
+        *(row(sample=f"s{i}", eps=math.inf, success=True, linf=d) for i, d in enumerate([0.1, 0.3, 0.3, 0.4]))
+    )
+    points = curve(outcomes(table, THREAT), THREAT).query("attack == 'pgd'")
+    assert points["eps"].tolist() == [0, 0.1, 0.3, 0.4]
+    assert points["robust_accuracy"].tolist() == [1, 0.75, 0.25, 0]
+
+
+def test_a_curve_of_budgeted_attacks_has_the_levels_alone():
+    table = frame(row(success=True), row(sample="s1", clean_pred=1), row(sample="s2"))
+    points = curve(outcomes(table, THREAT), THREAT).query("attack == 'pgd'")
+    assert points["eps"].tolist() == [0, 0.1]
+    assert points["robust"].tolist() == [2, 1]
+
+
+def test_no_records_give_empty_tables():
+    table = frame()
+    rows = outcomes(table, THREAT)
+    results = [clean_accuracy(table), robust_accuracy(rows, THREAT), curve(rows, THREAT), transfer(table),
+               per_class(table, rows, THREAT), distortion(table, THREAT), costs(rows)]  # fmt: skip
+    assert [len(r) for r in results] == [0] * 7
+
+
+def test_a_level_without_attempts_has_no_row():
+    assert set(robust_accuracy(outcomes(frame(row()), THREAT), THREAT)["eps_text"]) == {"0.1"}
