@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from eval.data.arrays import Arrays
 from eval.data.digits import Digits
+from eval.data.downloads import Torchvision
+from eval.data.images import Images
 from eval.data.samples import Data, Samples
 from eval.data.spec import Spec
 from eval.data.subset import balanced, limited, split
 
-__all__ = ["Arrays", "Data", "Digits", "Samples", "Spec", "balanced", "limited", "split"]
+__all__ = ["Arrays", "Data", "Digits", "Images", "Samples", "Spec", "Torchvision", "balanced", "limited", "split"]

@@ -48,29 +48,29 @@ class Arrays(Spec):
         super().__post_init__()
         if (self.path is None) == (self.test is None) or (self.path is not None and self.train is not None):
             raise InputError(
-                "data: arrays need either data.path=FILE.npz or data.test=FILE.npz (data.train is optional), "
+                "path: must be an .npz file, or else data.test must (data.train is optional), "
                 f"got path={self.path}, train={self.train}, test={self.test}"
             )
         if self.layout not in LAYOUTS:
-            raise InputError(f"data.layout: must be one of {', '.join(LAYOUTS)}, got {self.layout!r}")
+            raise InputError(f"layout: must be one of {', '.join(LAYOUTS)}, got {self.layout!r}")
         if not 0 < self.test_fraction <= 1:
-            raise InputError(f"data.test_fraction: must be in (0, 1], got {self.test_fraction:g}")
+            raise InputError(f"test_fraction: must be in (0, 1], got {self.test_fraction:g}")
         if self.classes is not None and self.num_classes is not None:
-            raise InputError("data: give names in data.classes or a number in data.num_classes, not both")
+            raise InputError("num_classes: must be null where data.classes names them, got both")
         if self.num_classes is not None and self.num_classes < 1:
-            raise InputError(f"data.num_classes: must be at least 1, got {self.num_classes}")
+            raise InputError(f"num_classes: must be at least 1, got {self.num_classes}")
 
     def read(self, seed: int) -> Data:
         """Both parts of one archive or two, or one part split by `seed`."""
         if self.path is not None:
-            file = self._find(self.path)
+            file = self.place(self.path)
             archive = open_npz(file)
             split_already = "x_test" in archive or "x_train" in archive
             suffixes = {part: f"_{part}" for part in ("train", "test") if f"x_{part}" in archive}
             sources = {p: (file, archive, s) for p, s in (suffixes if split_already else {"all": ""}).items()}
         else:
             named = {"train": self.train, "test": self.test}
-            files = {part: self._find(name) for part, name in named.items() if name is not None}
+            files = {part: self.place(name) for part, name in named.items() if name is not None}
             sources = {part: (file, open_npz(file), "") for part, file in files.items()}
         parts = assemble(sources, self.classes, self.num_classes, self.layout)
         where = " and ".join(sorted({str(file) for file, _, _ in sources.values()}, reverse=True))
@@ -79,15 +79,7 @@ class Arrays(Spec):
             return Data(self.name, f"{len(parts['all'])} images of {where}, split by the seed", train, test)
         if "test" not in parts and "all" not in parts:
             raise InputError(f"{self.path}: must hold x_test and y_test beside x_train and y_train, but does not")
-        return Data(self.name, f"images of {where}", parts.get("train"), parts.get("test") or parts["all"])
-
-    def _find(self, name: str) -> Path:
-        """The file, taken from the current folder, or else from the root."""
-        places = [Path(name).expanduser(), Path(self.root).expanduser() / name]
-        for place in places:
-            if place.is_file():
-                return place
-        raise InputError(f"data: {name} must be a file in the current folder or in data.root={self.root}, but is not")
+        return Data(self.name, f"images of {where}", parts.get("train"), parts["test" if "test" in parts else "all"])
 
 
 def open_npz(file: Path) -> dict[str, Array]:
@@ -96,6 +88,8 @@ def open_npz(file: Path) -> dict[str, Array]:
     Raises:
         InputError: it is no whole archive of plain arrays.
     """
+    if not file.is_file():
+        raise InputError(f"{file}: must be an .npz file here or under data.root, but there is none")
     try:
         with np.load(file, allow_pickle=False) as archive:
             if not isinstance(archive, np.lib.npyio.NpzFile):

@@ -78,8 +78,10 @@ class Decoder:
             except InputError as error:
                 return error
 
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
-            yield from pool.map(attempt, files)
+        workers = os.cpu_count() or 1
+        with ThreadPoolExecutor(workers) as pool:
+            for start in range(0, len(files), 4 * workers):  # few frames wait to be taken, none after the last one
+                yield from list(pool.map(attempt, files[start : start + 4 * workers]))
 
 
 def _opaque(image: Image) -> Image:
@@ -136,16 +138,21 @@ class FileStore:
         Raises:
             InputError: a file has become unreadable, or has changed its size.
         """
-        wanted = [int(row) for row in rows]
-        absent = sorted({row for row in wanted if row not in self.decoded})
-        fresh: dict[int, Frame] = {}
-        for row, frame in zip(absent, self.decoder.all([self.files[row] for row in absent]), strict=True):
+        frames = np.empty((len(rows), *self.shape), dtype=np.uint8)
+        absent = []
+        for i, row in enumerate(rows):
+            if row in self.decoded:
+                frames[i] = self.decoded[row]
+            else:
+                absent.append(i)
+        files = [self.files[rows[i]] for i in absent]
+        for i, file, frame in zip(absent, files, self.decoder.all(files), strict=True):
             if isinstance(frame, InputError):
                 raise frame
             if frame.shape != self.shape:
-                raise InputError(f"{self.files[row]}: must still be {self.shape}, got {frame.shape}; run again")
-            fresh[row] = frame
-        return np.stack([fresh[row] if row in fresh else self.decoded[row] for row in wanted])
+                raise InputError(f"{file}: must still be {self.shape}, got {frame.shape}; run again")
+            frames[i] = frame
+        return frames
 
     def content(self, rows: Index) -> Iterator[bytes]:
         """How files are decoded, then each file's length and bytes."""

@@ -111,6 +111,8 @@ class Samples:
         width = max(5, len(str(len(pixels) - 1)))
         ids = np.array([f"{prefix}/{i:0{width}d}" for i in range(len(pixels))], dtype=np.str_)
         rows = np.arange(len(pixels))
+        pixels = pixels.view()
+        pixels.setflags(write=False)
         return cls(ids, np.asarray(labels, dtype=np.int64), tuple(classes), ArrayStore(pixels), rows)
 
     def __len__(self) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from eval.data.samples import Data
 from eval.data.subset import limited
@@ -28,10 +29,16 @@ class Spec:
     epochs: int = 30
 
     def __post_init__(self) -> None:
+        # The configuration puts `data.` before the key.
         for key in ("limit", "train_limit", "epochs"):
             value = getattr(self, key)
             if value is not None and value < 1:
-                raise InputError(f"data.{key}: must be at least 1, got {value}")
+                raise InputError(f"{key}: must be at least 1, got {value}")
+
+    def place(self, name: str) -> Path:
+        """The file or folder `name`: in the current folder, or else under the root."""
+        here = Path(name).expanduser()
+        return here if here.exists() else Path(self.root).expanduser() / here
 
     def read(self, seed: int) -> Data:
         """All samples, split by `seed` where the data set itself is not."""

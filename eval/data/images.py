@@ -1,0 +1,195 @@
+"""A folder of images with one sub-folder a class."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from eval.data.decode import SUFFIXES, Decoder, FileStore, Frame
+from eval.data.samples import Data, Labels, Samples
+from eval.data.spec import Spec
+from eval.data.subset import balanced, stratified
+from eval.errors import InputError
+
+_PARTS = ("train", "val", "test")
+_MEMORY = 1 << 30  # bytes of decoded images, per part, that are kept instead of decoding them for every batch
+_SHOWN = 3  # broken files named in a warning
+
+
+@dataclass(frozen=True, kw_only=True)
+class Images(Spec):
+    """Images `path/<class>/**`, or `path/{train,val,test}/<class>/**`; `test` is attacked, or `val` if there is none.
+
+    Every image that a run uses is decoded once when it is loaded, so that a broken one stops it before it starts.
+
+    Attributes:
+        path: the folder.
+        size: side of the square that images are resized and cropped to, in pixels; None if all have one size.
+        channels: 1 (grey) or 3 (RGB).
+        test_fraction: share of the test samples where there are no sub-folders `test` or `val`; 1 for all.
+        skip_broken: leave out images that cannot be decoded, with a warning, instead of stopping.
+    """
+
+    path: str
+    size: int | None = None
+    channels: int = 3
+    test_fraction: float = 0.2
+    skip_broken: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.channels not in (1, 3):
+            raise InputError(f"channels: must be 1 (grey) or 3 (RGB), got {self.channels}")
+        if self.size is not None and self.size < 1:
+            raise InputError(f"size: must be at least 1 pixel, got {self.size}")
+        if not 0 < self.test_fraction <= 1:
+            raise InputError(f"test_fraction: must be in (0, 1], got {self.test_fraction:g}")
+
+    def load(self, seed: int) -> Data:
+        """As for any data set; broken images are replaced by others of the same part, as far as there are any."""
+        root = self.place(self.path)
+        listings = self._divided(root)
+        everything = listings.get("all")
+        by_seed = everything is not None and self.test_fraction < 1
+        if everything is not None and by_seed:
+            chosen = stratified(everything.labels, self.test_fraction, seed)
+            listings = {"train": everything.select(~chosen), "test": everything.select(chosen)}
+        elif everything is not None:
+            listings = {"test": everything}
+        warnings: list[str] = []
+        limits = {"train": self.train_limit, "test": self.limit}
+        keys = {"train": "data.train_limit", "test": "data.limit"}
+        parts = {p: self._samples(root, g, limits[p], keys[p], seed, warnings) for p, g in listings.items()}
+        shapes = {part: samples.shape for part, samples in parts.items()}
+        if len(set(shapes.values())) > 1:
+            raise InputError(f"{root}: train and test images must have one size, got {shapes}; write data.size=PIXELS")
+        how = "as they are" if self.size is None else f"resized and cropped to {self.size}x{self.size}"
+        how += ", in grey" if self.channels == 1 else ""
+        description = f"images of {root}, {how}{', split by the seed' if by_seed else ''}"
+        return Data(self.name, description, parts.get("train"), parts["test"], tuple(warnings))
+
+    def _divided(self, root: Path) -> dict[str, Listing]:
+        """The files as they are divided on disk: `test` with or without `train`, or `all`."""
+        if not root.is_dir():
+            raise InputError(f"data.path: must be a folder with one sub-folder a class, got {root}, which is none")
+        found = {part: root / part for part in _PARTS if (root / part).is_dir() and _folders(root / part)}
+        if not found:
+            return {"all": _list(root, root, None)}
+        strays = [folder.name for folder in _folders(root) if folder.name not in _PARTS]
+        if strays:
+            raise InputError(
+                f"{root}: must hold either classes or {'/'.join(found)}, got {', '.join(strays)} beside them; move them"
+            )
+        test = found.get("test", found.get("val"))
+        if test is None:
+            raise InputError(
+                f"{root}: must hold test or val beside train, got train alone; or write data.path={root}/train"
+            )
+        if "train" not in found:
+            return {"test": _list(root, test, None)}
+        train = _list(root, found["train"], None)
+        return {"train": train, "test": _list(root, test, train.classes)}
+
+    def _samples(
+        self, root: Path, listing: Listing, limit: int | None, key: str, seed: int, warnings: list[str]
+    ) -> Samples:
+        """The images chosen from a listing, all of which have been decoded once."""
+        decoder = Decoder(self.channels, self.size)
+        frames: dict[int, Frame] = {}
+        sizes: dict[int, tuple[int, ...]] = {}
+        broken: dict[int, InputError] = {}
+        while True:
+            sound = np.setdiff1d(np.arange(len(listing.labels)), list(broken))
+            if len(sound) == 0:
+                raise next(iter(broken.values()))
+            chosen = sound if limit is None else sound[balanced(listing.labels[sound], limit, seed, key)]
+            fresh = [int(row) for row in chosen if int(row) not in sizes]
+            if not fresh:
+                break
+            for row, frame in zip(fresh, decoder.all([listing.files[row] for row in fresh]), strict=True):
+                if isinstance(frame, InputError):
+                    if not self.skip_broken:
+                        raise frame
+                    broken[row] = frame
+                    continue
+                sizes[row] = frame.shape
+                if (len(frames) + 1) * frame.nbytes <= _MEMORY:
+                    frames[row] = frame
+        first = int(chosen[0])
+        for row in chosen:
+            if sizes[int(row)] != sizes[first]:
+                raise InputError(
+                    f"{listing.files[row]}: must have the size of {listing.files[first].name}, {_size(sizes[first])}, "
+                    f"got {_size(sizes[int(row)])}; write data.size=PIXELS to resize and crop all"
+                )
+        if broken:
+            names = [listing.files[row].relative_to(root).as_posix() for row in sorted(broken)]
+            more = ", ..." if len(names) > _SHOWN else ""
+            warnings.append(f"data: {len(names)} broken images skipped: {', '.join(names[:_SHOWN])}{more}")
+        ids = np.array([listing.files[row].relative_to(root).as_posix() for row in chosen], dtype=np.str_)
+        _, height, width = sizes[first]
+        store = FileStore(listing.files, decoder, (self.channels, height, width), frames)
+        return Samples(ids, listing.labels[chosen], listing.classes, store, chosen)
+
+
+@dataclass(frozen=True, eq=False)
+class Listing:
+    """Image files (N) with their labels (N,), in natural order, and the names of the classes."""
+
+    files: tuple[Path, ...]
+    labels: Labels
+    classes: tuple[str, ...]
+
+    def select(self, mask: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> Listing:
+        """Those for which `mask` (N,) is true."""
+        files = tuple(file for file, wanted in zip(self.files, mask, strict=True) if wanted)
+        return Listing(files, self.labels[mask], self.classes)
+
+
+def natural(text: str) -> tuple[list[str | int], str]:
+    """A key that sorts `img2` before `img10`.
+
+    >>> sorted(["img10", "img2", "img1"], key=natural)
+    ['img1', 'img2', 'img10']
+    """
+    pieces = re.split(r"([0-9]+)", text)
+    return [int(piece) if i % 2 else piece for i, piece in enumerate(pieces)], text
+
+
+def _folders(folder: Path) -> list[Path]:
+    """Sub-folders in natural order; hidden ones and those that archivers leave are none."""
+    inside = (p for p in folder.iterdir() if p.is_dir() and not p.name.startswith((".", "__")))
+    return sorted(inside, key=lambda p: natural(p.name))
+
+
+def _images(folder: Path) -> list[Path]:
+    """Image files at any depth, in natural order."""
+    inside = (
+        p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and not p.name.startswith(".") and p.is_file()
+    )
+    return sorted(inside, key=lambda p: natural(p.relative_to(folder).as_posix()))
+
+
+def _list(root: Path, folder: Path, classes: tuple[str, ...] | None) -> Listing:
+    """The images of each class's sub-folder; with `classes`, no other class may occur."""
+    folders = {sub.name: sub for sub in _folders(folder)}
+    if not folders:
+        raise InputError(f"{folder}: must hold one sub-folder a class, got none; put images in {folder}/<class>/")
+    by_class: Mapping[str, list[Path]] = {name: _images(sub) for name, sub in folders.items()}
+    for name, files in by_class.items():
+        if not files:
+            raise InputError(f"{folders[name]}: must hold at least one image, got none; remove it or fill it")
+    names = classes if classes is not None else tuple(folders)
+    unknown = [name for name in folders if name not in names]
+    if unknown:
+        raise InputError(f"{folder}: classes must be those of {root / 'train'}, got {', '.join(unknown)} besides")
+    pairs = [(file, names.index(name)) for name, files in by_class.items() for file in files]
+    return Listing(tuple(file for file, _ in pairs), np.array([label for _, label in pairs], dtype=np.int64), names)
+
+
+def _size(shape: tuple[int, ...]) -> str:
+    return f"{shape[2]}x{shape[1]}"  # width first, as image viewers say it
