@@ -4,4 +4,7 @@ from __future__ import annotations
 
 
 class ModelError(ValueError):
-    """A network cannot be built, loaded or trusted. One line: where, what must hold, what came, the remedy."""
+    """A network cannot be built, loaded or trusted.
+
+    The message is one line: where, what must hold, what came, the remedy.
+    """

@@ -1,0 +1,125 @@
+"""Whether a network can be attacked at all: errors for what makes results meaningless, warnings for the rest."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from models.classifier import Classifier
+from models.errors import ModelError
+
+_TOLERANCE = 1e-4
+
+
+def check(classifier: Classifier, x: Tensor, labels: Tensor | np.ndarray[Any, Any] | None = None) -> list[str]:
+    """Try a network on a few images.
+
+    Args:
+        classifier: the network.
+        x: two or more images (B, C, H, W) in box units, on its device.
+        labels: all labels of the data, any number of them.
+
+    Returns:
+        Warnings, one line each.
+
+    Raises:
+        ModelError: pixels outside the bounds, an output that is not (B, K) logits of the data's classes, a
+            non-finite logit, a batch size that is fixed, or no gradient.
+    """
+    name, classes = f"model {classifier.name}", classifier.num_classes
+    _check_pixels(classifier, x)
+    logits = _run(classifier, x)
+    if logits.ndim != 2 or len(logits) != len(x):
+        raise ModelError(f"{name}: output must be (B, K) = ({len(x)}, {classes}), got {tuple(logits.shape)}")
+    if logits.shape[1] != classes:
+        raise ModelError(
+            f"{name}: output must have one column for each of {classes} classes, got {logits.shape[1]}; "
+            "take a network for these data, or train a new last layer with train=finetune"
+        )
+    if labels is not None and len(labels) and not (int(labels.min()) >= 0 and int(labels.max()) < classes):
+        raise ModelError(f"{name}: labels must be in 0..{classes - 1}, got {int(labels.min())}..{int(labels.max())}")
+    if not bool(torch.isfinite(logits).all()):
+        raise ModelError(
+            f"{name}: logits must be finite, got {_first_bad(logits)}; check its weights and normalisation"
+        )
+    warnings = _check_rows(classifier, x, logits)
+    warnings += _check_gradient(classifier, x)
+    inside = bool(((logits >= 0) & (logits <= 1)).all())
+    if inside and bool(((logits.sum(1) - 1).abs() < _TOLERANCE).all()):
+        warnings.append(
+            f"{name}: outputs look like probabilities (each row in [0, 1], sum 1), but attacks need logits, and "
+            "their gradients vanish through a softmax; return the values before it"
+        )
+    return warnings
+
+
+def _check_pixels(classifier: Classifier, x: Tensor) -> None:
+    low, high = classifier.bounds
+    least, most = float(x.min()), float(x.max())
+    if not (low <= least and most <= high):
+        remedy = "; divide 8-bit pixels by 255" if most > 1 >= high else ""
+        raise ModelError(
+            f"model {classifier.name}: pixels must be in [{low:g}, {high:g}], got {least:g}..{most:g}{remedy}"
+        )
+
+
+def _run(classifier: Classifier, x: Tensor) -> Tensor:
+    try:
+        with torch.no_grad():
+            logits = classifier(x)
+    except (RuntimeError, ValueError, TypeError, IndexError, AssertionError, NotImplementedError) as error:
+        first = str(error).partition("\n")[0]
+        raise ModelError(
+            f"model {classifier.name}: must take float images {tuple(x.shape)}, got {type(error).__name__}: {first}"
+        ) from error
+    if not isinstance(logits, Tensor):
+        raise ModelError(f"model {classifier.name}: output must be a tensor (B, K), got {type(logits).__name__}")
+    return logits
+
+
+def _first_bad(logits: Tensor) -> str:
+    row, column = (~torch.isfinite(logits)).nonzero()[0].tolist()
+    return f"{logits[row, column].item()} for image {row}, class {column}"
+
+
+def _check_rows(classifier: Classifier, x: Tensor, logits: Tensor) -> list[str]:
+    """The network on one image alone: it must accept it, and should say the same as in a batch."""
+    try:
+        alone = _run(classifier, x[:1])
+    except ModelError as error:
+        raise ModelError(f"{error} (a batch of {len(x)} works: the batch size must not be fixed)") from error
+    if alone.shape != (1, classifier.num_classes):
+        raise ModelError(
+            f"model {classifier.name}: output for 1 image must be (1, {classifier.num_classes}), "
+            f"got {tuple(alone.shape)}; the batch size must not be fixed"
+        )
+    scale = float(logits.abs().max()) + 1.0
+    if float((alone - logits[:1]).abs().max()) > 1e-3 * scale:
+        return [
+            f"model {classifier.name}: an image's logits depend on the rest of its batch or on chance (batch norm in "
+            "training mode, dropout, noise?), so that results will not repeat"
+        ]
+    return []
+
+
+def _check_gradient(classifier: Classifier, x: Tensor) -> list[str]:
+    name = f"model {classifier.name}"
+    with torch.enable_grad():
+        probe = x.detach().clone().requires_grad_(True)
+        output = classifier(probe)
+        if not output.requires_grad:
+            raise ModelError(
+                f"{name}: a gradient must reach the pixels, got none; remove no_grad, detach or numpy from its forward"
+            )
+        weights = torch.linspace(1.0, 2.0, output.shape[1], device=output.device, dtype=output.dtype)
+        (gradient,) = torch.autograd.grad((output * weights).sum(), probe, allow_unused=True)
+    if gradient is None:
+        raise ModelError(f"{name}: a gradient must reach the pixels, got none; its output does not depend on them")
+    if not bool(torch.isfinite(gradient).all()):
+        return [f"{name}: gradients with respect to the pixels are not finite: attacks that use them will be weak"]
+    if bool((gradient == 0).all()):
+        return [f"{name}: gradients with respect to the pixels are all zero: attacks that use them will be weak"]
+    return []

@@ -1,0 +1,107 @@
+"""What a configuration says of a network, and what it becomes: between `conf/model` and training."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from models.classifier import Classifier
+from models.errors import ModelError
+
+
+@dataclass
+class Network:
+    """A network before it is attacked, trained or not.
+
+    Attributes:
+        module: images (B, C, H, W), normalised by `mean` and `std` already -> logits (B, K).
+        num_classes: K.
+        description: a few words for the report.
+        mean: per channel, or one value for all, in box units.
+        std: per channel, or one value for all, in box units.
+        bounds: least and greatest value of a pixel.
+        ready: it came with its weights: do not train it.
+        penalty: a scalar that training adds to the loss, such as the paper's weight decay.
+        crop: side in pixels of the images that its weights were made for, where it is known.
+        origin: what the spec's fields do not say of it: a digest of the weights or the file it came from.
+    """
+
+    module: nn.Module
+    num_classes: int
+    description: str
+    mean: tuple[float, ...] = (0.0,)
+    std: tuple[float, ...] = (1.0,)
+    bounds: tuple[float, float] = (0.0, 1.0)
+    ready: bool = False
+    penalty: Callable[[], Tensor] | None = field(default=None, repr=False)
+    crop: int | None = None
+    origin: str = ""
+
+    def classifier(self, name: str, input_shape: tuple[int, int, int]) -> Classifier:
+        """The frozen classifier to attack; it shares the module."""
+        return Classifier(
+            self.module,
+            name=name,
+            input_shape=input_shape,
+            num_classes=self.num_classes,
+            bounds=self.bounds,
+            mean=self.mean,
+            std=self.std,
+        )
+
+
+def normalisation(
+    where: str, mean: Sequence[float], std: Sequence[float], channels: int
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and deviation, checked.
+
+    Raises:
+        ModelError: their number fits neither one nor the channels, or a deviation is not > 0.
+    """
+    for key, values in (("mean", mean), ("std", std)):
+        if len(values) not in (1, channels):
+            raise ModelError(f"{where}.{key}: must have 1 or {channels} values, one a channel, got {list(values)}")
+    if any(not s > 0 for s in std):
+        raise ModelError(f"{where}.std: must be > 0 in box units, got {list(std)}")
+    return tuple(map(float, mean)), tuple(map(float, std))
+
+
+class Spec(Protocol):
+    """A frozen dataclass of hyper-parameters: what stands in one file of `conf/model`."""
+
+    def build(self, name: str, input_shape: tuple[int, int, int], num_classes: int) -> dict[str, Network]:
+        """The networks that it describes, by name: one, called `name`, unless the spec lists several.
+
+        Raises:
+            ModelError: a hyper-parameter, a file or the input's shape does not allow it.
+        """
+
+
+def derive(seed: int, *labels: str | int) -> int:
+    """A seed of 63 bits for a use of its own, named by labels.
+
+    >>> derive(0, "softmax", "init") == derive(0, "softmax", "init") != derive(0, "mlp", "init")
+    True
+    """
+    text = "\x1f".join(map(str, (seed, *labels)))
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little") >> 1
+
+
+def build(
+    spec: Spec, name: str, input_shape: tuple[int, int, int], num_classes: int, *, seed: int
+) -> dict[str, Network]:
+    """`spec.build` with an initialisation that depends on the seed and the name alone.
+
+    The process's own random state is left as it was.
+
+    Raises:
+        ModelError: as `spec.build` does.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(derive(seed, name, "init"))
+        return spec.build(name, input_shape, num_classes)

@@ -1,0 +1,208 @@
+"""Trained networks on disk, named by all that produced them, so that the same configuration trains once.
+
+A checkpoint is one safetensors file `<key>.safetensors`; its header is JSON text in the file's metadata, readable
+with any safetensors tool. `<key>.partial` beside it is the state of a fit that is under way or was interrupted.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from models.errors import ModelError
+from models.history import History, Progress
+from models.recipe import TrainConfig
+from models.source import Source
+from models.spec import Network, Spec
+from models.train import Log, Perturb, fit
+from models.weights import digest_file, load_state, read_state, replace
+
+SCHEMA = 1
+"""Raised by one when a change of code changes what the same configuration trains to."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A network that is ready.
+
+    Attributes:
+        key: of the checkpoint.
+        path: of the checkpoint.
+        history: of its training.
+        loaded: whether it was found, not trained now.
+        header: all that produced it, and the history.
+    """
+
+    key: str
+    path: Path
+    history: History
+    loaded: bool
+    header: dict[str, Any]
+
+
+def plain(value: Any) -> Any:
+    """A value of a configuration as JSON knows it: a spec by its class and fields, any sequence as a list."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, Sequence) and not isinstance(value, str | bytes):
+        return [plain(item) for item in value]
+    if isinstance(value, Path):
+        return str(value)
+    return value
+
+
+def describe(spec: Spec) -> dict[str, Any]:
+    """The class and the fields of a spec, as JSON knows them."""
+    values = {f.name: plain(getattr(spec, f.name)) for f in fields(spec)}  # type: ignore[arg-type]
+    return {"class": f"{type(spec).__module__}.{type(spec).__qualname__}", **values}
+
+
+def produced_by(
+    network: Network,
+    spec: Spec,
+    config: TrainConfig,
+    *,
+    name: str,
+    data: str,
+    input_shape: tuple[int, int, int],
+    seed: int,
+) -> dict[str, Any]:
+    """All that a checkpoint depends on. `data` is the fingerprint of the training samples.
+
+    Raises:
+        ModelError: the base of a fine-tuning cannot be read.
+    """
+    recipe = plain(asdict(config))
+    if config.base:
+        try:
+            recipe["base"] = digest_file(Path(config.base))
+        except OSError as error:
+            raise ModelError(f"train.base: must be a readable file, got {config.base}: {error.strerror}") from None
+    return {
+        "schema": SCHEMA,
+        "name": name,
+        "model": describe(spec),
+        "layers": str(network.module),
+        "origin": network.origin,
+        "mean": list(network.mean),
+        "std": list(network.std),
+        "num_classes": network.num_classes,
+        "input_shape": list(input_shape),
+        "train": recipe,
+        "data": data,
+        "seed": seed,
+    }
+
+
+def key_of(content: Mapping[str, Any]) -> str:
+    """The first 128 bits of the SHA-256 of `content`, in hex."""
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def load_or_fit(
+    network: Network,
+    spec: Spec,
+    config: TrainConfig,
+    source: Source,
+    *,
+    root: Path,
+    name: str,
+    data: str,
+    input_shape: tuple[int, int, int],
+    seed: int,
+    device: torch.device | str = "cpu",
+    perturb: Perturb | None = None,
+    progress: Callable[[Progress], None] | None = None,
+    log: Log | None = None,
+) -> Trained:
+    """Load the network that this configuration trains to into `network.module`, training it if there is none.
+
+    Args:
+        network: as `build` made it of `spec`.
+        spec: what describes it.
+        config: the recipe.
+        source: the training samples.
+        root: folder of the checkpoints.
+        name: of the model; its initialisation depends on it.
+        data: fingerprint of the training samples.
+        input_shape: (C, H, W).
+        seed: of initialisation and training.
+        device: where the module ends.
+        perturb: makes the images of adversarial training.
+        progress: told how a fit goes.
+        log: takes a fit's scalars.
+
+    Raises:
+        ModelError: the stored file is damaged, the folder cannot be written, or as `fit` does.
+    """
+    content = produced_by(network, spec, config, name=name, data=data, input_shape=input_shape, seed=seed)
+    key = key_of(content)
+    path, partial = root / f"{key}.safetensors", root / f"{key}.partial"
+    if path.exists():
+        header = read_header(path)
+        load_state(network.module, read_state(path, f"stored network {name}"), f"stored network {name}")
+        network.module.to(device).eval()
+        return Trained(key, path, _history(header, path), True, header)
+    try:
+        history = fit(
+            network,
+            config,
+            source,
+            seed=seed,
+            device=device,
+            perturb=perturb,
+            progress=progress,
+            store=partial,
+            log=log,
+        )
+        header = {**content, "history": json.loads(history.to_json())}
+        write_checkpoint(path, network, header)
+        partial.unlink(missing_ok=True)
+    except OSError as error:
+        raise ModelError(
+            f"paths.checkpoints: must be a writable folder with space, got {root}: {error.strerror or error}"
+        ) from None
+    return Trained(key, path, history, False, header)
+
+
+def write_checkpoint(path: Path, network: Network, header: Mapping[str, Any]) -> None:
+    """Write the module's weights with a header, in one step."""
+    state = {k: v.detach().cpu().contiguous().clone() for k, v in network.module.state_dict().items()}
+    metadata = {"format": "pt", "toastproof": json.dumps(header, sort_keys=True)}
+    replace(path, lambda beside: save_file(state, beside, metadata=metadata))
+
+
+def read_header(path: Path) -> dict[str, Any]:
+    """The header of a checkpoint.
+
+    Raises:
+        ModelError: the file is damaged, or was not written here.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+    except (SafetensorError, OSError) as error:
+        raise ModelError(
+            f"{path}: must be a whole safetensors file, got one that is damaged or cut short: {error}; "
+            "delete it and run again"
+        ) from None
+    if "toastproof" not in metadata:
+        raise ModelError(f"{path}: must have a header of ours in its metadata, got keys {sorted(metadata)}")
+    header: dict[str, Any] = json.loads(metadata["toastproof"])
+    return header
+
+
+def _history(header: Mapping[str, Any], path: Path) -> History:
+    try:
+        return History.from_json(json.dumps(header["history"]))
+    except (KeyError, TypeError) as error:
+        raise ModelError(f"{path}: header must hold a history, got none of this schema: {error}") from None
