@@ -160,16 +160,19 @@ class _Cube:
         tried = self.tried(eps)
         valid, crashed = self.where(tried & ~self.failed), self.where(tried & self.failed)
         broken, broken_8bit = threat.within(self.size, eps), threat.within(self.size_8bit, eps)
+        # Where an attack crashed on all that it had to do, those misclassified anyway are no result of it.
+        idle = crashed.any(2) & ~(valid & (self.size != 0)).any(2)  # (M, A)
+        decided = (valid | broken) & ~idle[:, :, None]
         single = {
-            "n": valid | broken,
-            "robust": valid & ~broken,
-            "robust_8bit": (valid | broken) & ~broken_8bit,
+            "n": decided,
+            "robust": decided & ~broken,
+            "robust_8bit": decided & ~broken_8bit,
             "errors": crashed & ~valid & ~broken,
             "alone": broken & (broken.sum(1, keepdims=True) == 1) & (self.size > 0),
         }
         fallen: Bools = np.asarray(broken.any(1))
         fallen_8bit: Bools = np.asarray(broken_8bit.any(1))
-        counted: Bools = np.asarray((valid | broken).any(1))
+        counted: Bools = np.asarray(decided.any(1))
         worst = {
             "n": counted,
             "robust": counted & ~fallen,

@@ -66,13 +66,26 @@ def runs(draw, crashes=0.2):
     return frame(*rows)
 
 
+def breaks(r, eps):
+    return r["clean_pred"] != r["label"] or (r["success"] and r["linf"] <= eps + 1e-6)
+
+
 def naive_robust(table, levels):
     """(model, attack, eps) -> (n, robust, errors), by loops over single samples."""
     white = [r for r in table.to_dict("records") if r["role"] == "attack" and r["source"] == r["target_model"]]
     verdicts = defaultdict(dict)
+    idle = set()
     for text, eps in levels:
         for model in {r["target_model"] for r in white}:
-            for attack in [*{r["attack"] for r in white}, WORST]:
+            mine = [r for r in white if r["target_model"] == model]
+            attacks = {r["attack"] for r in mine}
+            for attack in attacks:
+                at = [r for r in mine if r["attack"] == attack and r["eps"] in (eps, math.inf)]
+                fine = {r["sample"] for r in at if not r["error"]}
+                wrong = {r["sample"] for r in mine if not r["error"] and r["clean_pred"] != r["label"]}
+                if not fine - wrong and any(r["error"] for r in at):
+                    idle.add((model, attack, text))
+            for attack in [*attacks, WORST]:
                 for sample in {r["sample"] for r in white}:
                     mine = [r for r in white if r["target_model"] == model and r["sample"] == sample]
                     mine = [r for r in mine if attack in (WORST, r["attack"])]
@@ -80,13 +93,16 @@ def naive_robust(table, levels):
                     if not at:
                         continue
                     fine = [r for r in mine if not r["error"]]
-                    broken = any(r["clean_pred"] != r["label"] for r in fine) or any(
-                        r["success"] and r["linf"] <= eps + 1e-6 for r in fine
-                    )
+                    broken = any(breaks(r, eps) for r in fine)
                     crash, ran = any(r["error"] for r in at), any(not r["error"] for r in at)
+                    some = any(
+                        (model, a, text) not in idle
+                        and any(r["attack"] == a and not r["error"] and (r in at or breaks(r, eps)) for r in mine)
+                        for a in attacks
+                    )
                     verdicts[model, attack, text][sample] = (
-                        broken or ran,
-                        ran and not broken,
+                        some,
+                        some and not broken,
                         crash and not broken and (attack == WORST or not ran),
                     )
     return {key: tuple(sum(v) for v in zip(*of.values(), strict=True)) for key, of in verdicts.items()}
@@ -155,6 +171,13 @@ def test_a_crash_is_neither_broken_nor_robust():
     only = robust_accuracy(outcomes(frame(crash), THREAT), THREAT).iloc[0]
     assert (only.n, only.errors, only.low, only.high) == (0, 1, 0.0, 1.0)
     assert math.isnan(only.robust_accuracy)
+
+
+def test_an_attack_that_crashed_on_all_it_had_to_do_has_no_result():
+    missed = row(sample="s1", clean_pred=1, success=True)  # misclassified to begin with: there was nothing to do
+    result = robust_accuracy(outcomes(frame(row(error="boom"), missed), THREAT), THREAT)
+    assert result["n"].tolist() == [0, 0]
+    assert result["errors"].tolist() == [1, 1]
 
 
 def test_a_misclassified_sample_is_not_robust():
