@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import ClassVar, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 from torch import Tensor
 
@@ -42,10 +42,13 @@ class Attack(Protocol):
     network are untouched; row i of the result depends on row i of the arguments alone.
     """
 
-    norms: ClassVar[frozenset[str]]
-    """Norms that the search supports: of the ball, or (`minimal`) the norm that it minimises."""
-    minimal: ClassVar[bool]
-    """True for a search for the smallest adversarial perturbation, which is given no budget."""
+    @property
+    def norms(self) -> frozenset[str]:
+        """Norms that the search supports: of the ball, or (`minimal`) the norm that it minimises."""
+
+    @property
+    def minimal(self) -> bool:
+        """True for a search for the smallest adversarial perturbation, which is given no budget."""
 
     def __call__(self, logits: Logits, x: Tensor, goal: Goal, threat: ThreatModel, *, rng: Rng) -> Tensor:
         """Candidates (B, C, H, W) in box units for the images `x` (B, C, H, W)."""
