@@ -91,13 +91,15 @@ def open_npz(file: Path) -> dict[str, Array]:
     if not file.is_file():
         raise InputError(f"{file}: must be an .npz file here or under data.root, but there is none")
     try:
-        with np.load(file, allow_pickle=False) as archive:
+        with file.open("rb") as stream:
+            archive = np.load(stream, allow_pickle=False)
             if not isinstance(archive, np.lib.npyio.NpzFile):
                 raise ValueError("it is a single array")
             return {name: archive[name] for name in archive.files}
     except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+        cause = " ".join(str(error).partition(". ")[0].split())  # NumPy goes on to advise unpickling
         raise InputError(
-            f"{file}: must be a whole .npz of plain arrays, but: {error}; write it by numpy.savez"
+            f"{file}: must be a whole .npz of plain arrays, but: {cause}; write it by numpy.savez"
         ) from None
 
 

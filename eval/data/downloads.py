@@ -143,7 +143,7 @@ def _fetch(source: Source, root: Path) -> None:
     """Download beside, check, and move the files in place one by one: an interruption leaves nothing torn."""
     from torchvision import datasets
 
-    created = not root.exists()
+    absent = [folder for folder in (root, *root.parents) if not folder.exists()]
     root.mkdir(parents=True, exist_ok=True)
     try:
         with tempfile.TemporaryDirectory(prefix=".download-", dir=root) as beside:
@@ -153,10 +153,11 @@ def _fetch(source: Source, root: Path) -> None:
                     (root / source.folder).mkdir(parents=True, exist_ok=True)
                     file.replace(root / source.folder / file.name)
     finally:
-        if created and not any(root.iterdir()):
-            root.rmdir()
+        for folder in absent:
+            if folder.exists() and not any(folder.iterdir()):
+                folder.rmdir()
 
 
 def _line(error: Exception) -> str:
-    """An error in one line, for MNIST's downloads the first of several."""
-    return " ".join(str(error).split()) or type(error).__name__
+    """An error in one line, without torchvision's advice to its programmer."""
+    return " ".join(str(error).partition(" You can use download")[0].split()) or type(error).__name__
