@@ -1,0 +1,219 @@
+"""Importing a user's code, whose modules may be called `models` or `eval` as ours are.
+
+A user's folder becomes a package of its own, the borrowed namespace: `models/resnet.py` of theirs is
+`_borrowed_0.models.resnet` in `sys.modules`, where it meets nobody. Their modules get an `__import__` of their own
+that looks into that package first, so that `import utils` and `from models.resnet import Net` find what stands beside
+them, at the top of a file as well as within functions, now and later. `sys.path` and the modules of ours are left
+alone. What a user's code imports with `importlib.import_module` goes the same way; what other libraries import on its
+behalf, by name, does not.
+"""
+
+from __future__ import annotations
+
+import builtins
+import importlib
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from models.errors import ModelError
+
+OURS = frozenset({"attacks", "conf", "eval", "models", "reports"})
+_PREFIX = "_borrowed_"
+_OUR_ROOT = Path(__file__).resolve().parent.parent
+
+
+class _Loader(SourceFileLoader):
+    """Runs a module with the builtins of its namespace; bytecode is not written into a user's folder."""
+
+    def __init__(self, fullname: str, path: str, namespace: Namespace) -> None:
+        super().__init__(fullname, path)
+        self.namespace = namespace
+
+    def set_data(self, path: str, data: Any, *, _mode: int = 0o666) -> None:
+        """Write nothing."""
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Run the module."""
+        module.__dict__["__builtins__"] = self.namespace.builtins
+        super().exec_module(module)
+
+
+class _Finder(MetaPathFinder):
+    """Finds the modules of all borrowed namespaces, and nothing else."""
+
+    def __init__(self) -> None:
+        self.namespaces: dict[str, Namespace] = {}
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        """The spec of a borrowed module."""
+        namespace = self.namespaces.get(fullname.partition(".")[0])
+        if namespace is None:
+            return None
+        spec = PathFinder.find_spec(fullname, path, target)
+        if spec is not None and isinstance(spec.loader, SourceFileLoader):
+            spec.loader = _Loader(fullname, spec.loader.path, namespace)
+        return spec
+
+
+_FINDER = _Finder()
+
+
+class Namespace:
+    """The modules of one user's project.
+
+    Attributes:
+        name: of the package that they live in.
+        roots: folders whose modules it holds.
+        builtins: with which they run.
+    """
+
+    def __init__(self, roots: Sequence[Path]) -> None:
+        self.name = f"{_PREFIX}{len(_FINDER.namespaces)}"
+        self.roots = tuple(roots)
+        self._held: dict[str, bool] = {}
+        package = ModuleType(self.name, "A user's modules.")
+        package.__path__ = [str(root) for root in roots]
+        sys.modules[self.name] = package
+        self.builtins: dict[str, Any] = {**vars(builtins), "__import__": self._import}
+        self._importlib = ModuleType("importlib", importlib.__doc__)
+        self._importlib.__dict__.update(vars(importlib))
+        self._importlib.__dict__["import_module"] = self._import_module
+        _FINDER.namespaces[self.name] = self
+
+    @property
+    def _path(self) -> list[str]:
+        path: list[str] = sys.modules[self.name].__path__  # type: ignore[assignment]
+        return path
+
+    def holds(self, top: str) -> bool:
+        """Whether a top-level name is the user's."""
+        if top not in self._held or (top in OURS and not self._held[top]):
+            self._held[top] = self._look_for(top)
+        return self._held[top]
+
+    def _look_for(self, top: str) -> bool:
+        if top in sys.stdlib_module_names or not top:
+            return False
+        spec = PathFinder.find_spec(f"{self.name}.{top}", self._path)
+        if spec is not None and spec.loader is not None and spec.origin is not None:
+            return True
+        if top in OURS:
+            return spec is not None or self._adopt(top)
+        return spec is not None and _elsewhere(top) is None  # a folder without __init__ yields to a real package
+
+    def _adopt(self, top: str) -> bool:
+        """Find a name that we use too on the rest of `sys.path`, which a user's code may have extended."""
+        for entry in sys.path:
+            if Path(entry or ".").resolve() != _OUR_ROOT and PathFinder.find_spec(top, [entry or "."]) is not None:
+                self._path.append(entry or ".")
+                importlib.invalidate_caches()
+                return True
+        return False
+
+    def _import(
+        self,
+        name: str,
+        globals: Mapping[str, object] | None = None,
+        locals: Mapping[str, object] | None = None,
+        fromlist: Sequence[str] | None = (),
+        level: int = 0,
+    ) -> ModuleType:
+        """`builtins.__import__`, with the user's own modules first."""
+        top = name.partition(".")[0]
+        if level == 0 and name == "importlib":
+            return self._importlib
+        if level == 0 and self.holds(top):
+            module = builtins.__import__(f"{self.name}.{name}", globals, locals, fromlist or ("__name__",), 0)
+            return module if fromlist else sys.modules[f"{self.name}.{top}"]
+        return builtins.__import__(name, globals, locals, fromlist or (), level)
+
+    def _import_module(self, name: str, package: str | None = None) -> ModuleType:
+        """`importlib.import_module`, with the user's own modules first."""
+        if not name.startswith(".") and self.holds(name.partition(".")[0]):
+            name = f"{self.name}.{name}"
+        elif name.startswith(".") and package is not None and self.holds(package.partition(".")[0]):
+            package = f"{self.name}.{package}"
+        return importlib.import_module(name, package)
+
+    def load(self, name: str) -> ModuleType:
+        """Import the user's module `name`."""
+        return self._import_module(name)
+
+
+def _elsewhere(top: str) -> ModuleSpec | None:
+    """The module of that name that a plain import would find, if it is more than a folder."""
+    if top in sys.modules:
+        return sys.modules[top].__spec__
+    spec = PathFinder.find_spec(top)
+    return spec if spec is not None and spec.loader is not None else None
+
+
+_NAMESPACES: dict[tuple[Path, ...], Namespace] = {}
+
+
+def _namespace(roots: Sequence[Path]) -> Namespace:
+    if _FINDER not in sys.meta_path:
+        sys.meta_path.insert(0, _FINDER)
+    key = tuple(roots)
+    if key not in _NAMESPACES:
+        _NAMESPACES[key] = Namespace(roots)
+    return _NAMESPACES[key]
+
+
+def _file_module(path: Path) -> tuple[Namespace, str]:
+    """The namespace and the name of the module in a file: its package's folder is the root, then the present one."""
+    root, parts = path.parent, [path.stem]
+    while (root / "__init__.py").exists():
+        parts.insert(0, root.name)
+        root = root.parent
+    here = Path.cwd().resolve()
+    roots = [root] if here in (root, _OUR_ROOT) or here not in root.parents else [root, here]
+    return _namespace(roots), ".".join(parts)
+
+
+def import_factory(text: str, where: str) -> tuple[Callable[..., Any], str, Path | None]:
+    """What `path/to/file.py:name` or `package.module:name` names, the name, and the file that it stands in.
+
+    Raises:
+        ModelError: the text, the file or the name is wrong, or the user's code fails while it is imported.
+    """
+    place, colon, name = text.rpartition(":")
+    if not colon or not place or not name.isidentifier():
+        raise ModelError(f"{where}: must be path/to/file.py:factory or package.module:factory, got {text!r}")
+    if place.endswith(".py"):
+        path = Path(place).expanduser().resolve()
+        if not path.is_file():
+            raise ModelError(f"{where}: must name a file that exists, got {place} (looked for {path})")
+        namespace, module_name = _file_module(path)
+    elif "/" in place or "\\" in place:
+        raise ModelError(f"{where}: must name a .py file before the colon, got {place!r}")
+    else:
+        namespace, module_name = _namespace([Path.cwd().resolve()]), place
+    try:
+        module = namespace.load(module_name)
+    except Exception as error:
+        raise ModelError(f"{where}: {place} must import without error, got {_told(error, namespace)}") from error
+    factory = getattr(module, name, None)
+    if not callable(factory):
+        known = [key for key, value in vars(module).items() if callable(value) and _public(key, value, module)]
+        offers = ", ".join(known[:8]) or "none"
+        raise ModelError(f"{where}: {place} must have a function {name!r}; it has {offers}")
+    return factory, name, Path(module.__file__) if module.__file__ else None
+
+
+def _public(key: str, value: Any, module: ModuleType) -> bool:
+    return not key.startswith("_") and getattr(value, "__module__", None) == module.__name__
+
+
+def _told(error: Exception, namespace: Namespace) -> str:
+    first = str(error).strip().partition("\n")[0].replace(f"{namespace.name}.", "")
+    if isinstance(error, ModuleNotFoundError):
+        return f"{first}; install it, or put it beside the file or into the folder that you start from"
+    return f"{type(error).__name__}: {first}"

@@ -1,0 +1,106 @@
+"""A user's own networks: `path/to/file.py:factory`, with or without a file of weights."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from models.errors import ModelError
+from models.foreign import import_factory
+from models.spec import Network, normalisation
+from models.weights import digest_file, load_state, read_state
+
+
+@dataclass(frozen=True)
+class Factory:
+    """Networks that functions of the user return.
+
+    A function takes no arguments, or any of the keyword arguments `input_shape` (C, H, W) and `num_classes`. What it
+    returns is used as it is unless there are `weights`, or it is to be trained here.
+
+    Attributes:
+        path: `path/to/file.py:factory` or `package.module:factory`, or a list of them.
+        weights: safetensors or a checkpoint of tensors alone, or a list with one for each path; None if the functions
+            load their own.
+        train: whether to train the networks here.
+        mean: the networks take (pixel - mean) / std: one value, or one a channel.
+        std: see `mean`.
+    """
+
+    path: Any
+    weights: Any = None
+    train: bool = False
+    mean: list[float] = field(default_factory=lambda: [0.0])
+    std: list[float] = field(default_factory=lambda: [1.0])
+
+    def build(self, name: str, input_shape: tuple[int, int, int], num_classes: int) -> dict[str, Network]:
+        """A network for each path: called `name` if there is one and it has a name of its own, else as its function.
+
+        Raises:
+            ModelError: a path or a file of weights is wrong, or a function fails or does not return a module.
+        """
+        paths = _texts(self.path)
+        if not paths:
+            raise ModelError("model.path: must be path/to/file.py:factory, got nothing; write model.path=net.py:make")
+        weights: list[str | None] = list(_texts(self.weights)) or [None] * len(paths)
+        if len(weights) != len(paths):
+            raise ModelError(f"model.weights: must be one file for each of {len(paths)} paths, got {len(weights)}")
+        norm = normalisation("model.factory", self.mean, self.std, input_shape[0])
+        networks: dict[str, Network] = {}
+        for path, file in zip(paths, weights, strict=True):
+            factory, function, source = import_factory(path, "model.path")
+            module = _call(factory, path, input_shape, num_classes)
+            if file is not None:
+                load_state(module, read_state(Path(file).expanduser(), "model.weights"), f"model.weights: {file}")
+            own = function if name == "factory" or len(paths) > 1 else name
+            if own in networks:
+                raise ModelError(f"model.path: the functions must have different names, got {own} twice")
+            files = [source, Path(file).expanduser() if file else None]
+            networks[own] = Network(
+                module,
+                num_classes,
+                f"{function} of {source.name if source else path}",
+                *norm,
+                ready=not self.train,
+                origin=" ".join(digest_file(f) for f in files if f is not None),
+            )
+        return networks
+
+
+def _texts(value: Any) -> Sequence[str]:
+    """A text, or a list of texts, as a list."""
+    if value is None or value == "":
+        return []
+    return [str(value)] if isinstance(value, str | Path) else [str(item) for item in value]
+
+
+def _call(factory: Callable[..., Any], path: str, input_shape: tuple[int, int, int], num_classes: int) -> nn.Module:
+    """Call a factory with those of our arguments that it names."""
+    offered: dict[str, Any] = {"input_shape": input_shape, "num_classes": num_classes}
+    parameters: Mapping[str, inspect.Parameter] = {}
+    with suppress(TypeError, ValueError):  # a callable written in C does not say
+        parameters = inspect.signature(factory).parameters
+    unknown = [
+        p.name
+        for p in parameters.values()
+        if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD) and p.name not in offered
+    ]
+    if unknown:
+        raise ModelError(
+            f"model.path: {path} must need no arguments but input_shape and num_classes, got {', '.join(unknown)}; "
+            "write a function without them around it"
+        )
+    try:
+        module = factory(**{key: value for key, value in offered.items() if key in parameters})
+    except Exception as error:
+        first = str(error).strip().partition("\n")[0]
+        raise ModelError(f"model.path: {path} must return a network, got {type(error).__name__}: {first}") from error
+    if not isinstance(module, nn.Module):
+        raise ModelError(f"model.path: {path} must return a torch.nn.Module, got {type(module).__name__}")
+    return module
