@@ -29,6 +29,7 @@ SUFFIXES = frozenset(
     for name in (
         *("png", "jpg", "jpeg", "jpe", "jfif", "bmp", "dib", "gif", "webp", "tif", "tiff", "avif"),
         *("ppm", "pgm", "pbm", "pnm", "tga", "ico", "jp2"),
+        *("heic", "heif", "jxl"),  # Pillow has no decoder for these: they are named, not passed over
     )
 )
 """Files with other suffixes are no images; lower case."""

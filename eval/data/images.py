@@ -166,16 +166,19 @@ def _folders(folder: Path) -> list[Path]:
     return sorted(inside, key=lambda p: natural(p.name))
 
 
+def _is_image(path: Path) -> bool:
+    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
+
+
 def _images(folder: Path) -> list[Path]:
     """Image files at any depth, in natural order."""
-    inside = (
-        p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and not p.name.startswith(".") and p.is_file()
-    )
-    return sorted(inside, key=lambda p: natural(p.relative_to(folder).as_posix()))
+    return sorted(filter(_is_image, folder.rglob("*")), key=lambda p: natural(p.relative_to(folder).as_posix()))
 
 
 def _list(root: Path, folder: Path, classes: tuple[str, ...] | None) -> Listing:
     """The images of each class's sub-folder; with `classes`, no other class may occur."""
+    for stray in sorted(p for place in {root, folder} for p in place.iterdir() if _is_image(p)):
+        raise InputError(f"{stray}: images must lie in {folder}/<class>/, but this one does not; move it or remove it")
     folders = {sub.name: sub for sub in _folders(folder)}
     if not folders:
         raise InputError(f"{folder}: must hold one sub-folder a class, got none; put images in {folder}/<class>/")

@@ -23,7 +23,7 @@ Index = npt.NDArray[np.integer[Any]]
 Labels = npt.NDArray[np.int64]
 Pixels = npt.NDArray[np.uint8] | npt.NDArray[np.float32]
 
-_CHUNK = 4096  # images hashed at once
+_CHUNK = 1 << 24  # bytes of pixels hashed at once
 
 
 class Store(Protocol):
@@ -66,8 +66,9 @@ class ArrayStore:
         """Type, then raw little-endian pixels."""
         yield self.pixels.dtype.name.encode()
         little = self.pixels.dtype.newbyteorder("<")
-        for start in range(0, len(rows), _CHUNK):
-            yield self.pixels[rows[start : start + _CHUNK]].astype(little, copy=False).tobytes()
+        step = max(1, _CHUNK // self.pixels[0].nbytes)
+        for start in range(0, len(rows), step):
+            yield self.pixels[rows[start : start + step]].astype(little, copy=False).tobytes()
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,6 +11,12 @@ from eval.errors import InputError
 _BALANCED, _SPLIT = 1, 2  # streams of the seed
 
 
+def _generator(stream: int, seed: int) -> np.random.Generator:
+    if seed < 0:
+        raise InputError(f"seed: must be at least 0, got {seed}")
+    return np.random.default_rng([stream, seed])
+
+
 def _ranks(labels: Labels, rng: np.random.Generator) -> npt.NDArray[np.int64]:
     """The place (N,) of each sample in a random order of its class."""
     order = rng.permutation(len(labels))
@@ -35,13 +41,13 @@ def balanced(labels: Labels, limit: int, seed: int, key: str = "data.limit") -> 
         key: what an error calls the limit.
 
     Raises:
-        InputError: `limit` is not in 1..N.
+        InputError: `limit` is not in 1..N, or the seed is negative.
     """
     if not 1 <= limit <= len(labels):
         raise InputError(
             f"{key}: must be in 1..{len(labels)}, the samples there are, got {limit}; {key}=null takes all"
         )
-    rng = np.random.default_rng([_BALANCED, seed])
+    rng = _generator(_BALANCED, seed)
     turn = rng.permutation(int(labels.max()) + 1)
     return np.sort(np.lexsort((turn[labels], _ranks(labels, rng)))[:limit])
 
@@ -57,7 +63,7 @@ def stratified(labels: Labels, fraction: float, seed: int) -> npt.NDArray[np.boo
         raise InputError(
             f"data.test_fraction: must leave samples on both sides, got {fraction:g} of {len(labels)} samples"
         )
-    rng = np.random.default_rng([_SPLIT, seed])
+    rng = _generator(_SPLIT, seed)
     counts = np.bincount(labels)
     share, remainder = np.divmod(counts * total, len(labels))  # integers: no share is lost to rounding
     by_remainder = np.lexsort((rng.permutation(len(counts)), -remainder))

@@ -189,8 +189,23 @@ def refuse(folder: Path, message: str, **fields: object) -> None:
 def test_a_folder_that_is_absent_empty_or_without_classes_is_refused(tmp_path):
     refuse(tmp_path / "absent", r"data\.path: must be a folder .*absent")
     refuse(tmp_path, "must hold one sub-folder a class, got none")
+
+
+def test_images_outside_of_the_classes_are_not_passed_over(tmp_path):
     paint(tmp_path / "a.png", 0)
-    refuse(tmp_path, "must hold one sub-folder a class, got none")
+    refuse(tmp_path, r"a\.png: images must lie in .*/<class>/")
+    fill(tmp_path)
+    refuse(tmp_path, r"a\.png: images must lie in .*/<class>/")
+    (tmp_path / "a.png").rename(tmp_path / "cat" / "a.png")
+    fill(tmp_path / "parts" / "test")
+    paint(tmp_path / "parts" / "test" / "b.jpg", 0)
+    refuse(tmp_path / "parts", r"b\.jpg: images must lie in .*test/<class>/")
+
+
+def test_an_image_that_pillow_has_no_decoder_for_is_named(tmp_path):
+    fill(tmp_path)
+    (tmp_path / "cat" / "phone.HEIC").write_bytes(b"\x00\x00\x00\x18ftypheic")
+    refuse(tmp_path, r"phone\.HEIC: must be a readable image", test_fraction=1)
 
 
 def test_a_class_without_images_is_refused(tmp_path):

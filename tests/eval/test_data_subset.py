@@ -85,6 +85,11 @@ def test_a_limit_beyond_the_samples_is_refused_with_the_remedy(limit):
         limited(make(np.zeros(10, dtype=np.int64)), limit, 0, "data.train_limit")
 
 
+def test_a_negative_seed_is_refused():
+    with pytest.raises(InputError, match="seed: must be at least 0, got -1"):
+        split(make(np.arange(6)), 0.5, -1)
+
+
 def test_no_limit_keeps_all():
     samples = make(np.arange(6))
     assert limited(samples, None, 0, "data.limit") is samples
