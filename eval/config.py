@@ -21,8 +21,11 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, OmegaConf
 
 from attacks.base import Attack
+from attacks.fgsm import FGSM
+from attacks.pgd import PGD
 from attacks.threat import ThreatModel, parse_eps, unlimited
 from eval.errors import InputError
+from models.errors import ModelError
 from models.spec import Spec
 from models.train import TrainConfig
 
@@ -60,6 +63,27 @@ class Paths:
 
 
 @dataclass
+class Debug:
+    """Upper limits that make a run smaller; None for no limit.
+
+    Attributes:
+        samples: test images.
+        train_samples: training images.
+        epochs: of training.
+        examples: images kept per source and attack.
+        curve: whether to run the other budgets of the curve.
+        attack: greatest value of any attack's field of that name.
+    """
+
+    samples: int | None = None
+    train_samples: int | None = None
+    epochs: int | None = None
+    examples: int | None = None
+    curve: bool = True
+    attack: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass
 class Config:
     """The keys at the top. `data`, `model`, `attack` and `train` are filled from their groups."""
 
@@ -77,6 +101,7 @@ class Config:
     threat: ThreatConfig = field(default_factory=ThreatConfig)
     train: Any = field(default_factory=dict)
     paths: Paths = field(default_factory=Paths)
+    debug: Debug = field(default_factory=Debug)
 
 
 @dataclass(frozen=True)
@@ -111,6 +136,7 @@ class Plan:
     train: TrainConfig
     adversary: tuple[Attack, ThreatModel] | None
     checkpoints: Path
+    debug: Debug
 
 
 def _strings(hint: Any) -> Any:
@@ -175,6 +201,8 @@ def _make(where: str, node: Any) -> Any:
         return getattr(importlib.import_module(module), name)(**arguments)
     except (ImportError, AttributeError):
         raise InputError(f"{where}._target_: there is no {node['_target_']}") from None
+    except (InputError, ModelError):
+        raise
     except (ValueError, TypeError) as error:
         raise InputError(f"{where}.{error}") from error
 
@@ -187,11 +215,22 @@ def _threat(norm: str, text: str) -> tuple[str, ThreatModel]:
 
 
 def _adversary(train: Mapping[str, Any]) -> tuple[Attack, ThreatModel] | None:
-    content = train.get("adversary")
+    """The attack and the budget of adversarial training."""
+    content = dict(train.get("adversary") or {})
     if not content:
         return None
-    attack = _make("train.adversary.attack", content["attack"])
-    _, threat = _threat(content["norm"], str(content["eps"]))
+    name = content.pop("attack")
+    _, threat = _threat(content.pop("norm"), str(content.pop("eps")))
+    try:
+        if name == "fgsm":
+            content.pop("steps", None), content.pop("step_size", None)
+            attack: Attack = FGSM(**content)
+        elif name == "pgd":
+            attack = PGD(**{"early_stop": False, **content})  # a weight is best learnt from the strongest image
+        else:
+            raise InputError(f"train.adversary.attack: must be fgsm or pgd, got {name!r}")
+    except (ValueError, TypeError) as error:
+        raise error if isinstance(error, InputError) else InputError(f"train.adversary.{error}") from error
     _check_norm("train.adversary.attack", attack, threat.norm)
     return attack, threat
 
@@ -202,6 +241,13 @@ def _check_norm(where: str, attack: Attack, norm: str) -> None:
             f"{where}: supports the norm {' or '.join(sorted(attack.norms))}, got threat.norm={norm}; "
             f"choose another threat or attack"
         )
+
+
+def _cap(node: Mapping[str, Any], limits: Mapping[str, int | None]) -> dict[str, Any]:
+    """A node whose whole numbers are at most the limits."""
+    return {
+        k: min(v, limit) if isinstance(v, int) and (limit := limits.get(k)) is not None else v for k, v in node.items()
+    }
 
 
 def read(cfg: DictConfig) -> Plan:
@@ -215,16 +261,17 @@ def read(cfg: DictConfig) -> Plan:
     models = {k: v for k, v in content["model"].items() if isinstance(v, Mapping)}
     if not models:
         raise InputError("model: must name at least one model, got none; toastproof --help lists them")
-    threat = content["threat"]
-    texts = {str(t) for t in [threat["eps"], *threat["curve"]]}
+    threat, debug = content["threat"], Debug(**content["debug"])
+    texts = {str(t) for t in [threat["eps"], *(threat["curve"] if debug.curve else [])]}
     threats = sorted((_threat(threat["norm"], t) for t in texts), key=lambda pair: pair[1].eps)
-    attacks: dict[str, Attack] = {k: _make(f"attack.{k}", v) for k, v in (content["attack"] or {}).items()}
+    attacks: dict[str, Attack] = {
+        k: _make(f"attack.{k}", _cap(v, debug.attack)) for k, v in (content["attack"] or {}).items()
+    }
     for name, attack in attacks.items():
         _check_norm(f"attack.{name}", attack, threat["norm"])
     if content["batch_size"] < 1:
         raise InputError(f"batch_size: must be at least 1, got {content['batch_size']}")
     adversary = _adversary(content["train"])
-    train = {k: v for k, v in content["train"].items() if k != "adversary"}
     return Plan(
         config=content,
         title=content["title"],
@@ -234,15 +281,16 @@ def read(cfg: DictConfig) -> Plan:
         goal=content["goal"],
         transfer=content["transfer"],
         controls=content["controls"],
-        examples=content["examples"],
+        examples=_cap(content, {"examples": debug.examples})["examples"],
         data=_make("data", content["data"]),
         models={k: _make(f"model.{k}", v) for k, v in models.items()},
         attacks=attacks,
         threats=threats,
         headline=str(threat["eps"]),
-        train=_make("train", train),
+        train=_make("train", _cap(content["train"], {"epochs": debug.epochs})),
         adversary=adversary,
         checkpoints=Path(content["paths"]["checkpoints"]).expanduser(),
+        debug=debug,
     )
 
 

@@ -1,0 +1,46 @@
+"""Where a run computes, and that it computes in float32 there."""
+
+from __future__ import annotations
+
+import platform
+
+import torch
+
+from eval.errors import InputError
+
+
+def choose(name: str) -> torch.device:
+    """The device called `auto`, `cpu`, `cuda`, `cuda:1` or `mps`; `auto` takes the best one there is.
+
+    Raises:
+        InputError: there is no such device.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise InputError(f"device: must be auto, cpu, cuda, cuda:N or mps, got {name!r}") from None
+    missing = (device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count()) or (
+        device.type == "mps" and not torch.backends.mps.is_available()
+    )
+    if missing or device.type not in ("cpu", "cuda", "mps"):
+        raise InputError(f"device: this machine has no {name}; use device=auto or device=cpu")
+    if device.type == "cuda":
+        # convolutions would round their inputs to 10 bits of mantissa by default
+        torch.backends.cudnn.allow_tf32 = False
+        torch.backends.cuda.matmul.allow_tf32 = False
+    return device
+
+
+def describe(device: torch.device) -> str:
+    """The device in words."""
+    if device.type == "cuda":
+        return f"{torch.cuda.get_device_name(device)} ({device})"
+    return f"{device.type}, {torch.get_num_threads()} threads, {platform.machine()}"
+
+
+def synchronize(device: torch.device) -> None:
+    """Wait until the device has done what it was given; for timing."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

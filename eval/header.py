@@ -1,0 +1,106 @@
+"""The header of a run: what was done, with which versions, by which command."""
+
+from __future__ import annotations
+
+import dataclasses
+import platform
+import shlex
+import subprocess
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from attacks.base import Attack
+from eval.config import Plan, budgets
+from eval.data import Data
+from eval.device import describe
+from eval.records import Run
+
+_PACKAGES = ("toastproof", "torch", "torchvision", "foolbox", "numpy", "pandas", "hydra-core")
+
+
+def now() -> str:
+    """The time in UTC, ISO 8601, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for name in _PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:  # run from a checkout that was not installed
+            continue
+    return found
+
+
+def _commit() -> str:
+    """The commit of the source, if it lies in a git checkout: with + when it has local changes."""
+    root = Path(__file__).parent.parent
+    if not (root / ".git").exists():
+        return ""
+    try:
+        shown = [
+            subprocess.run(["git", "-C", str(root), *args], capture_output=True, text=True, timeout=10, check=True)
+            for args in (["rev-parse", "HEAD"], ["status", "--porcelain", "--untracked-files=no"])
+        ]
+    except (OSError, subprocess.SubprocessError):  # no git, or not a repository of this user
+        return ""
+    return shown[0].stdout.strip() + ("+" if shown[1].stdout.strip() else "")
+
+
+def _attack(name: str, attack: Attack, plan: Plan) -> dict[str, Any]:
+    fields = dataclasses.asdict(attack)  # type: ignore[call-overload]
+    _, threat = budgets(plan, attack, (0.0, 1.0))[0]
+    return {
+        "name": name,
+        "description": (type(attack).__doc__ or "").strip().partition("\n")[0],
+        "minimal": attack.minimal,
+        "norm": threat.norm,
+        "fields": fields,
+    }
+
+
+def header(
+    plan: Plan,
+    data: Data,
+    models: list[dict[str, Any]],
+    attacks: dict[str, Attack],
+    overrides: list[str],
+    device: torch.device,
+) -> Run:
+    """The header of a run that begins now."""
+    samples = data.test
+    return Run(
+        title=plan.title,
+        started=now(),
+        command=shlex.join(["toastproof", *overrides]),
+        overrides=overrides,
+        config=plan.config,
+        seed=plan.seed,
+        versions=_versions(),
+        commit=_commit(),
+        device=describe(device),
+        data={
+            "name": data.name,
+            "description": data.description,
+            "split": "test",
+            "n": len(samples),
+            "classes": list(samples.classes),
+            "shape": list(samples.shape),
+            "box": [0.0, 1.0],
+            "fingerprint": samples.fingerprint,
+        },
+        models=models,
+        attacks=[_attack(name, attack, plan) for name, attack in attacks.items()],
+        threat={
+            "norm": plan.threats[0][1].norm,
+            "headline": plan.headline,
+            "eps": [{"text": text, "value": threat.eps} for text, threat in plan.threats],
+        },
+        goal=plan.goal,
+        warnings=list(data.warnings),
+    )

@@ -1,0 +1,142 @@
+"""The networks of a run: built, loaded or trained, checked, and frozen behind the `Classifier`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from attacks.goal import Goal
+from attacks.rng import Rng
+from attacks.threat import ThreatModel
+from eval.config import Plan
+from eval.data import Data
+from eval.errors import InputError
+from eval.progress import Fitting
+from models.check import check
+from models.classifier import Classifier
+from models.spec import Network, Spec, build
+from models.store import load_or_fit
+from models.train import Perturb
+from models.weights import fingerprint
+
+_PROBE = 32  # images that a network is tried on
+
+
+@dataclass(frozen=True)
+class Entrant:
+    """A network that takes part.
+
+    Attributes:
+        name: in records and reports.
+        classifier: frozen, on the run's device.
+        description: a few words.
+        fingerprint: SHA-256 of its weights.
+        trained: how it was trained here; None for a network that came with its weights.
+        warnings: what the check found.
+    """
+
+    name: str
+    classifier: Classifier
+    description: str
+    fingerprint: str
+    trained: dict[str, Any] | None
+    warnings: tuple[str, ...]
+
+    def about(self) -> dict[str, Any]:
+        """What the header of a run says of it."""
+        return {
+            "name": self.name,
+            "description": self.description,
+            "parameters": sum(p.numel() for p in self.classifier.parameters()),
+            "fingerprint": self.fingerprint,
+            "trained": self.trained,
+        }
+
+
+def perturbation(plan: Plan, device: torch.device) -> Perturb | None:
+    """What adversarial training calls for its images: the configured attack, seeded by step and row."""
+    if plan.adversary is None:
+        return None
+    attack, threat = plan.adversary
+
+    def perturb(network: nn.Module, x: Tensor, labels: Tensor, step: int) -> Tensor:
+        rng = Rng.of(plan.seed, ["adversary", str(step)], map(str, range(len(x))), device)
+        budget = ThreatModel(threat.norm, threat.eps, threat.box)
+        return attack(network, x, Goal(labels), budget, rng=rng).detach()
+
+    return perturb
+
+
+def enter(plan: Plan, data: Data, device: torch.device, console: Any) -> list[Entrant]:
+    """All networks of a plan, ready to be attacked.
+
+    Raises:
+        models.errors.ModelError: one cannot be built, loaded, trained or trusted.
+        InputError: two have the same name, or there is nothing to train on.
+    """
+    found: dict[str, Entrant] = {}
+    probe = data.test.batch(np.arange(min(_PROBE, len(data.test)))).to(device)
+    perturb = perturbation(plan, device)
+    for node, spec in plan.models.items():
+        networks = build(spec, node, data.test.shape, len(data.test.classes), seed=plan.seed)
+        for name, network in networks.items():
+            if name in found:
+                raise InputError(f"model.{node}: names must differ, got {name!r} twice")
+            trained = None if network.ready else _train(plan, data, spec, name, network, device, perturb, console)
+            classifier = network.classifier(name, data.test.shape).to(device)
+            warnings = check(classifier, probe, data.test.labels)
+            print_ = fingerprint(classifier.network)
+            found[name] = Entrant(name, classifier, network.description, print_, trained, tuple(warnings))
+    return list(found.values())
+
+
+def _train(
+    plan: Plan,
+    data: Data,
+    spec: Spec,
+    name: str,
+    network: Network,
+    device: torch.device,
+    perturb: Perturb | None,
+    console: Any,
+) -> dict[str, Any]:
+    if data.train is None:
+        raise InputError(
+            f"model.{name}: there must be training samples for a network without weights, got none in {data.name}; "
+            "give model.weights, or a data set with a training split"
+        )
+    with Fitting(console, name) as bar:
+        trained = load_or_fit(
+            network,
+            spec,
+            plan.train,
+            data.train,
+            root=plan.checkpoints,
+            name=name,
+            data=data.train.fingerprint,
+            input_shape=data.test.shape,
+            seed=plan.seed,
+            device=device,
+            perturb=perturb,
+            progress=bar.tell,
+            log=None,
+        )
+    epochs = trained.history.epochs
+    best = epochs[trained.history.best]
+    result = f"{best.val_accuracy:.1%}" if best.val_accuracy is not None else "none"
+    how = "found in the checkpoints" if trained.loaded else f"trained in {trained.history.seconds:.1f} s"
+    console.print(f"[bold]{name}[/]: {network.description}; {how}, validation accuracy {result}", highlight=False)
+    return {
+        "checkpoint": trained.path.name,
+        "epochs": len(epochs),
+        "best_epoch": trained.history.best + 1,
+        "val_accuracy": best.val_accuracy,
+        "train_accuracy": best.accuracy,
+        "seconds": trained.history.seconds,
+        "samples": trained.history.samples,
+        "method": plan.train.method,
+    }

@@ -1,0 +1,208 @@
+"""The main job: data, networks, perturbations, judgements, records.
+
+A run is made of units, each written as one part under a name that says what made it. A run that was interrupted
+goes on where it stopped when it is started again in the same folder.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from omegaconf import DictConfig
+
+from attacks.base import Attack
+from eval import device as devices
+from eval.config import Plan, budgets, read
+from eval.craft import Bench, Clean, Unit, clean_pass, clean_rows, craft
+from eval.data import Data, Samples, limited
+from eval.errors import InputError
+from eval.goals import eligible
+from eval.header import header, now
+from eval.networks import Entrant, enter
+from eval.progress import Bar
+from eval.records import Run, has_part, key, read_records, write_examples, write_part
+from eval.summary import show
+
+log = logging.getLogger(__name__)
+
+_SLICE = 512  # samples per unit: fixed, so that parts do not depend on the batch size
+_SAME_RUN = ("batch_size", "device", "title", "paths")  # keys that leave the records as they are
+
+
+def _resolve(attack: Attack, transfer: bool) -> Attack:
+    """Settle what an attack leaves to the run: whether fooled samples leave early."""
+    if getattr(attack, "early_stop", True) is None:
+        return dataclasses.replace(attack, early_stop=not transfer)  # type: ignore[type-var]
+    return attack
+
+
+def _units(plan: Plan, entrants: list[Entrant], attacks: dict[str, Attack], n: int) -> Iterator[Unit]:
+    for entrant in entrants:
+        for name, attack in attacks.items():
+            for text, threat in budgets(plan, attack, entrant.classifier.bounds):
+                for start in range(0, n, _SLICE):
+                    index = np.arange(start, min(start + _SLICE, n))
+                    yield Unit(entrant.name, name, attack, text, threat, index)
+
+
+def _name(plan: Plan, run: Run, unit: Unit, targets: dict[str, str]) -> str:
+    """The name of a part: a hash of all that decides its records."""
+    return key(
+        {
+            "attack": [unit.attack_name, type(unit.attack).__name__, dataclasses.asdict(unit.attack)],  # type: ignore[call-overload]
+            "threat": [unit.threat.norm, unit.text, str(unit.threat.eps), list(unit.threat.box)],
+            "source": unit.source,
+            "targets": targets,
+            "goal": plan.goal,
+            "seed": plan.seed,
+            "controls": plan.controls,
+            "data": run.data["fingerprint"],
+            "slice": [int(unit.index[0]), len(unit.index)],
+            "versions": run.versions.get("toastproof", ""),
+        }
+    )
+
+
+def _folder(folder: Path, run: Run) -> None:
+    """Refuse a folder that holds another run.
+
+    Raises:
+        InputError: its records would be mixed with those of this one.
+    """
+    if not (folder / "run.json").exists():
+        return
+
+    def identity(content: Run) -> dict[str, Any]:
+        config = {k: v for k, v in content.config.items() if k not in _SAME_RUN}
+        networks = [m["fingerprint"] for m in content.models]
+        return {"config": config, "data": content.data["fingerprint"], "models": networks}
+
+    earlier = Run.read(folder)
+    mine, theirs = identity(run), identity(earlier)
+    if mine != theirs:
+        config = mine["config"]
+        other = sorted(k for k in config if config[k] != theirs["config"].get(k)) or ["data or weights"]
+        raise InputError(
+            f"hydra.run.dir: {folder} holds another run (differs in: {', '.join(other)}); choose another folder, "
+            "or delete it"
+        )
+
+
+def _load(plan: Plan) -> Data:
+    data: Data = plan.data.load(plan.seed)
+    few, train = plan.debug, data.train
+    test = data.test if few.samples is None else limited(data.test, min(few.samples, len(data.test)), plan.seed, "debug")
+    if few.train_samples is not None and train is not None:
+        train = limited(train, min(few.train_samples, len(train)), plan.seed, "debug")
+    data = dataclasses.replace(data, train=train, test=test)
+    keep = eligible(plan.goal, data.test.labels, data.test.classes)
+    if len(keep) == 0:
+        raise InputError(f"goal: there must be samples of another class than {plan.goal}, got none in {data.name}")
+    dropped = len(data.test) - len(keep)
+    note = f"{dropped} samples are of the wanted class {plan.goal} already and were left out"
+    more = (note,) if dropped else ()
+    return dataclasses.replace(data, test=data.test.select(keep), warnings=(*data.warnings, *more))
+
+
+def _chance(samples: Samples, clean: dict[str, Clean]) -> list[str]:
+    """A warning for each network that is no better than guessing (within three standard errors)."""
+    labels, lines = torch.as_tensor(samples.labels), []
+    n = len(samples)
+    most = float(np.bincount(samples.labels).max() / n)  # always saying the largest class
+    for name, answer in clean.items():
+        accuracy = float((answer.prediction.cpu() == labels).float().mean())
+        if accuracy <= most + 3 * (most * (1 - most) / n) ** 0.5:
+            lines.append(
+                f"{name}: clean accuracy is {accuracy:.1%}, at chance ({most:.1%} is always naming the largest class); "
+                "check the normalisation (mean, std), the order of the classes and the weights"
+            )
+    return lines
+
+
+def run(cfg: DictConfig, folder: Path, overrides: list[str], console: Any) -> Run:
+    """Do what a configuration says, in a folder.
+
+    Raises:
+        InputError, models.errors.ModelError: bad input; nothing was written.
+    """
+    plan = read(cfg)
+    device = devices.choose(plan.device)
+    clock = time.perf_counter()
+    data = _load(plan)
+    seconds = {"data": time.perf_counter() - clock}
+    samples = data.test
+    console.print(f"[bold]{data.name}[/]: {len(samples)} test images, {len(samples.classes)} classes", highlight=False)
+    clock = time.perf_counter()
+    entrants = enter(plan, data, device, console)
+    seconds["models"] = time.perf_counter() - clock
+    transfer = plan.transfer and len(entrants) > 1
+    attacks = {name: _resolve(attack, transfer) for name, attack in plan.attacks.items()}
+    about = header(plan, data, [e.about() for e in entrants], attacks, overrides, device)
+    about.warnings += [line for e in entrants for line in e.warnings]
+    _folder(folder, about)
+    clean = {e.name: clean_pass(e.classifier, samples, plan.batch_size, device) for e in entrants}
+    about.warnings += _chance(samples, clean)
+    about.wall_seconds = seconds
+    bench = Bench(
+        samples=samples,
+        classifiers={e.name: e.classifier for e in entrants},
+        clean=clean,
+        device=device,
+        seed=plan.seed,
+        goal=plan.goal,
+        batch_size=plan.batch_size,
+        transfer=transfer,
+        controls=plan.controls,
+        examples=plan.examples,
+    )
+    about.write(folder)
+    fingerprints = {e.name: e.fingerprint for e in entrants}
+    failures = _work(plan, bench, about, folder, _units(plan, entrants, attacks, len(samples)), fingerprints, console)
+    about.warnings += failures
+    about.finished, about.status = now(), "failed" if failures else "complete"
+    about.write(folder)
+    show(about, read_records(folder), console)
+    return about
+
+
+def _work(
+    plan: Plan,
+    bench: Bench,
+    about: Run,
+    folder: Path,
+    units: Iterator[Unit],
+    fingerprints: dict[str, str],
+    console: Any,
+) -> list[str]:
+    """Write every part that is not there yet; returns a line for each attack that crashed."""
+    clock = time.perf_counter()
+    for name, fingerprint in fingerprints.items():
+        part = key({"clean": fingerprint, "name": name, "data": about.data["fingerprint"]})
+        if not has_part(folder, part):
+            write_part(folder, part, clean_rows(bench, name))
+    todo = list(units)
+    failures: dict[str, str] = {}
+    with Bar(console, "Attacking", len(todo)) as bar:
+        for unit in todo:
+            targets = {t: fingerprints[t] for t in bench.targets(unit.source)}
+            part = _name(plan, about, unit, targets)
+            bar.step(f"{unit.source}: {unit.attack_name} {unit.text if unit.text != 'min' else ''}".rstrip())
+            if has_part(folder, part):
+                continue
+            failed = f"{part}-failed"
+            (folder / "parts" / f"{failed}.parquet").unlink(missing_ok=True)
+            rows, examples = craft(bench, unit)
+            wrong = np.unique(rows["error"][rows["error"] != ""])
+            failures |= {f"attack.{unit.attack_name} on {unit.source}": str(w) for w in wrong}
+            if examples is not None and unit.index[0] == 0:
+                write_examples(folder, part, **examples)
+            write_part(folder, failed if len(wrong) else part, rows)  # what crashed is tried again
+    about.wall_seconds["attacks"] = time.perf_counter() - clock
+    return [f"{where} crashed: {what}" for where, what in failures.items()]

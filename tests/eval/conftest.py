@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from omegaconf import DictConfig
+from rich.console import Console
+
+from eval.config import CONF, register
+from eval.records import Run
+from eval.run import run
+
+Compose = Callable[..., DictConfig]
+
+
+@pytest.fixture(scope="session")
+def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Trained networks, shared by all tests: the same configuration trains once."""
+    return tmp_path_factory.mktemp("checkpoints")
+
+
+@pytest.fixture
+def composed(checkpoints: Path) -> Compose:
+    """Composes the main configuration with overrides, as the command does."""
+    register()
+    GlobalHydra.instance().clear()
+
+    def build(*overrides: str) -> DictConfig:
+        with initialize_config_dir(str(CONF), version_base="1.3"):
+            return compose("config", [f"paths.checkpoints={checkpoints}", *overrides])
+
+    return build
+
+
+@pytest.fixture
+def small_run(composed: Compose) -> Callable[..., Run]:
+    """Runs a small configuration in a folder: two networks, 40 digits."""
+
+    def go(folder: Path, *overrides: str) -> Run:
+        folder.mkdir(parents=True, exist_ok=True)
+        cfg = composed("debug=quick", "model=[softmax,mlp_relu]", "attack=[fgsm,pgd]", *overrides)
+        return run(cfg, folder, list(overrides), Console(quiet=True))
+
+    return go
+
+
+@dataclass
+class Outcome:
+    code: int
+    err: str
+    out: str
+
+
+@pytest.fixture
+def command(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    checkpoints: Path,
+) -> Callable[[Sequence[str]], Outcome]:
+    """Runs `toastproof` in an empty folder, inside this process."""
+    from eval.__main__ import main
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TOASTPROOF_CHECKPOINTS", str(checkpoints))
+    monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
+
+    def go(arguments: Sequence[str]) -> Outcome:
+        monkeypatch.setattr(sys, "argv", ["toastproof", *arguments])
+        GlobalHydra.instance().clear()
+        code = 0
+        try:
+            main()
+        except SystemExit as stop:
+            code = stop.code if isinstance(stop.code, int) else 1
+        said = capsys.readouterr()
+        return Outcome(code, said.err, said.out)
+
+    return go

@@ -1,0 +1,128 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).parents[2]
+SMALL = ["debug=quick", "model=[softmax]", "attack=[fgsm]"]
+
+
+def test_a_run_ends_with_a_table_and_the_path_of_its_report(command, tmp_path):
+    done = command([*SMALL, "hydra.run.dir=out"])
+    assert done.code == 0, done.err
+    assert "report.html" in done.out
+    assert {"report.html", "summary.csv", "transfer.csv", "run.json", "parts"} <= {
+        p.name for p in (tmp_path / "out").iterdir()
+    }
+
+
+def test_a_sweep_gets_one_combined_report(command, tmp_path):
+    done = command([*SMALL, "-m", "threat.eps=0.05,0.2", "hydra.sweep.dir=out"])
+    assert done.code == 0, done.err
+    assert (tmp_path / "out" / "sweep.csv").exists()
+    assert (tmp_path / "out" / "report.html").exists()
+    assert {p.name for p in (tmp_path / "out").iterdir() if p.is_dir()} >= {"0", "1"}
+
+
+def test_a_job_of_a_sweep_that_is_refused_does_not_end_the_sweep(command, tmp_path):
+    done = command([*SMALL, "-m", "threat.eps=8,0.1", "hydra.sweep.dir=out"])
+    assert done.code == 2
+    assert "write 8/255" in (tmp_path / "out" / "0" / "error.txt").read_text()
+    assert (tmp_path / "out" / "1" / "report.html").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["model=transformer"], "transformer"),
+        (["attack.pgd.step=3"], "attack.pgd.step"),
+        (["attack.pgd.steps=ten"], "attack.pgd.steps"),
+        (["threat.eps=8"], "8/255"),
+        (["attack=[pgd]", "threat.norm=l0", "threat.eps=3"], "attack.pgd: supports the norm"),
+        (["device=cuda:77"], "device: this machine has no cuda:77"),
+        (["goal=toaster"], "goal: must be one of"),
+        (["data=images", "data.root=nowhere"], "nowhere"),
+        (["data=arrays", "data.test=floats.npz"], "255"),
+        (["data=arrays", "data.test=labels.npz", "data.train=labels.npz"], "labels"),
+        (["model=factory", "model.path=nets.py:image"], "(B, K)"),
+        (["model=factory", "model.path=nets.py:nan"], "nan"),
+        (["model=factory", "model.path=nets.py:absent"], "absent"),
+        (["model=factory", "model.path=nets.py:good", "model.weights=cut.safetensors"], "cut"),
+        (["model=factory", "model.path=nets.py:good", "model.weights=other.safetensors"], "other.safetensors"),
+    ],
+)
+def test_bad_input_is_one_line_and_leaves_nothing_behind(command, tmp_path, arguments, says):
+    bad_files(tmp_path)
+    before = sorted(tmp_path.rglob("*"))
+    done = command(["debug=quick", "hydra.run.dir=out", *arguments])
+    assert done.code == 2
+    assert says in done.err
+    assert len(done.err.strip().splitlines()) == 1, done.err
+    assert [p for p in sorted(tmp_path.rglob("*")) if "__pycache__" not in p.parts] == before
+
+
+def bad_files(folder: Path) -> None:
+    import torch
+    from safetensors.torch import save_file
+
+    rng = np.random.default_rng(0)
+    x, y = rng.integers(0, 256, (60, 8, 8)), np.arange(60) % 10
+    np.savez(folder / "floats.npz", x=x.astype(np.float32), y=y)
+    np.savez(folder / "labels.npz", x=x.astype(np.uint8), y=np.where(y == 9, -1, y))
+    (folder / "nets.py").write_text(
+        "import torch\nfrom torch import nn\n"
+        "def good(): return nn.Sequential(nn.Flatten(), nn.Linear(64, 10))\n"
+        "def image(): return nn.Conv2d(1, 10, 3)\n"
+        "class Nan(nn.Module):\n    def forward(self, x): return x.flatten(1)[:, :10] * float('nan')\n"
+        "def nan(): return Nan()\n"
+    )
+    save_file({"1.weight": torch.zeros(10, 64), "1.bias": torch.zeros(10)}, folder / "whole.safetensors")
+    (folder / "cut.safetensors").write_bytes((folder / "whole.safetensors").read_bytes()[:600])
+    save_file({"conv.weight": torch.zeros(3, 3)}, folder / "other.safetensors")
+
+
+def test_an_unwritable_folder_is_one_line(command, tmp_path):
+    (tmp_path / "out").write_text("a file where the folder should be")
+    done = command([*SMALL, "hydra.run.dir=out/run"])
+    assert done.code == 2
+    assert "out" in done.err
+    assert len(done.err.strip().splitlines()) == 1
+
+
+def test_help_lists_groups_and_starts_fast(tmp_path):
+    times = []
+    for _ in range(3):
+        start = time.perf_counter()
+        done = subprocess.run(
+            [sys.executable, "-m", "eval", "--help"],
+            cwd=tmp_path,
+            env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        times.append(time.perf_counter() - start)
+    for word in ("attack:", "data:", "pgd", "digits", "toastproof-report", "threat:"):
+        assert word in done.stdout
+    assert min(times) < 1.5  # 0.5 s on an idle machine; importing torch alone takes 2
+
+
+def test_another_package_called_models_in_the_way_is_told(tmp_path):
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "__init__.py").write_text("")
+    (tmp_path / "eval.py").write_text("raise SystemExit('the wrong eval')")
+    code = f"import sys; sys.path.insert(0, {str(ROOT)!r}); from eval.__main__ import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", code, "--help"],
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(tmp_path), "PATH": "/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr  # ours come first
