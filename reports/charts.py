@@ -1,0 +1,127 @@
+"""Which charts a report has: accuracy against eps, and distributions of distortion."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+
+from eval.metrics import WORST, Threat
+from reports.figures import Axis, Box, Point, Series, boxes, curves, nice_ticks
+from reports.matrices import rows_of
+from reports.texts import amount, eps_label, norm_label, percent
+
+_MOST_BOXES = 24
+_MOST_ROWS = 60
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A picture with the table that says the same."""
+
+    name: str
+    title: str
+    note: str
+    svg: str
+    head: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+def _axis(threat: Threat, points: pd.DataFrame) -> Axis:
+    largest = max((eps for _, eps in threat.levels), default=0.0) or float(points["eps"].quantile(0.95)) or 1.0
+    high = largest * (1.2 if bool(points["steps"].any()) else 1.04)
+    fractions = any("/" in text for text, _ in threat.levels)
+    ticks = ((0.0, "0"), *((eps, text) for text, eps in threat.levels)) if fractions else nice_ticks(0.0, high)
+    mark = dict(threat.levels).get(threat.headline)
+    shown = None if mark is None else (mark, eps_label(threat.headline))
+    return Axis(f"\u03b5 ({norm_label(threat.norm)}, box units)", 0.0, high, ticks, shown)
+
+
+def _series(name: str, part: pd.DataFrame) -> Series:
+    points = tuple(
+        Point(
+            x,
+            y,
+            low,
+            high,
+            f"{name}: {percent(y)} at \u03b5 = {amount(x)} ({percent(low)} to {percent(high)}, n = {n})",
+        )
+        for x, y, low, high, n in zip(
+            part["eps"], part["robust_accuracy"], part["low"], part["high"], part["n"], strict=True
+        )
+        if n > 0
+    )
+    return Series(name, points, bool(part["steps"].any()))
+
+
+def _table(parts: Sequence[tuple[str, pd.DataFrame]], high: float) -> tuple[tuple[str, ...], ...]:
+    rows = []
+    for name, part in parts:
+        inside = part[(part["eps"] <= high) & (part["n"] > 0)]
+        stride = max(1, math.ceil(len(inside) / _MOST_ROWS))
+        for row in rows_of(inside.iloc[::stride]):
+            interval = f"{percent(row['low'])} to {percent(row['high'])}"
+            rows.append((name, amount(row["eps"]), percent(row["robust_accuracy"]), interval, str(int(row["n"]))))
+    return tuple(rows)
+
+
+def accuracy_charts(table: pd.DataFrame, threat: Threat) -> tuple[Chart, ...]:
+    """The worst case of all models in one chart, then one chart per model with its attacks."""
+    if table.empty:
+        return ()
+    axis = _axis(threat, table)
+    head = ("accuracy", "interval", "n")
+    worst = [(str(m), p) for m, p in table[table["attack"] == WORST].groupby("model", sort=False)]
+    charts = [
+        Chart(
+            "accuracy-worst-case",
+            "Worst case over all attacks",
+            "For each sample the strongest attack counts.",
+            curves("Accuracy against eps, worst case", [_series(m, p) for m, p in worst], axis),
+            ("model", "eps", *head),
+            _table(worst, axis.high),
+        )
+    ]
+    for index, (model, mine) in enumerate(table.groupby("model", sort=False)):
+        parts = [(str(a), p) for a, p in mine.groupby("attack", sort=False)]
+        charts.append(
+            Chart(
+                f"accuracy-model-{index}",
+                f"{model}, attack by attack",
+                "",
+                curves(f"Accuracy of {model} against eps", [_series(a, p) for a, p in parts], axis),
+                ("attack", "eps", *head),
+                _table(parts, axis.high),
+            )
+        )
+    return tuple(charts)
+
+
+def distortion_charts(table: pd.DataFrame, threat: Threat, models: Sequence[str]) -> tuple[Chart, ...]:
+    """Boxes of the distances of successes: in the threat's norm and as RMS."""
+    charts = []
+    for measure in dict.fromkeys([threat.norm, "rms"]):
+        part = table[table["measure"] == measure]
+        if part.empty:
+            continue
+        name = "RMS" if measure == "rms" else norm_label(measure)
+        rows = []
+        for row in rows_of(part.head(_MOST_BOXES)):
+            quantiles = (row["q05"], row["q25"], row["q50"], row["q75"], row["q95"])
+            label = f"{row['model']}, {row['attack']}, {eps_label(row['eps_text'])} (n = {row['n']})"
+            note = f"{label}: median {amount(quantiles[2])}, 5 to 95%: {amount(quantiles[0])} to {amount(quantiles[4])}"
+            colour = models.index(row["model"]) if row["model"] in models else 0
+            rows.append(Box(label, quantiles, colour, note))
+        charts.append(
+            Chart(
+                f"distortion-{measure}",
+                f"{name} of the perturbations that succeeded",
+                "Median, middle half, and 5 to 95%.",
+                boxes(f"Distribution of {measure} among successes", rows, f"{name}, box units"),
+                ("model, attack", "5%", "25%", "median", "75%", "95%"),
+                tuple((r.name, *(amount(q) for q in r.quantiles)) for r in rows),
+            )
+        )
+    return tuple(charts)

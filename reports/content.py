@@ -1,0 +1,236 @@
+"""All that a report says, as data: records and header in, dataclasses out. There is no HTML here."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from eval import effort, metrics
+from eval.intervals import Floats
+from eval.metrics import WORST, Threat
+from eval.records import Run, read_records
+from eval.transfer_metrics import transfer
+from reports import tables
+from reports.charts import Chart, accuracy_charts, distortion_charts
+from reports.gallery import Example, gallery
+from reports.matrices import Matrix, matrices, rows_of, share_of
+from reports.texts import Share, claim, eps_label, norm_label
+
+
+@dataclass(frozen=True)
+class Card:
+    """The headline of a model: `robust` in the worst case over `attacks` attacks."""
+
+    model: str
+    description: str
+    clean: Share
+    robust: Share
+    rounded: Share
+    attacks: int
+    strongest: str
+    errors: int
+
+
+@dataclass(frozen=True)
+class Cell:
+    """Of the table of robust accuracy."""
+
+    share: Share
+    rounded: Share
+    errors: int
+    alone: int
+
+
+@dataclass(frozen=True)
+class RobustRow:
+    """One model and attack; a cell per eps, or None where the attack was not run."""
+
+    model: str
+    attack: str
+    minimal: bool
+    worst: bool
+    cells: tuple[Cell | None, ...]
+
+
+@dataclass(frozen=True)
+class ClassRow:
+    """One class: clean and worst-case robust accuracy for each model."""
+
+    name: str
+    cells: tuple[tuple[Share, Share] | None, ...]
+
+
+@dataclass(frozen=True)
+class Page:
+    """The whole report of a run."""
+
+    run: Run
+    claim: str
+    headline: str
+    norm: str
+    eps: tuple[str, ...]
+    overview: tuple[tuple[str, str], ...]
+    cards: tuple[Card, ...]
+    curves: tuple[Chart, ...]
+    robust: tuple[RobustRow, ...]
+    matrices: tuple[Matrix, ...]
+    models: tuple[str, ...]
+    classes: tuple[ClassRow, ...]
+    classes_left_out: int
+    distortions: tuple[Chart, ...]
+    distortion_table: tuple[dict[str, Any], ...]
+    examples: tuple[Example, ...]
+    costs: tuple[dict[str, Any], ...]
+    config: str
+    csv: dict[str, pd.DataFrame] = field(repr=False)
+
+    @property
+    def charts(self) -> tuple[Chart, ...]:
+        """All charts, as they are saved beside the page."""
+        return (*self.curves, *self.distortions)
+
+
+_MOST_CLASSES = 60
+
+
+def _cards(run: Run, clean: pd.DataFrame, robust: pd.DataFrame, headline: str) -> tuple[Card, ...]:
+    said = {row["model"]: share_of(row, "clean_accuracy") for row in rows_of(clean)}
+    at = rows_of(robust[robust["eps_text"] == headline])
+    cards = []
+    for model in run.models:
+        mine = [row for row in at if row["model"] == model["name"]]
+        worst = next((row for row in mine if row["attack"] == WORST), None)
+        single = [row for row in mine if row["attack"] != WORST and row["n"] > 0]
+        cards.append(
+            Card(
+                model=model["name"],
+                description=str(model.get("description") or ""),
+                clean=said.get(model["name"], Share.unknown()),
+                robust=Share.unknown() if worst is None else share_of(worst, "robust_accuracy"),
+                rounded=Share.unknown() if worst is None else share_of(worst, "robust_accuracy_8bit", suffix="_8bit"),
+                attacks=len(single),
+                strongest=min(single, key=lambda row: row["robust_accuracy"])["attack"] if single else "",
+                errors=0 if worst is None else int(worst["errors"]),
+            )
+        )
+    return tuple(cards)
+
+
+def _robust_rows(robust: pd.DataFrame, threat: Threat, minimal: set[str]) -> tuple[RobustRow, ...]:
+    cells = {
+        (row["model"], row["attack"], row["eps_text"]): Cell(
+            share_of(row, "robust_accuracy"),
+            share_of(row, "robust_accuracy_8bit", suffix="_8bit"),
+            int(row["errors"]),
+            int(row["alone"]),
+        )
+        for row in rows_of(robust)
+    }
+    order = dict.fromkeys((model, attack) for model, attack, _ in cells)
+    return tuple(
+        RobustRow(m, a, a in minimal, a == WORST, tuple(cells.get((m, a, text)) for text, _ in threat.levels))
+        for m, a in order
+    )
+
+
+def _classes(table: pd.DataFrame, models: Sequence[str]) -> tuple[tuple[ClassRow, ...], int]:
+    """The rows of the page, the classes with the least robust accuracy when there are very many, and how many not."""
+    by = {
+        (row["class"], row["model"]): (
+            share_of(row, "clean_accuracy"),
+            share_of(row, "robust_accuracy", "robust_n", "_robust"),
+        )
+        for row in rows_of(table)
+    }
+    names = list(dict.fromkeys(table.sort_values("label", kind="stable")["class"]))
+    if len(names) > _MOST_CLASSES:
+        weakest = table.groupby("class")["robust_accuracy"].mean().fillna(1.0).sort_values(kind="stable")
+        names = [str(name) for name in weakest.index[:_MOST_CLASSES]]
+    shown = tuple(ClassRow(str(n), tuple(by.get((n, m)) for m in models)) for n in names)
+    return shown, table["class"].nunique() - len(shown)
+
+
+def _overview(run: Run, threat: Threat) -> tuple[tuple[str, str], ...]:
+    data = run.data
+    shape = " x ".join(str(s) for s in data.get("shape", ()))
+    attacks = ", ".join(f"{a['name']} (minimal)" if a.get("minimal") else str(a["name"]) for a in run.attacks)
+    return (
+        ("Data", f"{data['name']} ({data.get('split', '')}), {data['n']} images of {shape}"),
+        ("Classes", str(len(data.get("classes", ())))),
+        ("Threat", f"{norm_label(threat.norm)}, {', '.join(eps_label(t) for t, _ in threat.levels)}"),
+        ("Goal", run.goal),
+        ("Models", ", ".join(str(m["name"]) for m in run.models)),
+        ("Attacks", attacks),
+        ("Device", run.device),
+        ("Seed", str(run.seed)),
+        ("Started", f"{run.started} (UTC)"),
+        ("Finished", f"{run.finished} (UTC)" if run.finished else "not yet"),
+        ("Toastproof", " ".join(filter(None, [run.versions.get("toastproof", ""), run.commit[:12]]))),
+        ("Python, torch", ", ".join(filter(None, [run.versions.get("python"), run.versions.get("torch")]))),
+    )
+
+
+def read(folder: Path) -> Page:
+    """The report of a run's folder.
+
+    Raises:
+        InputError: the folder holds no run, or one that cannot be read.
+    """
+    run, records = Run.read(folder), read_records(folder)
+    threat = Threat.of(run)
+    rows = metrics.outcomes(records, threat)
+    order = {str(m["name"]): i for i, m in enumerate(run.models)}
+    attacks = {str(a["name"]): i for i, a in enumerate(run.attacks)}
+
+    def ranked(table: pd.DataFrame) -> pd.DataFrame:
+        """In the order of the configuration, the worst case last."""
+        model: Floats = table["model"].map(order).fillna(len(order)).to_numpy(np.float64)
+        attack: Floats = np.zeros(len(table))
+        if "attack" in table:
+            attack = table["attack"].map(attacks | {WORST: np.inf}).fillna(len(attacks)).to_numpy(np.float64)
+        return table.iloc[np.lexsort((attack, model))].reset_index(drop=True)
+
+    clean, robust = (
+        ranked(metrics.clean_accuracy(records)),
+        ranked(metrics.robust_accuracy(rows, threat)),
+    )
+    minimal = {str(a["name"]) for a in run.attacks if a.get("minimal")}
+    cross = transfer(records)
+    names = [str(c) for c in run.data.get("classes", ())]
+    classes = ranked(metrics.per_class(records, rows, threat))
+    classes["class"] = [names[i] if 0 <= i < len(names) else str(i) for i in classes["label"]]
+    distances = ranked(effort.distortion(records, threat))
+    spent = ranked(effort.costs(rows))
+    shown, left_out = _classes(classes, list(order))
+    return Page(
+        run=run,
+        claim=claim(threat.norm, threat.headline),
+        headline=eps_label(threat.headline),
+        norm=norm_label(threat.norm),
+        eps=tuple(eps_label(text) for text, _ in threat.levels),
+        overview=_overview(run, threat),
+        cards=_cards(run, clean, robust, threat.headline),
+        curves=accuracy_charts(ranked(metrics.curve(rows, threat)), threat),
+        robust=_robust_rows(robust, threat, minimal),
+        matrices=matrices(cross, list(order), threat.headline),
+        models=tuple(order),
+        classes=shown,
+        classes_left_out=left_out,
+        distortions=distortion_charts(distances, threat, list(order)),
+        distortion_table=tuple(rows_of(distances)),
+        examples=gallery(folder, run, records, threat),
+        costs=tuple(rows_of(spent)),
+        config=json.dumps(run.config, indent=2, ensure_ascii=False),
+        csv={
+            "summary": tables.summary(robust, clean, minimal),
+            "transfer": cross[list(tables.TRANSFER)],
+            "classes": classes[list(tables.CLASSES)],
+            "records": records,
+        },
+    )

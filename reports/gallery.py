@@ -1,0 +1,105 @@
+"""The examples of a report: images that a run kept, with what was said of them before and after."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from eval.metrics import Threat
+from eval.records import Run, read_examples
+from eval.rows import white_box
+from reports.images import triptych
+from reports.texts import amount, eps_label, norm_label
+
+_MOST = 36
+_MOST_PIXELS = 36 * 64 * 64  # fewer of large ones, so that the page stays small
+
+
+@dataclass(frozen=True)
+class Example:
+    """One image: three pictures as data URIs, and the predictions on the first and the last."""
+
+    sample: str
+    model: str
+    attack: str
+    eps: str
+    original: str
+    perturbation: str
+    adversarial: str
+    factor: int
+    pixels: int
+    label: str
+    before: str
+    before_confidence: float
+    after: str
+    after_confidence: float
+    sizes: tuple[tuple[str, str], ...]
+    survives: bool
+
+
+def _units(folder: Path, run: Run, threat: Threat) -> list[dict[str, Any]]:
+    """The files of examples: those of the headline eps and of minimal attacks first, models and attacks in turn."""
+    models = {str(m["name"]): i for i, m in enumerate(run.models)}
+    attacks = {str(a["name"]): i for i, a in enumerate(run.attacks)}
+
+    def rank(unit: dict[str, Any]) -> tuple[bool, int, int]:
+        first = str(unit["eps_text"]) in (threat.headline, "min")
+        return not first, attacks.get(str(unit["attack"]), 99), models.get(str(unit["source"]), 99)
+
+    return sorted(read_examples(folder), key=rank)
+
+
+def gallery(folder: Path, run: Run, records: pd.DataFrame, threat: Threat) -> tuple[Example, ...]:
+    """Examples from each model and attack in turn, as many as a page holds."""
+    units = _units(folder, run, threat)
+    if not units:
+        return ()
+    pixels = math.prod(run.data.get("shape", (1, 1, 1))[1:])
+    most = max(12, min(_MOST, _MOST_PIXELS // max(pixels, 1)))
+    turns = sorted((i, turn) for turn, unit in enumerate(units) for i in range(len(unit["sample"])))[
+        :most
+    ]  # the first of each, then the second of each
+    wanted = {str(units[turn]["sample"][i]) for i, turn in turns}
+    rows = white_box(records)
+    rows = rows[rows["sample"].isin(list(wanted)) & rows["error"].eq("")]
+    found = {(r["source"], r["attack"], r["eps_text"], r["sample"]): r for r in rows.to_dict("records")}
+    classes = [str(c) for c in run.data.get("classes", ())]
+    low, high = run.data.get("box", (0.0, 1.0))
+
+    def name(label: int) -> str:
+        return classes[label] if 0 <= label < len(classes) else str(label)
+
+    result = []
+    for i, turn in sorted(turns, key=lambda t: (t[1], t[0])):
+        unit = units[turn]
+        key = (str(unit["source"]), str(unit["attack"]), str(unit["eps_text"]), str(unit["sample"][i]))
+        row = found.get(key)
+        if row is None:
+            continue
+        original, perturbation, adversarial, factor = triptych(unit["x"][i], unit["x_adv"][i], (low, high))
+        measures = dict.fromkeys([threat.norm, "l2", "rms"])
+        result.append(
+            Example(
+                sample=key[3],
+                model=key[0],
+                attack=key[1],
+                eps=eps_label(key[2]),
+                original=original,
+                perturbation=perturbation,
+                adversarial=adversarial,
+                factor=factor,
+                pixels=max(unit["x"].shape[2:]),
+                label=name(int(row["label"])),
+                before=name(int(row["clean_pred"])),
+                before_confidence=float(row["clean_conf"]),
+                after=name(int(row["adv_pred"])),
+                after_confidence=float(row["adv_conf"]),
+                sizes=tuple(("RMS" if m == "rms" else norm_label(m), amount(float(row[m]))) for m in measures),
+                survives=bool(row["success_8bit"]),
+            )
+        )
+    return tuple(result)

@@ -1,0 +1,52 @@
+"""The tables that people get as CSV. Columns keep their names and order from version to version.
+
+Read them with `pandas.read_csv(path, keep_default_na=False)`: a class or a model may well be called None or NA.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pandas as pd
+
+SUMMARY = (
+    "model", "attack", "minimal", "norm", "eps_text", "eps", "n", "robust", "robust_accuracy", "low", "high",
+    "robust_8bit", "robust_accuracy_8bit", "low_8bit", "high_8bit", "errors", "alone", "forwards", "backwards",
+    "seconds", "clean_n", "clean_accuracy", "clean_low", "clean_high",
+)  # fmt: skip
+TRANSFER = (
+    "source", "target", "attack", "norm", "eps_text", "eps", "n", "wrong", "error", "low", "high", "clean_error",
+    "noise_n", "noise_error", "low_noise", "high_noise", "rms", "transfer_n", "transferred", "low_transferred",
+    "high_transferred", "targeted_n", "targeted", "low_targeted", "high_targeted", "failed",
+)  # fmt: skip
+CLASSES = (
+    "model", "label", "class", "n", "clean_accuracy", "low", "high", "robust_n", "robust_accuracy", "low_robust",
+    "high_robust",
+)  # fmt: skip
+
+
+def replace(path: Path, text: str) -> Path:
+    """Write a file beside its place and rename it: whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        beside.write_text(text, encoding="utf-8", newline="")
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
+    return path
+
+
+def write_csv(path: Path, table: pd.DataFrame, columns: tuple[str, ...] | None = None) -> Path:
+    """Write a table, or some of its columns; numbers with the digits that they have, shares that are none as empty."""
+    chosen = table if columns is None else table[list(columns)]
+    return replace(path, chosen.to_csv(index=False, lineterminator="\n"))
+
+
+def summary(robust: pd.DataFrame, clean: pd.DataFrame, minimal: set[str]) -> pd.DataFrame:
+    """One row per model x attack x eps, the worst case among them, beside the model's clean accuracy."""
+    names = {"n": "clean_n", "low": "clean_low", "high": "clean_high"}
+    beside = clean[["model", *names, "clean_accuracy"]].rename(columns=names)
+    table = robust.merge(beside, on="model", how="left")
+    return table.assign(minimal=table["attack"].isin(minimal))[list(SUMMARY)]
