@@ -113,7 +113,7 @@ def _load(plan: Plan) -> Data:
 
 def _chance(samples: Samples, clean: dict[str, Clean]) -> list[str]:
     """A warning for each network that is no better than guessing (within three standard errors)."""
-    labels, lines = torch.as_tensor(samples.labels), []
+    labels, lines = torch.from_numpy(samples.labels.copy()), []
     n = len(samples)
     most = float(np.bincount(samples.labels).max() / n)  # always saying the largest class
     for name, answer in clean.items():

@@ -253,7 +253,7 @@ def fit(
     Raises:
         ModelError: the data or the recipe do not allow training, the loss is not finite, or `store` is another's.
     """
-    labels = np.asarray(source.labels, dtype=np.int64)
+    labels = np.array(source.labels, dtype=np.int64)  # a copy: torch refuses read-only arrays
     _check(network, config, labels, perturb)
     device = torch.device(device)
     network.module.requires_grad_(True)
