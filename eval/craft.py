@@ -142,7 +142,8 @@ def _rows(
         "seconds": np.zeros(n),
         "error": np.full(n, ""),
     }
-    return {column: judged.get(column, rows.get(column)) for column in COLUMNS}  # type: ignore[misc]
+    merged = {**rows, **judged}
+    return {column: merged[column] for column in COLUMNS}
 
 
 @dataclass

@@ -39,7 +39,7 @@ class Meter:
         out = self._network(x)
         if out.requires_grad:
             count = len(x)
-            out.register_hook(lambda _: self._charge(self.backwards, index, count))
+            out.register_hook(lambda _: self._charge(self.backwards, index, count))  # type: ignore[no-untyped-call]
         return out
 
     def _charge(self, counts: Tensor, index: Tensor | None, rows: int) -> None:

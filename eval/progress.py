@@ -9,7 +9,6 @@ from typing import Self
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-
 from models.history import Progress as Fit
 
 _EVERY = 15.0  # seconds between lines where there is no terminal

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pandas as pd
 from rich.console import Console
 from rich.table import Table
@@ -10,7 +12,7 @@ from eval import metrics
 from eval.records import Run
 
 
-def _percent(row: pd.Series, name: str) -> str:  # type: ignore[type-arg]
+def _percent(row: pd.Series[Any], name: str) -> str:
     return f"{row[name]:.1%} [dim]{row['low']:.1%}-{row['high']:.1%}[/]" if row["n"] else "-"
 
 
@@ -27,7 +29,7 @@ def show(run: Run, records: pd.DataFrame, console: Console) -> None:
     attacks = list(dict.fromkeys(at["attack"]))
     for heading in ("model", "clean", *attacks):
         table.add_column(heading, justify="left" if heading == "model" else "right")
-    for model in clean.index:
+    for model in (m["name"] for m in run.models):
         cells = {row["attack"]: _percent(row, "robust_accuracy") for _, row in at[at["model"] == model].iterrows()}
         table.add_row(str(model), _percent(clean.loc[model], "clean_accuracy"), *(cells.get(a, "-") for a in attacks))
     console.print(table)
