@@ -45,9 +45,13 @@ class Goal:
         return -1.0 if self.targets is None else 1.0
 
     def reached(self, logits: Tensor) -> Tensor:
-        """Whether the prediction (B,) is the wanted one: argmax differs from the label, or equals the target."""
+        """Whether the prediction (B,) is the wanted one: argmax differs from the label, or equals the target.
+
+        Logits with a NaN predict nothing, and reach no goal.
+        """
         hit = logits.argmax(dim=1) == self.classes
-        return ~hit if self.targets is None else hit
+        wanted = ~hit if self.targets is None else hit
+        return wanted & ~logits.isnan().any(dim=1)
 
     def margin(self, logits: Tensor) -> Tensor:
         """Distance (B,) in logits past the decision: positive when reached, negative when not, 0 at a tie."""

@@ -72,7 +72,7 @@ def _ray(v: Tensor, eps: float, low: Tensor, high: Tensor, limit: float) -> Tens
     ball at the next s, so that s never passes the root and every iterate is feasible.
     """
     norm = v.norm(dim=1, keepdim=True)
-    s = torch.where(norm > 0, eps / norm, 0.0).clamp(max=limit)
+    s = torch.where(norm > 0, eps / norm, 1.0).clamp(max=limit)  # squares of tiny coordinates underflow
     for _ in range(_NEWTON_STEPS):
         scaled = v * s
         u = _clip(scaled, low, high)
@@ -95,7 +95,8 @@ def _l2_steepest(gradient: Tensor, eps: float, low: Tensor, high: Tensor) -> Ten
 def _l2_step(gradient: Tensor, length: float, low: Tensor, high: Tensor, spread: float) -> Tensor:
     del low, high, spread
     scaled = gradient / gradient.abs().amax(1, keepdim=True).clamp(min=1e-30)  # else squares of 1e-20 underflow
-    return scaled * (length / scaled.norm(dim=1, keepdim=True).clamp(min=1e-30))
+    factor: Tensor = length / scaled.norm(dim=1, keepdim=True).clamp(min=1e-30)
+    return scaled * factor
 
 
 def _l2_sample(rng: Rng, eps: float, low: Tensor, high: Tensor) -> Tensor:
@@ -152,7 +153,7 @@ def _l1_sample(rng: Rng, eps: float, low: Tensor, high: Tensor) -> Tensor:
 
 
 def _keep_largest(score: Tensor, values: Tensor, count: float) -> Tensor:
-    kept = score.topk(min(int(count), score.shape[1]), dim=1).indices
+    kept = score.topk(int(min(count, score.shape[1])), dim=1).indices
     return torch.zeros_like(values).scatter(1, kept, values.gather(1, kept))
 
 

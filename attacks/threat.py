@@ -20,12 +20,15 @@ def parse_eps(text: str | float) -> float:
     0.03137254901960784
 
     Raises:
-        ValueError: the text is no number and no fraction.
+        ValueError: the text is no finite number and no fraction.
     """
     try:
-        return float(text) if isinstance(text, int | float) or "/" not in text else float(Fraction(text))
+        value = float(text) if isinstance(text, int | float) or "/" not in text else float(Fraction(text))
     except (ValueError, ZeroDivisionError):
-        raise ValueError(f"threat.eps: must be a number or a fraction such as 8/255, got {text!r}") from None
+        value = math.nan
+    if not math.isfinite(value):
+        raise ValueError(f"threat.eps: must be a number or a fraction such as 8/255, got {text!r}")
+    return value
 
 
 @dataclass(frozen=True)
