@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from eval.errors import InputError
 from eval.intervals import Bools, Codes, Floats, rate
 from eval.records import Run
 from eval.rows import erred, flag, numbers, white_box, wrong
@@ -45,11 +46,18 @@ class Threat:
 
     @classmethod
     def of(cls, run: Run) -> Threat:
-        """The threat of a run's header."""
-        low, high = run.data.get("box", (0.0, 1.0))
-        levels = sorted(((str(e["text"]), float(e["value"])) for e in run.threat["eps"]), key=lambda e: e[1])
-        headline = str(run.threat.get("headline") or (levels[-1][0] if levels else ""))
-        return cls(str(run.threat["norm"]), tuple(levels), headline, float(high) - float(low))
+        """The threat of a run's header.
+
+        Raises:
+            InputError: the header has no such thing.
+        """
+        try:
+            low, high = run.data.get("box", (0.0, 1.0))
+            levels = sorted(((str(e["text"]), float(e["value"])) for e in run.threat["eps"]), key=lambda e: e[1])
+            headline = str(run.threat.get("headline") or (levels[-1][0] if levels else ""))
+            return cls(str(run.threat["norm"]), tuple(levels), headline, float(high) - float(low))
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise InputError(f"run.json: threat must have a norm and eps with text and value, got {error!r}") from None
 
     def within(self, size: Floats, eps: float) -> Bools:
         """Whether distances keep the budget, up to the rounding of float32 pixels."""

@@ -1,10 +1,11 @@
-"""Write the report of a run beside its records."""
+"""Write the report of a run beside its records, or of several runs in one page."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
-from reports import content, tables
+from reports import content, sweep, tables
 from reports.figures import standalone
 from reports.html import render
 
@@ -30,3 +31,22 @@ def write(run_folder: Path, *, output: Path | None = None, records_csv: bool = F
     for chart in page.charts:
         tables.replace(folder / "figures" / f"{chart.name}.svg", standalone(chart.svg))
     return tables.replace(folder / "report.html", html)
+
+
+def write_sweep(paths: Sequence[Path], output: Path) -> Path:
+    """Write one report.html and sweep.csv on several runs, or on the jobs of a sweep; returns the path of the page.
+
+    Args:
+        paths: folders of runs or of sweeps.
+        output: where to write.
+
+    Raises:
+        InputError: a path is neither; nothing was written.
+        OSError: the folder cannot be written to.
+    """
+    page = sweep.read(paths, output)
+    html = render("sweep.html.j2", page)
+    tables.write_csv(output / "sweep.csv", page.csv)
+    for chart in page.charts:
+        tables.replace(output / "figures" / f"{chart.name}.svg", standalone(chart.svg))
+    return tables.replace(output / "report.html", html)

@@ -39,7 +39,7 @@ def _axis(threat: Threat, points: pd.DataFrame) -> Axis:
     return Axis(f"\u03b5 ({norm_label(threat.norm)}, box units)", 0.0, high, ticks, shown)
 
 
-def _series(name: str, part: pd.DataFrame) -> Series:
+def _series(name: str, part: pd.DataFrame, *, band: bool = True, strong: bool = False) -> Series:
     points = tuple(
         Point(
             x,
@@ -53,7 +53,7 @@ def _series(name: str, part: pd.DataFrame) -> Series:
         )
         if n > 0
     )
-    return Series(name, points, bool(part["steps"].any()))
+    return Series(name, points, bool(part["steps"].any()), band, strong)
 
 
 def _table(parts: Sequence[tuple[str, pd.DataFrame]], high: float) -> tuple[tuple[str, ...], ...]:
@@ -90,8 +90,12 @@ def accuracy_charts(table: pd.DataFrame, threat: Threat) -> tuple[Chart, ...]:
             Chart(
                 f"accuracy-model-{index}",
                 f"{model}, attack by attack",
-                "",
-                curves(f"Accuracy of {model} against eps", [_series(a, p) for a, p in parts], axis),
+                "The band is that of the worst case.",
+                curves(
+                    f"Accuracy of {model} against eps",
+                    [_series(a, p, band=a == WORST, strong=a == WORST) for a, p in parts],
+                    axis,
+                ),
                 ("attack", "eps", *head),
                 _table(parts, axis.high),
             )

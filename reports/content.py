@@ -12,7 +12,6 @@ import numpy as np
 import pandas as pd
 
 from eval import effort, metrics
-from eval.intervals import Floats
 from eval.metrics import WORST, Threat
 from eval.records import Run, read_records
 from eval.transfer_metrics import transfer
@@ -20,7 +19,7 @@ from reports import tables
 from reports.charts import Chart, accuracy_charts, distortion_charts
 from reports.gallery import Example, gallery
 from reports.matrices import Matrix, matrices, rows_of, share_of
-from reports.texts import Share, claim, eps_label, norm_label
+from reports.texts import Share, claim, eps_label, moment, norm_label
 
 
 @dataclass(frozen=True)
@@ -169,8 +168,8 @@ def _overview(run: Run, threat: Threat) -> tuple[tuple[str, str], ...]:
         ("Attacks", attacks),
         ("Device", run.device),
         ("Seed", str(run.seed)),
-        ("Started", f"{run.started} (UTC)"),
-        ("Finished", f"{run.finished} (UTC)" if run.finished else "not yet"),
+        ("Started", moment(run.started)),
+        ("Finished", moment(run.finished) if run.finished else "not yet"),
         ("Toastproof", " ".join(filter(None, [run.versions.get("toastproof", ""), run.commit[:12]]))),
         ("Python, torch", ", ".join(filter(None, [run.versions.get("python"), run.versions.get("torch")]))),
     )
@@ -190,10 +189,10 @@ def read(folder: Path) -> Page:
 
     def ranked(table: pd.DataFrame) -> pd.DataFrame:
         """In the order of the configuration, the worst case last."""
-        model: Floats = table["model"].map(order).fillna(len(order)).to_numpy(np.float64)
-        attack: Floats = np.zeros(len(table))
+        model = table["model"].map(order).fillna(len(order))
+        attack = model * 0
         if "attack" in table:
-            attack = table["attack"].map(attacks | {WORST: np.inf}).fillna(len(attacks)).to_numpy(np.float64)
+            attack = table["attack"].map(attacks | {WORST: len(attacks) + 1}).fillna(len(attacks))
         return table.iloc[np.lexsort((attack, model))].reset_index(drop=True)
 
     clean, robust = (

@@ -16,7 +16,7 @@ from pathlib import Path
 COLOURS = 8
 WIDTH = 460.0
 _TEMPLATES = Path(__file__).parent / "templates"
-_LEFT, _RIGHT, _TOP, _PLOT = 46.0, 16.0, 14.0, 220.0
+_LEFT, _RIGHT, _TOP, _PLOT = 46.0, 16.0, 26.0, 220.0
 _CHAR = 6.6  # mean width of a character at 12 px, a little generous
 _KEY = 30.0  # of a legend's sample line and its gap
 _MOST_POINTS = 160
@@ -35,11 +35,21 @@ class Point:
 
 @dataclass(frozen=True)
 class Series:
-    """A named curve; `steps` when it holds its value up to the next point."""
+    """A named curve.
+
+    Attributes:
+        name: in the legend.
+        points: from left to right.
+        steps: it holds its value up to the next point.
+        band: show the intervals.
+        strong: the one that matters most: in ink, below the others.
+    """
 
     name: str
     points: tuple[Point, ...]
     steps: bool = False
+    band: bool = True
+    strong: bool = False
 
 
 @dataclass(frozen=True)
@@ -129,8 +139,9 @@ def _dot(shape: int, x: float, y: float) -> str:
     return f'<polygon class="dot" points="{" ".join(f"{x + a:.1f},{y + b:.1f}" for a, b in corners)}"/>'
 
 
-def _style(index: int) -> str:
-    return f"s{index % COLOURS} d{(index + index // COLOURS) % 4}"
+def _style(index: int, one: Series) -> str:
+    dashes = "strong" if one.strong else f"d{(index + index // COLOURS) % 4}"
+    return f"s{index % COLOURS} {dashes}"
 
 
 def _svg(height: float, label: str, body: Sequence[str]) -> str:
@@ -158,17 +169,18 @@ def _bottom(axis: Axis, top: float, base: float) -> list[str]:
     return body
 
 
-def _legend(names: Sequence[str], y: float) -> tuple[list[str], float]:
+def _legend(series: Sequence[Series], y: float) -> tuple[list[str], float]:
     """The legend in rows from height `y` on, and where it ends."""
     body, x = [], _LEFT - 30
-    for index, name in enumerate(names):
-        shown = shorten(name, 58)
+    for index, one in enumerate(series):
+        shown = shorten(one.name, 58)
         width = _KEY + len(shown) * _CHAR + 16
         if x > _LEFT - 30 and x + width > WIDTH:
             x, y = _LEFT - 30, y + 20
         body.append(
-            f'<g class="key k{index % COLOURS} {_style(index)}"><title>{escape(name)}</title>'
-            f'<path class="line" d="M{x:.1f} {y - 4:.1f}H{x + 24:.1f}"/>{_dot(index % 4, x + 12, y - 4)}'
+            f'<g class="key k{index % COLOURS} {_style(index, one)}"><title>{escape(one.name)}</title>'
+            f'<path class="line" d="M{x:.1f} {y - 4:.1f}H{x + 24:.1f}"/>'
+            f"{'' if one.steps else _dot(index % 4, x + 12, y - 4)}"
             f'<text class="ink" x="{x + _KEY:.1f}" y="{y:.1f}">{escape(shown)}</text></g>'
         )
         x += width
@@ -186,12 +198,13 @@ def curves(label: str, series: Sequence[Series], axis: Axis) -> str:
     body += _bottom(axis, _TOP, base)
     if axis.mark is not None:
         x = _LEFT + (axis.mark[0] - axis.low) * scale
-        side, gap = ("end", -5) if x > WIDTH / 2 else ("start", 5)
-        body.append(f'<line class="mark" x1="{x:.1f}" x2="{x:.1f}" y1="{_TOP}" y2="{base}"/>')
+        half = len(axis.mark[1]) * _CHAR / 2
+        middle = min(max(x, half), WIDTH - half)
+        body.append(f'<line class="mark" x1="{x:.1f}" x2="{x:.1f}" y1="{_TOP - 4}" y2="{base}"/>')
         body.append(
-            f'<text class="ink" x="{x + gap:.1f}" y="{_TOP + 12}" text-anchor="{side}">{escape(axis.mark[1])}</text>'
+            f'<text class="ink" x="{middle:.1f}" y="{_TOP - 10}" text-anchor="middle">{escape(axis.mark[1])}</text>'
         )
-    for index, one in enumerate(series):
+    for index, one in sorted(enumerate(series), key=lambda item: not item[1].strong):
         points = [p for p in one.points if axis.low <= p.x <= axis.high]
         if not points:
             continue
@@ -205,14 +218,15 @@ def curves(label: str, series: Sequence[Series], axis: Axis) -> str:
         upper = _corners(place([(p.x, p.high) for p in points]), one.steps)
         lower = _corners(place([(p.x, p.low) for p in points]), one.steps)
         line = _corners(place([(p.x, p.y) for p in points]), one.steps)
-        body.append(f'<g class="series {_style(index)}">')
-        body.append(f'<path class="band" d="{_path([*upper, *reversed(lower)])}Z"/>')
+        body.append(f'<g class="series {_style(index, one)}">')
+        if one.band:
+            body.append(f'<path class="band" d="{_path([*upper, *reversed(lower)])}Z"/>')
         body.append(f'<path class="line" d="{_path(line)}"><title>{escape(one.name)}</title></path>')
         if not one.steps:
             for p, (x, y) in zip(points, place([(p.x, p.y) for p in points]), strict=True):
                 body.append(f"<g>{_dot(index % 4, x, y)}<title>{escape(p.note or one.name)}</title></g>")
         body.append("</g>")
-    keys, height = _legend([s.name for s in series], base + 60)
+    keys, height = _legend(series, base + 60)
     return _svg(height, label, [*body, *keys])
 
 

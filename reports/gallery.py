@@ -15,8 +15,8 @@ from eval.rows import white_box
 from reports.images import triptych
 from reports.texts import amount, eps_label, norm_label
 
-_MOST = 36
-_MOST_PIXELS = 36 * 64 * 64  # fewer of large ones, so that the page stays small
+_MOST = 24
+_MOST_PIXELS = 24 * 80 * 80  # fewer of large ones, so that the page stays small
 
 
 @dataclass(frozen=True)

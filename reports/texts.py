@@ -82,3 +82,12 @@ def eps_label(text: str) -> str:
 def claim(norm: str, eps: str) -> str:
     """What an attacker may do, in plain words."""
     return _CLAIMS.get(norm, "the image may move by {eps}").format(eps=eps or "nothing")
+
+
+def moment(text: str) -> str:
+    """An ISO 8601 time in UTC as people read it.
+
+    >>> moment("2026-11-20T12:00:00+00:00")
+    '2026-11-20 12:00:00 UTC'
+    """
+    return text.removesuffix("+00:00").replace("T", " ", 1) + " UTC"

@@ -1,0 +1,68 @@
+"""The command `toastproof-report`: reports from stored records, without torch."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="toastproof-report",
+        description="Write report.html and the tables of a run from its stored records. Several runs, or the folder "
+        "of a sweep, give one combined report and sweep.csv.",
+    )
+    parser.add_argument("run", nargs="+", type=Path, metavar="RUN", help="folder of a run, or of a sweep")
+    parser.add_argument("--records-csv", action="store_true", help="write all records to records.csv too (one run)")
+    parser.add_argument(
+        "--output", type=Path, metavar="DIR", help="where to write (default: the run's folder; of several the parent)"
+    )
+    return parser
+
+
+def report(runs: Sequence[Path], output: Path | None = None, *, records_csv: bool = False) -> Path:
+    """Write the report of one run, or one of several; returns the path of the page.
+
+    Raises:
+        InputError: a folder is none of a run or of a sweep, or cannot be read.
+        OSError: the output cannot be written.
+    """
+    from eval.errors import InputError
+    from reports.build import write, write_sweep
+
+    single = len(runs) == 1 and ((runs[0] / "run.json").exists() or not runs[0].is_dir())
+    if single and not runs[0].is_dir():
+        raise InputError(f"{runs[0]}: must be the folder of a run or of a sweep, but is no folder")
+    if single:
+        return write(runs[0], output=output, records_csv=records_csv)
+    if records_csv:
+        raise InputError("--records-csv: must be given with the folder of one run; name the runs one by one")
+    parent = runs[0] if len(runs) == 1 else Path(os.path.commonpath([r.resolve().parent for r in runs]))
+    return write_sweep(runs, output or parent)
+
+
+def line(error: BaseException) -> str:
+    """An error in one line."""
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename or 'report'}: {error.strerror}"
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line; exits with 2 on bad input and on a machine that refuses."""
+    chosen = _parser().parse_args(arguments)
+    from eval.errors import InputError
+
+    try:
+        path = report(chosen.run, chosen.output, records_csv=chosen.records_csv)
+    except (InputError, OSError) as error:
+        print(f"toastproof-report: {line(error)}", file=sys.stderr)
+        raise SystemExit(2) from None
+    print(path)
+
+
+if __name__ == "__main__":
+    main()

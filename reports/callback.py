@@ -1,0 +1,64 @@
+"""The Hydra callback that writes reports: after each job, and after a sweep.
+
+A run knows nothing of its report; the configuration names this class. Hydra turns an `Exception` of a callback into a
+warning and exit code 0, so trouble leaves here as SystemExit. Everything heavy is imported when it is needed.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from hydra.experimental.callback import Callback
+
+
+def _told(write: Callable[[], Path]) -> None:
+    """Print where the report is, or in one line why there is none."""
+    from eval.errors import InputError
+    from reports.__main__ import line
+
+    try:
+        path = write()
+    except (InputError, OSError) as error:
+        print(f"toastproof: report: {line(error)}", file=sys.stderr)
+        raise SystemExit(2) from None
+    except Exception as error:  # a bug of ours: the records are safe, and the exit code must say that this is not
+        print(
+            f"toastproof: report: {type(error).__name__}: {line(error)}; the records are on disk, "
+            "toastproof-report shows where it comes from",
+            file=sys.stderr,
+        )
+        raise SystemExit(1) from None
+    print(f"Report: {path}")
+
+
+class Report(Callback):
+    """Writes report.html and the tables of a run into its folder when it ends, and one page on a whole sweep."""
+
+    def on_job_end(self, config: Any, job_return: Any, **kwargs: Any) -> None:
+        """Write the report of a job that completed and left records."""
+        folder = Path(str(config.hydra.runtime.output_dir))
+        if job_return.status.name != "COMPLETED" or not (folder / "run.json").exists():
+            return
+
+        def write() -> Path:
+            from reports import build
+
+            return build.write(folder)
+
+        _told(write)
+
+    def on_multirun_end(self, config: Any, **kwargs: Any) -> None:
+        """Write one report on all jobs of the sweep, if any left records."""
+        folder = Path(str(config.hydra.sweep.dir))
+        if not any(folder.glob("*/run.json")):
+            return
+
+        def write() -> Path:
+            from reports import build
+
+            return build.write_sweep([folder], folder)
+
+        _told(write)

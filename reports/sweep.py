@@ -1,0 +1,265 @@
+"""Several runs side by side: what varied between them, and what came of it."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import numpy as np
+import pandas as pd
+
+from eval import metrics
+from eval.errors import InputError
+from eval.metrics import WORST, Threat
+from eval.records import Run, read_records
+from reports import tables
+from reports.charts import Chart
+from reports.figures import Axis, Point, Series, curves
+from reports.matrices import rows_of, share_of
+from reports.texts import Share, eps_label, norm_label
+
+_MOST_SERIES = 12
+_SUMMARY = ("model", "norm", "eps_text", "eps", "clean_n", "clean_accuracy", "clean_low", "clean_high", "n",
+            "robust_accuracy", "low", "high", "robust_accuracy_8bit", "errors")  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Job:
+    """A run of a sweep: its header and its worst cases, or, in `problem`, why there is none."""
+
+    name: str
+    folder: Path
+    run: Run | None = None
+    table: pd.DataFrame = field(default_factory=pd.DataFrame)
+    problem: str = ""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One job and model at the job's headline eps."""
+
+    job: str
+    href: str
+    values: tuple[str, ...]
+    model: str
+    headline: str
+    clean: Share
+    robust: Share
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """The combined report."""
+
+    title: str
+    jobs: tuple[Job, ...]
+    varied: tuple[str, ...]
+    rows: tuple[Row, ...]
+    charts: tuple[Chart, ...]
+    warnings: tuple[tuple[str, str], ...]
+    csv: pd.DataFrame = field(repr=False)
+
+    @property
+    def ended(self) -> int:
+        """How many jobs completed."""
+        return sum(j.run is not None and j.run.status == "complete" for j in self.jobs)
+
+    @property
+    def problems(self) -> list[tuple[str, str]]:
+        """The jobs that did not complete, and why."""
+        return [(j.name, j.problem) for j in self.jobs if j.problem]
+
+    @property
+    def ranked(self) -> list[Row]:
+        """The rows with a number, the most robust first."""
+        return sorted((r for r in self.rows if r.robust.known), key=lambda r: -r.robust.value)
+
+
+def folders(paths: Sequence[Path]) -> list[Path]:
+    """The folders of runs: those given, and for one that is a sweep those of its jobs, in their order.
+
+    Raises:
+        InputError: a folder is neither.
+    """
+    found: list[Path] = []
+    for path in paths:
+        if not path.is_dir():
+            raise InputError(f"{path}: must be the folder of a run or of a sweep, but is no folder")
+        if (path / "run.json").exists():
+            found.append(path)
+            continue
+        jobs = [p for p in path.iterdir() if p.is_dir() and (p.name.isdigit() or (p / "run.json").exists())]
+        if not any((p / "run.json").exists() for p in jobs):
+            raise InputError(f"{path}: must be the folder of a run or of a sweep, but holds no run.json")
+        found += sorted(jobs, key=lambda p: (not p.name.isdigit(), int(p.name) if p.name.isdigit() else 0, p.name))
+    return list(dict.fromkeys(found))
+
+
+def read_job(folder: Path, name: str) -> Job:
+    """One run, as far as a sweep tells of it; trouble with it is told, and stops nothing."""
+    reason = folder / "error.txt"
+    if not (folder / "run.json").exists():
+        told = reason.read_text(encoding="utf-8").strip() if reason.exists() else "no run.json: it never started"
+        return Job(name, folder, problem=told)
+    try:
+        run, records = Run.read(folder), read_records(folder)
+        threat = Threat.of(run)
+    except InputError as error:
+        return Job(name, folder, problem=str(error))
+    robust = metrics.robust_accuracy(metrics.outcomes(records, threat), threat)
+    minimal = {str(a["name"]) for a in run.attacks if a.get("minimal")}
+    table = tables.summary(robust[robust["attack"] == WORST], metrics.clean_accuracy(records), minimal)
+    problem = {"complete": "", "running": "has not finished"}.get(run.status, "failed")
+    if problem == "failed" and run.warnings:
+        problem = f"failed: {run.warnings[-1]}"
+    return Job(name, folder, run, table, problem)
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def differences(configs: Sequence[Mapping[str, Any]], path: str = "") -> dict[str, list[str]]:
+    """The keys whose values differ, with the values as text; groups of other keys as the list of their keys.
+
+    >>> differences([{"a": {"b": 1}, "c": 2}, {"a": {"b": 3}, "c": 2}])
+    {'a.b': ['1', '3']}
+    >>> differences([{"attack": {"fgsm": {}}}, {"attack": {"pgd": {"steps": 4}}}])
+    {'attack': ['fgsm', 'pgd']}
+    """
+    result: dict[str, list[str]] = {}
+    shared = [k for k in configs[0] if all(k in c for c in configs)]
+    if any(len(c) > len(shared) for c in configs):
+        result[path or "(top)"] = [", ".join(c) for c in configs]
+    for key in shared:
+        values = [c[key] for c in configs]
+        where = f"{path}.{key}" if path else key
+        if all(isinstance(v, Mapping) for v in values):
+            result |= differences(values, where)
+        elif any(v != values[0] for v in values):
+            result[where] = [_text(v) for v in values]
+    return result
+
+
+def _number(text: str) -> float:
+    try:
+        return float(Fraction(text)) if "/" in text else float(text)
+    except (ValueError, ZeroDivisionError):
+        return math.nan
+
+
+def _varied(jobs: Sequence[Job]) -> dict[str, list[str]]:
+    """What varied between the jobs that have a header; where a job wrote to is no parameter."""
+    runs = [(j.run, j.folder) for j in jobs if j.run is not None]
+    if len(runs) < 2:
+        return {}
+    found = differences([run.config for run, _ in runs])
+    return {
+        key: values
+        for key, values in found.items()
+        if not all(str(folder) in v for v, (_, folder) in zip(values, runs, strict=True))
+    }
+
+
+def _chart(key: str, at: int, rows: Sequence[Row]) -> Chart | None:
+    """Robust accuracy against one parameter, if it takes several numbers; a curve per model and other values."""
+    numbers = {r.values[at]: _number(r.values[at]) for r in rows}
+    finite = sorted({v for v in numbers.values() if math.isfinite(v)})
+    if len(finite) < 2 or any(math.isnan(v) for v in numbers.values()):
+        return None
+    logarithmic = finite[0] > 0 and finite[-1] / finite[0] >= 50
+
+    def place(value: float) -> float:
+        return math.log10(value) if logarithmic else value
+
+    groups: dict[tuple[str, ...], list[Row]] = {}
+    for row in rows:
+        if row.robust.known and math.isfinite(numbers[row.values[at]]):
+            groups.setdefault((row.model, *row.values[:at], *row.values[at + 1 :]), []).append(row)
+    series, lines = [], []
+    for name, mine in list(groups.items())[:_MOST_SERIES]:
+        label = ", ".join(name)
+        mine.sort(key=lambda r: numbers[r.values[at]])
+        points = []
+        for r in mine:
+            s = r.robust
+            points.append(
+                Point(place(numbers[r.values[at]]), s.value, s.low, s.high, f"{label}, {r.values[at]}: {s.full}")
+            )
+            lines.append((label, r.values[at], s.text, s.interval, str(s.n)))
+        series.append(Series(label, tuple(points)))
+    low, high = place(finite[0]), place(finite[-1])
+    pad = 0.03 * (high - low)
+    ticks = tuple((place(v), next(t for t, n in numbers.items() if n == v)) for v in finite)
+    axis = Axis(f"{key} (logarithmic)" if logarithmic else key, low - pad, high + pad, ticks)
+    note = "Worst case over the attacks of each job, at its headline \u03b5."
+    if len(groups) > _MOST_SERIES:
+        note += f" The first {_MOST_SERIES} of {len(groups)} curves; all are in the table above."
+    svg = curves(f"Robust accuracy against {key}", series, axis)
+    return Chart(
+        f"sweep-{at}",
+        f"Robust accuracy against {key}",
+        note,
+        svg,
+        ("curve", key, "robust", "interval", "n"),
+        tuple(lines),
+    )
+
+
+def read(paths: Sequence[Path], output: Path) -> Sweep:
+    """The combined report of runs and sweeps, to be written in the folder `output`.
+
+    Raises:
+        InputError: a path is no folder of a run or of a sweep.
+    """
+    found = folders(paths)
+    base = output.resolve()
+    jobs = []
+    for folder in found:
+        whole = folder.resolve()
+        jobs.append(read_job(folder, str(whole.relative_to(base)) if whole.is_relative_to(base) else str(folder)))
+    varied = _varied(jobs)
+    rows, parts, place = [], [], 0
+    for job in jobs:
+        beside = pd.DataFrame({"job": [job.name], "status": [job.run.status if job.run else "missing"]})
+        if job.run is None:
+            parts.append(beside)
+            continue
+        values = tuple(column[place] for column in varied.values())
+        place += 1
+        for key, value in zip(varied, values, strict=True):
+            beside[f"config.{key}"] = value
+        parts.append(beside.merge(job.table[list(_SUMMARY)], how="cross") if len(job.table) else beside)
+        threat = Threat.of(job.run)
+        has_page = (job.folder / "report.html").exists() and not Path(job.name).is_absolute()
+        for row in rows_of(job.table[job.table["eps_text"] == threat.headline]):
+            clean = Share(
+                row["clean_accuracy"], row["clean_low"], row["clean_high"], int(np.nan_to_num(row["clean_n"]))
+            )
+            label = f"{norm_label(threat.norm)}, {eps_label(threat.headline)}"
+            href = quote(f"{job.name}/report.html") if has_page else ""
+            rows.append(Row(job.name, href, values, row["model"], label, clean, share_of(row, "robust_accuracy")))
+    charts = [_chart(key, at, rows) for at, key in enumerate(varied)]
+    runs = [j for j in jobs if j.run is not None]
+    return Sweep(
+        title=runs[0].run.title if runs and runs[0].run else "Sweep",
+        jobs=tuple(jobs),
+        varied=tuple(varied),
+        rows=tuple(rows),
+        charts=tuple(c for c in charts if c is not None),
+        warnings=tuple((j.name, line) for j in runs if j.run for line in j.run.warnings),
+        csv=_csv(parts, varied),
+    )
+
+
+def _csv(parts: Sequence[pd.DataFrame], varied: Mapping[str, Any]) -> pd.DataFrame:
+    columns = ["job", "status", *(f"config.{key}" for key in varied), *_SUMMARY]
+    records = [row for part in parts for row in rows_of(part)]
+    table = pd.DataFrame(records, columns=columns)
+    return table.astype({"clean_n": "Int64", "n": "Int64", "errors": "Int64"})
