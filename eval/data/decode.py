@@ -156,8 +156,7 @@ class FileStore:
         return frames
 
     def content(self, rows: Index) -> Iterator[bytes]:
-        """How files are decoded, then each file's length and bytes."""
-        yield repr(self.decoder).encode()
+        """Each file's length and bytes; how they are decoded shows in the shape."""
         for row in rows:
             content = self.files[row].read_bytes()
             yield len(content).to_bytes(8, "little")

@@ -63,8 +63,7 @@ class ArrayStore:
         return self.pixels[rows]
 
     def content(self, rows: Index) -> Iterator[bytes]:
-        """Type, then raw little-endian pixels."""
-        yield self.pixels.dtype.name.encode()
+        """Raw little-endian pixels."""
         little = self.pixels.dtype.newbyteorder("<")
         step = max(1, _CHUNK // self.pixels[0].nbytes)
         for start in range(0, len(rows), step):
@@ -137,7 +136,7 @@ class Samples:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256, in hex, over ids, labels and pixels (of files: their bytes, and how they are decoded)."""
+        """SHA-256, in hex, over ids, labels and pixels (of files: their bytes)."""
         digest = hashlib.sha256()
         for part in ("\n".join(self.ids.tolist()).encode(), self.labels.astype("<i8").tobytes()):
             digest.update(len(part).to_bytes(8, "little"))

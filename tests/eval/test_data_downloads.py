@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import os
+import pickle
 import struct
 from pathlib import Path
 from urllib.error import URLError
@@ -44,6 +46,28 @@ def test_files_that_are_there_are_read_without_network(tmp_path, no_network, nam
     assert (data.test.batch(np.arange(10)).numpy()[:, 0] == PIXELS[20:] / np.float32(255)).all()
     assert data.test.labels.tolist() == list(range(10))
     assert (data.train.ids[19], data.test.ids[0]) == ("train/00019", "test/00000")
+
+
+def test_cifar_is_read_with_channels_first_after_its_checksums(tmp_path, monkeypatch, no_network):
+    folder = tmp_path / SOURCES["cifar10"].folder
+    folder.mkdir()
+    planes = np.random.default_rng(0).integers(0, 256, (10, 3, 32, 32), dtype=np.uint8)
+
+    def write(name: str, content: dict[str, object]) -> str:
+        (folder / name).write_bytes(pickle.dumps(content))
+        return hashlib.md5((folder / name).read_bytes()).hexdigest()
+
+    batch = {"data": planes.reshape(10, -1), "labels": list(range(10))}
+    monkeypatch.setattr("torchvision.datasets.CIFAR10.train_list", [["one", write("one", batch)]])
+    monkeypatch.setattr("torchvision.datasets.CIFAR10.test_list", [["two", write("two", batch)]])
+    meta = {"filename": "meta", "key": "label_names", "md5": write("meta", {"label_names": []})}
+    monkeypatch.setattr("torchvision.datasets.CIFAR10.meta", meta)
+    data = Torchvision(name="cifar10", root=str(tmp_path)).load(0)
+    assert (data.test.batch(np.arange(10)).numpy() == planes / np.float32(255)).all()
+    assert data.test.labels.tolist() == list(range(10))
+    (folder / "two").write_bytes(b"torn")
+    with pytest.raises(InputError, match="use data=digits"):
+        Torchvision(name="cifar10", root=str(tmp_path)).load(0)
 
 
 @pytest.mark.parametrize("name", list(SOURCES))

@@ -129,7 +129,7 @@ def test_pixels_are_the_same_with_and_without_room_in_memory(tmp_path, monkeypat
     assert kept.fingerprint == lazy.fingerprint
 
 
-def test_the_fingerprint_is_over_bytes_and_decoding(tmp_path):
+def test_the_fingerprint_is_over_bytes_and_shape(tmp_path):
     fill(tmp_path, 2)
     first = images(tmp_path, test_fraction=1).load(0).test.fingerprint
     assert images(tmp_path, test_fraction=1).load(0).test.fingerprint == first
