@@ -64,7 +64,7 @@ class TrainConfig:
     method: str = "standard"
     epochs: int = 10
     batch_size: int = 64
-    lr: float = 3e-3
+    lr: float = 1e-2
     optimizer: str = "adam"
     momentum: float = 0.9
     schedule: str = "onecycle"

@@ -19,6 +19,7 @@ from models.errors import ModelError
 
 _WRAPPERS = ("state_dict", "model_state_dict", "model_state", "model", "net", "network", "weights")
 _PREFIXES = ("module.", "_orig_mod.", "model.", "net.", "network.")
+_HEADER = 100_000_000  # bytes, the most that a safetensors header may have
 _NAMED = 3  # keys that an error message names
 
 
@@ -60,8 +61,8 @@ def _kind(path: Path) -> str:
         (text.startswith((b"<!doctype", b"<html", b"<?xml", b"<head")), "an HTML page, perhaps of a failed download"),
         (text.startswith(b"version https://git-lfs"), "a Git LFS pointer; fetch the file with `git lfs pull`"),
         (head.startswith(b"PK"), "zip"),
+        (head[8:9] == b"{" and int.from_bytes(head[:8], "little") < _HEADER, "safetensors"),
         (head.startswith(b"\x80"), "pickle"),
-        (head[8:9] == b"{", "safetensors"),
     )
     return next((kind for sign, kind in signs if sign), "a file of an unknown kind")
 

@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from models.check import check
+from models.classifier import Classifier
+from models.errors import ModelError
+
+X = torch.rand(4, 1, 6, 6, generator=torch.Generator().manual_seed(0))
+
+
+class Body(nn.Module):
+    def __init__(self, forward: Callable[[Tensor, nn.Linear], Tensor]) -> None:
+        super().__init__()
+        self.layer = nn.Linear(36, 3)
+        self.body = forward
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.body(x, self.layer)
+
+
+def tried(forward: Callable[[Tensor, nn.Linear], Tensor], x: Tensor = X, labels: Tensor | None = None) -> list[str]:
+    classifier = Classifier(Body(forward), name="m", input_shape=(1, 6, 6), num_classes=3)
+    return check(classifier, x, labels)
+
+
+def logits(x: Tensor, layer: nn.Linear) -> Tensor:
+    return layer(x.flatten(1))  # type: ignore[no-any-return]
+
+
+def test_a_good_network_gives_no_warning() -> None:
+    assert tried(logits, labels=torch.tensor([0, 2])) == []
+    assert check(Classifier(Body(logits), name="m", input_shape=(1, 6, 6), num_classes=3), X, np.array([2])) == []
+
+
+@torch.no_grad()
+def without_gradient(x: Tensor, layer: nn.Linear) -> Tensor:
+    return logits(x, layer)
+
+
+@pytest.mark.parametrize(
+    ("forward", "says"),
+    [
+        (lambda x, layer: layer(x.flatten(1))[:, :, None], r"must be \(B, K\) = \(4, 3\), got \(4, 3, 1\)"),
+        (lambda x, layer: layer(x.flatten(1)).sum(0), r"got \(3,\)"),
+        (lambda x, layer: layer(x.flatten(1))[:, :2], "each of 3 classes, got 2"),
+        (lambda x, layer: layer(x.flatten(1)) * float("nan"), "finite, got nan for image 0, class 0"),
+        (lambda x, layer: (layer(x.flatten(1)),), "must be a tensor"),
+        (lambda x, layer: layer(x), "got RuntimeError"),
+        (lambda x, layer: layer(x.reshape(4, 36)), "must not be fixed"),
+        (without_gradient, "gradient must reach the pixels"),
+        (lambda x, layer: layer(x.detach().flatten(1)), "gradient must reach the pixels"),
+    ],
+)
+def test_what_cannot_be_attacked_is_refused(forward: Callable[[Tensor, nn.Linear], Tensor], says: str) -> None:
+    with pytest.raises(ModelError, match=says) as caught:
+        tried(forward)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("forward", "says"),
+    [
+        (lambda x, layer: logits(x, layer).softmax(1), "look like probabilities"),
+        (lambda x, layer: logits((x * 8).round() / 8, layer), "all zero"),
+        (lambda x, layer: logits(x, layer) + logits(x, layer).mean(0), "rest of its batch"),
+        (lambda x, layer: logits(x, layer) + torch.rand(3), "on chance"),
+        (lambda x, layer: logits(x, layer) + (x * 0).sqrt().sum(), "not finite"),
+    ],
+)
+def test_what_makes_results_doubtful_is_told(forward: Callable[[Tensor, nn.Linear], Tensor], says: str) -> None:
+    (warning,) = tried(forward)
+    assert says in warning
+
+
+def test_8_bit_pixels_are_refused_with_a_remedy() -> None:
+    with pytest.raises(ModelError, match=r"must be in \[0, 1\], got 0\.\.255; divide 8-bit pixels by 255"):
+        tried(logits, torch.tensor([0.0, 255.0]).repeat(4, 18).view(4, 1, 6, 6))
+
+
+def test_pixels_that_are_not_numbers_are_refused() -> None:
+    with pytest.raises(ModelError, match="got nan"):
+        tried(logits, X * float("nan"))
+
+
+def test_labels_beyond_the_classes_are_refused() -> None:
+    with pytest.raises(ModelError, match=r"labels must be in 0\.\.2, got 0\.\.3"):
+        tried(logits, labels=torch.tensor([0, 3]))
