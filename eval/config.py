@@ -25,7 +25,6 @@ from attacks.fgsm import FGSM
 from attacks.pgd import PGD
 from attacks.threat import ThreatModel, parse_eps, unlimited
 from eval.errors import InputError
-from models.errors import ModelError
 from models.spec import Spec
 from models.train import TrainConfig
 
@@ -201,10 +200,9 @@ def _make(where: str, node: Any) -> Any:
         return getattr(importlib.import_module(module), name)(**arguments)
     except (ImportError, AttributeError):
         raise InputError(f"{where}._target_: there is no {node['_target_']}") from None
-    except (InputError, ModelError):
-        raise
     except (ValueError, TypeError) as error:
-        raise InputError(f"{where}.{error}") from error
+        text = str(error)
+        raise InputError(text if text.startswith(f"{where}.") else f"{where}.{text}") from error
 
 
 def _threat(norm: str, text: str) -> tuple[str, ThreatModel]:

@@ -22,19 +22,17 @@ _SHOWN = 3  # broken files named in a warning
 
 @dataclass(frozen=True, kw_only=True)
 class Images(Spec):
-    """Images `path/<class>/**`, or `path/{train,val,test}/<class>/**`; `test` is attacked, or `val` if there is none.
+    """Images `root/<class>/**`, or `root/{train,val,test}/<class>/**`; `test` is attacked, or `val` if there is none.
 
     Every image that a run uses is decoded once when it is loaded, so that a broken one stops it before it starts.
 
     Attributes:
-        path: the folder.
         size: side of the square that images are resized and cropped to, in pixels; None if all have one size.
         channels: 1 (grey) or 3 (RGB).
         test_fraction: share of the test samples where there are no sub-folders `test` or `val`; 1 for all.
         skip_broken: leave out images that cannot be decoded, with a warning, instead of stopping.
     """
 
-    path: str
     size: int | None = None
     channels: int = 3
     test_fraction: float = 0.2
@@ -51,7 +49,7 @@ class Images(Spec):
 
     def load(self, seed: int) -> Data:
         """As for any data set; broken images are replaced by others of the same part, as far as there are any."""
-        root = self.place(self.path)
+        root = Path(self.root).expanduser()
         listings = self._divided(root)
         everything = listings.get("all")
         by_seed = everything is not None and self.test_fraction < 1
@@ -75,7 +73,7 @@ class Images(Spec):
     def _divided(self, root: Path) -> dict[str, Listing]:
         """The files as they are divided on disk: `test` with or without `train`, or `all`."""
         if not root.is_dir():
-            raise InputError(f"data.path: must be a folder with one sub-folder a class, got {root}, which is none")
+            raise InputError(f"data.root: must be a folder with one sub-folder a class, got {root}, which is none")
         found = {part: root / part for part in _PARTS if (root / part).is_dir() and _folders(root / part)}
         if not found:
             return {"all": _list(root, root, None)}
@@ -87,7 +85,7 @@ class Images(Spec):
         test = found.get("test", found.get("val"))
         if test is None:
             raise InputError(
-                f"{root}: must hold test or val beside train, got train alone; or write data.path={root}/train"
+                f"{root}: must hold test or val beside train, got train alone; or write data.root={root}/train"
             )
         if "train" not in found:
             return {"test": _list(root, test, None)}

@@ -25,7 +25,7 @@ def fill(folder: Path, count: int = 10, classes: tuple[str, ...] = ("cat", "dog"
 
 
 def images(folder: Path, **fields: object) -> Images:
-    return Images(name="pets", root="nowhere", path=str(folder), **fields)
+    return Images(name="pets", root=str(folder), **fields)
 
 
 def test_a_folder_is_split_by_the_seed_with_pixels_beside_their_names(tmp_path):
@@ -172,12 +172,6 @@ def test_a_folder_of_nothing_but_broken_images_is_refused(tmp_path):
         (tmp_path / "cat" / f"{i}.png").write_bytes(b"")
     with pytest.raises(InputError, match="must be a readable image"):
         images(tmp_path, skip_broken=True, test_fraction=1).load(0)
-
-
-def test_a_folder_under_the_root(tmp_path, monkeypatch):
-    fill(tmp_path / "pets")
-    monkeypatch.chdir(tmp_path.parent)
-    assert len(Images(name="pets", root=str(tmp_path), path="pets").load(0).test) == 4
 
 
 def refuse(folder: Path, message: str, **fields: object) -> None:

@@ -80,9 +80,7 @@ def test_controls_are_noise_of_the_same_size(small_run, tmp_path):
 @pytest.mark.parametrize("batch_size", [1, 7, 64])
 def test_outcomes_do_not_depend_on_the_batch_size(small_run, tmp_path, batch_size):
     small_run(tmp_path / "a", "attack=[fgsm,pgd,noise_uniform]", "attack.pgd.restarts=2")
-    small_run(
-        tmp_path / "b", "attack=[fgsm,pgd,noise_uniform]", "attack.pgd.restarts=2", f"batch_size={batch_size}"
-    )
+    small_run(tmp_path / "b", "attack=[fgsm,pgd,noise_uniform]", "attack.pgd.restarts=2", f"batch_size={batch_size}")
     a, b = read_records(tmp_path / "a"), read_records(tmp_path / "b")
     pd.testing.assert_frame_equal(a[OUTCOMES], b[OUTCOMES])
     np.testing.assert_allclose(a["l2"], b["l2"], rtol=1e-4, atol=1e-6)
