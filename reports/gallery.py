@@ -12,8 +12,9 @@ import pandas as pd
 from eval.metrics import Threat
 from eval.records import Run, read_examples
 from eval.rows import white_box
+from reports.figures import number
 from reports.images import triptych
-from reports.texts import amount, eps_label, norm_label
+from reports.texts import eps_label, norm_label
 
 _MOST = 24
 _MOST_PIXELS = 24 * 80 * 80  # fewer of large ones, so that the page stays small
@@ -98,7 +99,7 @@ def gallery(folder: Path, run: Run, records: pd.DataFrame, threat: Threat) -> tu
                 before_confidence=float(row["clean_conf"]),
                 after=name(int(row["adv_pred"])),
                 after_confidence=float(row["adv_conf"]),
-                sizes=tuple(("RMS" if m == "rms" else norm_label(m), amount(float(row[m]))) for m in measures),
+                sizes=tuple(("RMS" if m == "rms" else norm_label(m), number(float(row[m]))) for m in measures),
                 survives=bool(row["success_8bit"]),
             )
         )

@@ -42,7 +42,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Row:
-    """One job and model at the job's headline eps."""
+    """One job and model at the job's headline eps; `trusted` when the job completed."""
 
     job: str
     href: str
@@ -51,6 +51,7 @@ class Row:
     headline: str
     clean: Share
     robust: Share
+    trusted: bool
 
 
 @dataclass(frozen=True)
@@ -77,8 +78,8 @@ class Sweep:
 
     @property
     def ranked(self) -> list[Row]:
-        """The rows with a number, the most robust first."""
-        return sorted((r for r in self.rows if r.robust.known), key=lambda r: -r.robust.value)
+        """The rows of runs that completed, the most robust first."""
+        return sorted((r for r in self.rows if r.robust.known and r.trusted), key=lambda r: -r.robust.value)
 
 
 def folders(paths: Sequence[Path]) -> list[Path]:
@@ -180,7 +181,7 @@ def _chart(key: str, at: int, rows: Sequence[Row]) -> Chart | None:
 
     groups: dict[tuple[str, ...], list[Row]] = {}
     for row in rows:
-        if row.robust.known and math.isfinite(numbers[row.values[at]]):
+        if row.robust.known and row.trusted and math.isfinite(numbers[row.values[at]]):
             groups.setdefault((row.model, *row.values[:at], *row.values[at + 1 :]), []).append(row)
     series, lines = [], []
     for name, mine in list(groups.items())[:_MOST_SERIES]:
@@ -244,7 +245,18 @@ def read(paths: Sequence[Path], output: Path) -> Sweep:
             )
             label = f"{norm_label(threat.norm)}, {eps_label(threat.headline)}"
             href = quote(f"{job.name}/report.html") if has_page else ""
-            rows.append(Row(job.name, href, values, row["model"], label, clean, share_of(row, "robust_accuracy")))
+            rows.append(
+                Row(
+                    job.name,
+                    href,
+                    values,
+                    row["model"],
+                    label,
+                    clean,
+                    share_of(row, "robust_accuracy"),
+                    not job.problem,
+                )
+            )
     charts = [_chart(key, at, rows) for at, key in enumerate(varied)]
     runs = [j for j in jobs if j.run is not None]
     return Sweep(

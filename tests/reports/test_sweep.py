@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+import pandas as pd
+import pytest
+
+from eval.errors import InputError
+from reports.build import write, write_sweep
+from reports.sweep import differences, folders, read
+
+
+def test_jobs_come_in_the_order_of_their_numbers(tmp_path, make_run):
+    for job in (10, 2, 1):
+        make_run(tmp_path / str(job), n=5, models=("mlp",), examples=False)
+    assert [p.name for p in folders([tmp_path])] == ["1", "2", "10"]
+
+
+def test_what_varied_is_found_and_folders_are_not_it(sweep_folder):
+    assert read([sweep_folder], sweep_folder).varied == ("train.decay",)
+
+
+def test_jobs_that_did_not_complete_are_listed(sweep_folder):
+    (sweep_folder / "4" / "error.txt").write_text("threat.eps: must be > 0\n")
+    sweep = read([sweep_folder], sweep_folder)
+    assert sweep.ended == 3
+    assert sweep.problems == [("3", "failed"), ("4", "threat.eps: must be > 0")]
+    assert {r.job for r in sweep.ranked} == {"0", "1", "2"}
+
+
+def test_best_and_worst(sweep_folder):
+    ranked = read([sweep_folder], sweep_folder).ranked
+    assert ranked[0].values == ("2.0",)
+    assert ranked[-1].values == ("0.5",)
+
+
+def test_a_torn_job_is_told_beside_the_others(sweep_folder):
+    next((sweep_folder / "1" / "parts").iterdir()).write_bytes(b"torn")
+    sweep = read([sweep_folder], sweep_folder)
+    assert [job for job, _ in sweep.problems] == ["1", "3", "4"]
+
+
+def test_the_table_has_each_eps_of_each_job(sweep_folder):
+    write_sweep([sweep_folder], sweep_folder)
+    table = pd.read_csv(sweep_folder / "sweep.csv", keep_default_na=False, dtype={"job": str})
+    assert list(table["job"]) == ["0", "0", "1", "1", "2", "2", "3", "3", "4"]
+    assert list(table["status"])[-3:] == ["failed", "failed", "missing"]
+    assert table["config.train.decay"][0] == "0.5"
+
+
+def test_the_page_links_to_the_reports_of_its_jobs(sweep_folder):
+    write(sweep_folder / "0")
+    page = write_sweep([sweep_folder], sweep_folder).read_text()
+    assert 'href="0/report.html"' in page
+    assert 'href="1/report.html"' not in page
+    assert "Robust accuracy against train.decay" in page
+    assert "<img src=x" not in page
+
+
+def test_fractions_are_numbers(tmp_path, make_run):
+    for job, eps in enumerate(("2/255", "4/255", "8/255")):
+        make_run(tmp_path / str(job), n=20, models=("a", "b"), examples=False, config={"threat": {"eps": eps}})
+    chart = read([tmp_path], tmp_path).charts[0]
+    assert [row[1] for row in chart.rows] == ["2/255", "4/255", "8/255"] * 2
+
+
+def test_words_have_no_curve(tmp_path, make_run):
+    for job, name in enumerate(("sgd", "adam")):
+        make_run(tmp_path / str(job), n=20, models=("a",), examples=False, config={"train": {"name": name}})
+    sweep = read([tmp_path], tmp_path)
+    assert sweep.varied == ("train.name",)
+    assert sweep.charts == ()
+
+
+def test_two_parameters_give_a_curve_per_value_of_the_other(tmp_path, make_run):
+    for job in range(4):
+        config = {"steps": 10 * (1 + job % 2), "decay": 10.0 ** -(4 * (job // 2))}
+        make_run(tmp_path / str(job), n=20, models=("a",), examples=False, config=config)
+    steps, decay = read([tmp_path], tmp_path).charts
+    assert {row[0] for row in steps.rows} == {"a, 1.0", "a, 0.0001"}
+    assert "decay (logarithmic)" in decay.svg
+
+
+@pytest.mark.parametrize(
+    ("configs", "expected"),
+    [
+        ([{"a": 1}, {"a": 1}], {}),
+        ([{"a": 1}, {"a": 1.5}], {"a": ["1", "1.5"]}),
+        ([{"a": [1]}, {"a": [1, 2]}], {"a": ["[1]", "[1, 2]"]}),
+        ([{"a": None}, {"a": "None"}], {"a": ["null", "None"]}),
+        ([{"a": {"x": {"s": 1}}}, {"a": {"x": {"s": 2}, "y": {}}}], {"a": ["x", "x, y"], "a.x.s": ["1", "2"]}),
+        ([{"a": {"b": 1}}, {"a": 3}], {"a": ['{"b": 1}', "3"]}),
+    ],
+)
+def test_differences(configs, expected):
+    assert differences(configs) == expected
+
+
+def test_a_folder_without_runs_is_refused(tmp_path):
+    (tmp_path / "0").mkdir()
+    with pytest.raises(InputError, match=r"holds no run\.json"):
+        folders([tmp_path])
