@@ -31,13 +31,18 @@ def prepare(network: Network, config: TrainConfig, seed: int) -> None:
     """Load `config.base`, but for a head that is to be new, and freeze what `config.freeze` names.
 
     Raises:
-        ModelError: the base is of another architecture, or a pattern names no parameter.
+        ModelError: there is nothing to start from, the base is of another architecture, or a pattern names no
+            parameter.
     """
+    if config.base is None and not network.origin:
+        raise ModelError(
+            "train.base: must be the path of a stored network for a network without weights of its own, got none"
+        )
     module = network.module
     head = head_name(module)
-    state = read_state(Path(str(config.base)), "train.base")
     kept = head if config.reset_head else None
-    load_state(module, state, "train.base", keep=kept)
+    if config.base is not None:
+        load_state(module, read_state(Path(config.base).expanduser(), "train.base"), "train.base", keep=kept)
     if config.reset_head:
         _reset(module.get_submodule(head), seed)
     freeze(module, config.freeze, keep=kept)

@@ -55,7 +55,7 @@ class TrainConfig:
         patience: epochs without a better validation result after which training stops; 0 for never.
         adversarial_weight: weight of the loss on perturbed images; the rest of it is on clean ones.
         adversary: the attack of `adversarial`, as the run understands it; {} for none.
-        base: stored network of `finetune`: a path.
+        base: path of the stored network that `finetune` starts from; None for the weights that the network came with.
         freeze: patterns of the names of parameters that `finetune` keeps as they are, such as `0.*`; `*` for
             everything but a new head.
         reset_head: whether `finetune` starts with a new last layer.
@@ -105,8 +105,6 @@ class TrainConfig:
                 raise ModelError(f"train.{key}: must be {must}, got {getattr(self, key)}")
         if self.patience and not self.val_fraction:
             raise ModelError("train.patience: needs train.val_fraction > 0, got 0; set patience=0 or hold some out")
-        if self.method == "finetune" and not self.base:
-            raise ModelError("train.base: must be the path of a stored network for train=finetune, got none")
 
     def lr_at(self, step: int, steps: int) -> float:
         """The learning rate of step `step` of `steps`."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from models.errors import ModelError
 from models.history import History, Progress
 from models.recipe import TrainConfig
 from models.source import Source
-from models.spec import Network, Spec
+from models.spec import Network, Spec, plain
 from models.train import Log, Perturb, fit
 from models.weights import digest_file, load_state, read_state, replace
 
@@ -48,17 +48,6 @@ class Trained:
     header: dict[str, Any]
 
 
-def plain(value: Any) -> Any:
-    """A value of a configuration as JSON knows it: a spec by its class and fields, any sequence as a list."""
-    if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, Sequence) and not isinstance(value, str | bytes):
-        return [plain(item) for item in value]
-    if isinstance(value, Path):
-        return str(value)
-    return value
-
-
 def describe(spec: Spec) -> dict[str, Any]:
     """The class and the fields of a spec, as JSON knows them."""
     values = {f.name: plain(getattr(spec, f.name)) for f in fields(spec)}  # type: ignore[arg-type]
@@ -83,7 +72,7 @@ def produced_by(
     recipe = plain(asdict(config))
     if config.base:
         try:
-            recipe["base"] = digest_file(Path(config.base))
+            recipe["base"] = digest_file(Path(config.base).expanduser())
         except OSError as error:
             raise ModelError(f"train.base: must be a readable file, got {config.base}: {error.strerror}") from None
     return {

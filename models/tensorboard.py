@@ -24,7 +24,7 @@ def tensorboard(folder: Path) -> Iterator[Log]:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:
         raise ModelError(
-            f"train.tensorboard: needs the extra `tensorboard`, got {error}; pip install 'toastproof[tensorboard]'"
+            f"tensorboard: needs the extra `tensorboard`, got {error}; pip install 'toastproof[tensorboard]'"
         ) from error
     writer = SummaryWriter(folder)
     try:

@@ -27,7 +27,7 @@ from models.finetune import prepare
 from models.history import Epoch, History, Progress
 from models.recipe import TrainConfig
 from models.source import Source, split
-from models.spec import Network, derive
+from models.spec import Network, derive, plain
 from models.weights import read_checkpoint, replace
 
 __all__ = ["Epoch", "History", "Perturb", "Progress", "Source", "TrainConfig", "fit"]
@@ -114,7 +114,7 @@ class _Fit:
 
     def validate(self, index: np.ndarray[Any, Any], first_step: int) -> tuple[float, float]:
         """Mean loss and accuracy, on perturbed images where training is."""
-        total = torch.zeros(2, dtype=torch.float64, device=self.device)
+        total = torch.zeros(2, device=self.device)
         for number, start in enumerate(range(0, len(index), self.config.batch_size)):
             x, y = self.load(index[start : start + self.config.batch_size])
             if self.perturb is not None:
@@ -135,7 +135,7 @@ class _Fit:
             batches -= 1  # batch norm cannot train on one sample; it comes into another batch in another epoch
         steps = self.config.epochs * batches
         before = self.history.epochs[-1].val_accuracy if self.history.epochs else None
-        total = torch.zeros(2, dtype=torch.float64, device=self.device)
+        total = torch.zeros(2, device=self.device)
         seen, lr, start = 0, self.config.lr, time.perf_counter()
         with _seeded(self.device, derive(seed, "epoch", number)) as generator:
             order = index[torch.randperm(len(index), generator=generator).numpy()]
@@ -286,7 +286,7 @@ def fit(
         history=History(samples=len(index), held_out=len(held_out)),
         progress=progress or (lambda report: None),
     )
-    signature = json.dumps([asdict(config), seed, len(labels)], default=list)
+    signature = json.dumps(plain([asdict(config), seed, len(labels)]))
     if store is not None and store.exists():
         run.restore(store, signature)
     while not run.finished:

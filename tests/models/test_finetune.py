@@ -68,6 +68,21 @@ def test_frozen_layers_keep_weights_and_running_statistics(blobs: Source, tmp_pa
         assert torch.equal(network.module.state_dict()[key], value) == key.startswith("0.")
 
 
+def test_a_network_with_weights_of_its_own_needs_no_base(blobs: Source) -> None:
+    network = net()
+    network.origin = "weights.pt"
+    before = {key: value.clone() for key, value in network.module.state_dict().items()}
+    config = TrainConfig(method="finetune", epochs=1, batch_size=16, freeze=["*"])
+    fit(network, config, blobs, seed=0)
+    changed = {key for key, value in network.module.state_dict().items() if not torch.equal(before[key], value)}
+    assert changed == {"2.weight", "2.bias"}
+
+
+def test_a_network_without_weights_needs_a_base() -> None:
+    with pytest.raises(ModelError, match=r"train\.base: must be the path"):
+        prepare(net(), TrainConfig(method="finetune"), seed=0)
+
+
 def test_patterns_that_match_nothing_are_refused() -> None:
     with pytest.raises(ModelError, match=r"'layer1\.\*' must match .* the layers are 0\.0, 0\.1, 2"):
         freeze(net().module, ["layer1.*"], keep=None)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -102,14 +103,26 @@ def test_the_same_name_twice_is_refused(code: str) -> None:
         built(path=[f"{code}:bare", f"{code}:bare"])
 
 
-def test_networks_of_a_users_file_have_their_published_accuracy(real_data: Path) -> None:
-    pytest.importorskip("torchvision")
+def accuracy(root: Path, factory: str, x: torch.Tensor, labels: torch.Tensor) -> float:
+    shape = (x.shape[1], x.shape[2], x.shape[3])
+    network = build(Factory(path=f"{root}/nets.py:{factory}"), "factory", shape, 10, seed=0)[factory]
+    classifier = network.classifier(factory, shape)
+    with torch.no_grad():
+        predicted = torch.cat([classifier(part.float() / 255).argmax(1) for part in x.split(500)])
+    return (predicted == labels).float().mean().item()
+
+
+@pytest.mark.parametrize(("factory", "published"), [("cifar10_resnet20", 0.915), ("cifar10_resnet4b", 0.771)])
+def test_cifar_networks_of_a_users_file_have_their_accuracy(real_data: Path, factory: str, published: float) -> None:
+    with np.load(real_data / "cifar10" / "test1000.npz") as arrays:
+        x, y = torch.from_numpy(arrays["x"]).permute(0, 3, 1, 2), torch.from_numpy(arrays["y"])
+    assert accuracy(real_data, factory, x, y) == pytest.approx(published, abs=1e-3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("factory", "published"), [("mnist_lenet5_clean", 0.989), ("mnist_lenet5_adv", 0.986)])
+def test_mnist_networks_of_a_users_file_have_their_accuracy(real_data: Path, factory: str, published: float) -> None:
     from torchvision.datasets import MNIST
 
     data = MNIST(str(real_data), train=False, download=False)
-    nets = build(Factory(path=f"{real_data}/nets.py:mnist_lenet5_clean"), "factory", (1, 28, 28), 10, seed=0)
-    classifier = nets["mnist_lenet5_clean"].classifier("clean", (1, 28, 28))
-    x = data.data[:1000, None].float() / 255
-    with torch.no_grad():
-        accuracy = (classifier(x).argmax(1) == data.targets[:1000]).float().mean().item()
-    assert accuracy == pytest.approx(0.989, abs=0.008)
+    assert accuracy(real_data, factory, data.data[:, None], data.targets) == pytest.approx(published, abs=1e-3)

@@ -212,7 +212,6 @@ def test_schedules_end_no_higher_than_their_peak(name: str) -> None:
         ({"lr": 0.0}, "> 0"),
         ({"val_fraction": 1.0}, "val_fraction"),
         ({"patience": 2, "val_fraction": 0.0}, "patience"),
-        ({"method": "finetune"}, "base"),
     ],
 )
 def test_wrong_recipes_are_refused(wrong: dict[str, Any], says: str) -> None:
