@@ -10,7 +10,8 @@ from typing import Any
 
 _ROOT = Path(__file__).resolve().parent.parent
 _ONLY_TEXT = ("--help", "-h", "--hydra-help", "--version", "--info", "--shell-completion", "-sc")
-_failed: list[int] = []  # exit codes of the jobs of a sweep
+_TRACE = "TOASTPROOF_TRACEBACK"  # set by a user who asks Hydra for full errors
+_failed: list[int] = []  # exit codes of jobs that were refused or failed
 
 
 def _own_packages() -> None:
@@ -37,12 +38,14 @@ def _task(cfg: Any) -> str:
         about = run(cfg, folder, [*hydra.overrides.task, *_folder_override(hydra)], Console())
     except _refusals() as error:
         _leave_nothing(folder)
-        if hydra.mode != RunMode.MULTIRUN:
+        if os.environ.get(_TRACE):
             raise
+        sweep = hydra.mode == RunMode.MULTIRUN
         line = _line(error)
-        print(f"toastproof: job {hydra.job.num}: {line}", file=sys.stderr)
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "error.txt").write_text(line + "\n", encoding="utf-8")
+        print(f"toastproof: {f'job {hydra.job.num}: ' if sweep else ''}{line}", file=sys.stderr)
+        if sweep:  # the other jobs go on, and the combined report tells of this one
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / "error.txt").write_text(line + "\n", encoding="utf-8")
         _failed.append(2)
         return "refused"
     if about.status == "failed":
@@ -92,8 +95,10 @@ def main() -> None:
     _own_packages()
     import hydra
 
-    told = os.environ.get("HYDRA_FULL_ERROR") == "1"
+    if os.environ.get("HYDRA_FULL_ERROR") == "1":
+        os.environ[_TRACE] = "1"
     os.environ["HYDRA_FULL_ERROR"] = "1"  # else Hydra prints and exits by itself, with status 1
+    _failed.clear()
     if not any(a in _ONLY_TEXT for a in sys.argv[1:]):
         from eval.config import register
 
@@ -104,7 +109,7 @@ def main() -> None:
         print("toastproof: interrupted; the same command with the same hydra.run.dir goes on", file=sys.stderr)
         raise SystemExit(130) from None
     except _refusals() as error:
-        if told:
+        if os.environ.get(_TRACE):
             raise
         print(f"toastproof: {_line(error)}", file=sys.stderr)
         raise SystemExit(2) from None

@@ -152,13 +152,20 @@ def _strings(hint: Any) -> Any:
     return hint if hint in (int, float, str, bool) else Any
 
 
-def schema(cls: type) -> type:
-    """The structured config of a dataclass: its fields, their types, and `_target_`.
+def _default(field_: dataclasses.Field[Any]) -> Any:
+    """The default of a field, as a field of a structured config: mandatory where there is none."""
+    if field_.default_factory is not dataclasses.MISSING:
+        return dataclasses.field(default_factory=field_.default_factory)
+    default = MISSING if field_.default is dataclasses.MISSING else field_.default
+    if isinstance(default, tuple):
+        return dataclasses.field(default_factory=lambda: list(default))
+    return dataclasses.field(default=default)
 
-    Defaults are left to the YAML file, so that they are written in one place.
-    """
+
+def schema(cls: type) -> type:
+    """The structured config of a dataclass: its fields, their types and defaults, and `_target_`."""
     hints = typing.get_type_hints(cls)
-    keys = [(f.name, _strings(hints[f.name]), dataclasses.field(default=MISSING)) for f in dataclasses.fields(cls)]
+    keys = [(f.name, _strings(hints[f.name]), _default(f)) for f in dataclasses.fields(cls)]
     return dataclasses.make_dataclass(cls.__name__, [("_target_", str, dataclasses.field(default=MISSING)), *keys])
 
 

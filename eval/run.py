@@ -98,7 +98,9 @@ def _folder(folder: Path, run: Run) -> None:
 def _load(plan: Plan) -> Data:
     data: Data = plan.data.load(plan.seed)
     few, train = plan.debug, data.train
-    test = data.test if few.samples is None else limited(data.test, min(few.samples, len(data.test)), plan.seed, "debug")
+    test = (
+        data.test if few.samples is None else limited(data.test, min(few.samples, len(data.test)), plan.seed, "debug")
+    )
     if few.train_samples is not None and train is not None:
         train = limited(train, min(few.train_samples, len(train)), plan.seed, "debug")
     data = dataclasses.replace(data, train=train, test=test)

@@ -69,6 +69,7 @@ def command(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("TOASTPROOF_CHECKPOINTS", str(checkpoints))
     monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
+    monkeypatch.delenv("TOASTPROOF_TRACEBACK", raising=False)
 
     def go(arguments: Sequence[str]) -> Outcome:
         monkeypatch.setattr(sys, "argv", ["toastproof", *arguments])

@@ -22,7 +22,7 @@ def test_a_run_ends_with_a_table_and_the_path_of_its_report(command, tmp_path):
 
 
 def test_a_sweep_gets_one_combined_report(command, tmp_path):
-    done = command([*SMALL, "-m", "threat.eps=0.05,0.2", "hydra.sweep.dir=out"])
+    done = command(["-m", *SMALL, "threat.eps=0.05,0.2", "hydra.sweep.dir=out"])
     assert done.code == 0, done.err
     assert (tmp_path / "out" / "sweep.csv").exists()
     assert (tmp_path / "out" / "report.html").exists()
@@ -30,7 +30,7 @@ def test_a_sweep_gets_one_combined_report(command, tmp_path):
 
 
 def test_a_job_of_a_sweep_that_is_refused_does_not_end_the_sweep(command, tmp_path):
-    done = command([*SMALL, "-m", "threat.eps=8,0.1", "hydra.sweep.dir=out"])
+    done = command(["-m", *SMALL, "threat.eps=8,0.1", "hydra.sweep.dir=out"])
     assert done.code == 2
     assert "write 8/255" in (tmp_path / "out" / "0" / "error.txt").read_text()
     assert (tmp_path / "out" / "1" / "report.html").exists()
@@ -43,7 +43,7 @@ def test_a_job_of_a_sweep_that_is_refused_does_not_end_the_sweep(command, tmp_pa
         (["attack.pgd.step=3"], "attack.pgd.step"),
         (["attack.pgd.steps=ten"], "attack.pgd.steps"),
         (["threat.eps=8"], "8/255"),
-        (["attack=[pgd]", "threat.norm=l0", "threat.eps=3"], "attack.pgd: supports the norm"),
+        (["attack=[pgd]", "threat.norm=l0", "threat.eps=3", "threat.curve=[]"], "attack.pgd: supports the norm"),
         (["device=cuda:77"], "device: this machine has no cuda:77"),
         (["goal=toaster"], "goal: must be one of"),
         (["data=images", "data.root=nowhere"], "nowhere"),

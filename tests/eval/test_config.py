@@ -82,7 +82,7 @@ def test_a_mistyped_key_value_or_name_fails_at_composition(composed, override, s
         (["threat.eps=0"], "threat.eps: must be > 0"),
         (["threat.eps=large"], "threat.eps: must be a number or a fraction"),
         (["threat.norm=l7"], "threat.norm: must be one of"),
-        (["attack=[pgd]", "threat.norm=l0", "threat.eps=5"], "attack.pgd: supports the norm"),
+        (["attack=[pgd]", "threat.norm=l0", "threat.eps=5", "threat.curve=[]"], "attack.pgd: supports the norm"),
         (["attack.pgd.steps=0"], "attack.pgd.steps: must be at least 1"),
         (["train.lr=-1"], "train.lr: must be > 0"),
         (["batch_size=0"], "batch_size: must be at least 1"),

@@ -181,7 +181,7 @@ def refuse(folder: Path, message: str, **fields: object) -> None:
 
 
 def test_a_folder_that_is_absent_empty_or_without_classes_is_refused(tmp_path):
-    refuse(tmp_path / "absent", r"data\.path: must be a folder .*absent")
+    refuse(tmp_path / "absent", r"data\.root: must be a folder .*absent")
     refuse(tmp_path, "must hold one sub-folder a class, got none")
 
 
