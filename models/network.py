@@ -26,8 +26,8 @@ class Factory:
 
     Attributes:
         path: `path/to/file.py:factory` or `package.module:factory`, or a list of them.
-        weights: safetensors or a checkpoint of tensors alone, or a list with one for each path; None if the functions
-            load their own.
+        weights: safetensors or a checkpoint of tensors alone, or a list with one for each path; None where a
+            function loads its own.
         train: whether to train the networks here.
         mean: the networks take (pixel - mean) / std: one value, or one a channel.
         std: see `mean`.
@@ -45,10 +45,11 @@ class Factory:
         Raises:
             ModelError: a path or a file of weights is wrong, or a function fails or does not return a module.
         """
-        paths = _texts(self.path)
+        paths = [str(path) for path in _listed(self.path)]
         if not paths:
             raise ModelError("model.path: must be path/to/file.py:factory, got nothing; write model.path=net.py:make")
-        weights: list[str | None] = list(_texts(self.weights)) or [None] * len(paths)
+        weights = [None if file is None else Path(file).expanduser() for file in _listed(self.weights)]
+        weights = weights or [None] * len(paths)
         if len(weights) != len(paths):
             raise ModelError(f"model.weights: must be one file for each of {len(paths)} paths, got {len(weights)}")
         norm = normalisation("model.factory", self.mean, self.std, input_shape[0])
@@ -57,27 +58,26 @@ class Factory:
             factory, function, source = import_factory(path, "model.path")
             module = _call(factory, path, input_shape, num_classes)
             if file is not None:
-                load_state(module, read_state(Path(file).expanduser(), "model.weights"), f"model.weights: {file}")
+                load_state(module, read_state(file, "model.weights"), f"model.weights: {file}")
             own = function if name == "factory" or len(paths) > 1 else name
             if own in networks:
                 raise ModelError(f"model.path: the functions must have different names, got {own} twice")
-            files = [source, Path(file).expanduser() if file else None]
             networks[own] = Network(
                 module,
                 num_classes,
                 f"{function} of {source.name if source else path}",
                 *norm,
                 ready=not self.train,
-                origin=" ".join(digest_file(f) for f in files if f is not None),
+                origin=" ".join(digest_file(f) for f in (source, file) if f is not None),
             )
         return networks
 
 
-def _texts(value: Any) -> Sequence[str]:
-    """A text, or a list of texts, as a list."""
+def _listed(value: Any) -> Sequence[Any]:
+    """A text, or a list of them, as a list."""
     if value is None or value == "":
         return []
-    return [str(value)] if isinstance(value, str | Path) else [str(item) for item in value]
+    return [value] if isinstance(value, str | Path) else list(value)
 
 
 def _call(factory: Callable[..., Any], path: str, input_shape: tuple[int, int, int], num_classes: int) -> nn.Module:

@@ -62,6 +62,13 @@ def test_weights_are_loaded(code: str, tmp_path: Path) -> None:
     assert fingerprint(network.module) == fingerprint(module)
 
 
+def test_one_of_several_may_bring_its_own_weights(code: str, tmp_path: Path) -> None:
+    torch.save(nn.Sequential(nn.Flatten(), nn.Linear(64, 3)).state_dict(), tmp_path / "w.pt")
+    networks = built(path=[f"{code}:bare", f"{code}:Net"], weights=[None, str(tmp_path / "w.pt")])
+    assert fingerprint(networks["bare"].module) != fingerprint(networks["Net"].module)
+    assert len(networks["Net"].origin) > len(networks["bare"].origin)
+
+
 def test_normalisation_and_training_are_as_configured(code: str) -> None:
     (network,) = built(path=f"{code}:bare", train=True, mean=[0.5], std=[0.25]).values()
     assert (network.ready, network.mean, network.std) == (False, (0.5,), (0.25,))

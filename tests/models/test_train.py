@@ -226,3 +226,20 @@ def test_crop_flip_gives_a_shifted_image_or_its_mirror() -> None:
     for before, after in zip(padded, y, strict=True):
         views = [before[:, i : i + 8, j : j + 8] for i in range(3) for j in range(3)]
         assert any(torch.equal(after, v) or torch.equal(after, v.flip(2)) for v in views)
+
+
+def test_adversarial_training_makes_a_network_robust(blobs: Source) -> None:
+    def fgsm(module: nn.Module, x: Tensor, y: Tensor, step: int) -> Tensor:
+        probe = x.clone().requires_grad_(True)
+        (gradient,) = torch.autograd.grad(nn.functional.cross_entropy(module(probe), y), probe)
+        return (x + 0.12 * gradient.sign()).clamp(0, 1)
+
+    def robust(config: TrainConfig) -> float:
+        network = new(MLP(widths=[32], activation="relu", decay=[0.0]))
+        fit(network, config, blobs, seed=0, perturb=fgsm if config.method == "adversarial" else None)
+        x, y = blobs.batch(np.arange(90)), torch.from_numpy(blobs.labels)
+        classifier = network.classifier("m", (1, 8, 8))
+        return (classifier(fgsm(classifier, x, y, 0)).argmax(1) == y).float().mean().item()
+
+    recipe = TrainConfig(epochs=15, batch_size=16)
+    assert robust(replace(recipe, method="adversarial")) > robust(recipe) + 0.1
