@@ -1,0 +1,77 @@
+"""The closest adversarial point that a search for minimal L2 distortion has met, per sample.
+
+Every evaluation of the network goes through here, so that nothing met on the way is lost: a point that reaches the
+goal replaces the best one if it is smaller; until one does, the point with the greatest margin is kept as the closest
+try.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from attacks.base import Logits, rows
+from attacks.goal import Goal
+from attacks.threat import ThreatModel
+
+Loss = Callable[[Tensor], tuple[Tensor, Tensor]]
+"""Logits (b, K) -> values (b,) and their derivatives by the logits (b, K)."""
+
+_ROUNDING = 4e-6  # of the largest logit: what a batch of another size may change
+_CLEARANCE = 1e-4  # of the margin to be overcome
+
+
+class Closest:
+    """A network, the images, and the smallest perturbations found for them.
+
+    Attributes:
+        r: perturbations (B, D).
+        size: their L2 norm (B,); infinity where none reaches the goal.
+        margin: of the goal at x + r (B,).
+        clear: margin (B,) that a point must have to count, a little above 0 so that rounding cannot undo it.
+        room: least and greatest perturbation, each (B, D).
+    """
+
+    def __init__(self, logits: Logits, x: Tensor, goal: Goal, threat: ThreatModel) -> None:
+        self.logits, self.x, self.goal, self.threat = logits, x.detach(), goal, threat
+        self.room = threat.room(self.x)
+        self.r = torch.zeros_like(self.room[0])
+        self.size = self.r.new_full((len(x),), torch.inf)
+        self.margin = torch.full_like(self.size, -torch.inf)
+        self.clear = torch.zeros_like(self.size)
+
+    @property
+    def found(self) -> Tensor:
+        """Rows (B,) with a point that reaches the goal."""
+        return torch.isfinite(self.size)
+
+    def calibrate(self, z: Tensor, margin: Tensor, index: Tensor) -> None:
+        """Set what margin is clear of rounding, from the logits (b, K) and margins (b,) of the images `index`."""
+        clear = _ROUNDING * z.abs().amax(1) + _CLEARANCE * margin.abs()
+        self.clear = self.clear.index_copy(0, index, clear)
+        self.margin = self.margin.index_copy(0, index, margin)
+
+    def evaluate(self, r: Tensor, index: Tensor, loss: Loss) -> tuple[Tensor, Tensor, Tensor]:
+        """One forward and one backward of the rows `index` (b,) at the perturbations `r` (b, D).
+
+        Returns:
+            Values (b,) of `loss`, their gradients (b, D) by the image, and margins (b,) less the clearance.
+        """
+        with torch.enable_grad():
+            points = self.threat.place(self.x[index], r).requires_grad_()
+            z = rows(self.logits, index)(points)
+            value, by_logits = loss(z.detach())
+            (grad,) = torch.autograd.grad(z, points, by_logits)
+        margin = self.goal[index].margin(z.detach()) - self.clear[index]
+        moved = (points.detach() - self.x[index]).flatten(1)
+        self._offer(moved, margin, index)
+        return value, grad.flatten(1), margin
+
+    def _offer(self, r: Tensor, margin: Tensor, index: Tensor) -> None:
+        size, best = r.norm(dim=1), self.size[index]
+        better = torch.where(margin > 0, size < best, torch.isinf(best) & (margin > self.margin[index]))
+        self.r[index] = torch.where(better[:, None], r, self.r[index])
+        self.margin[index] = torch.where(better, margin, self.margin[index])
+        self.size[index] = torch.where(better & (margin > 0), size, best)

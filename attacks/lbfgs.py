@@ -1,0 +1,228 @@
+"""Box-constrained L-BFGS, the search of Szegedy et al. for the smallest adversarial perturbation, all images at once.
+
+    minimise  c ||r||_2^2 + loss(x + r, l)   such that x + r stays in the box,
+
+with the largest c > 0 for which the minimiser reaches the goal; per image its own c, curvature history and step
+length (`attacks.quasinewton`), one forward and one backward a step for all images that still search. Then:
+
+1. A class to go to, l. Targeted: the target. Untargeted: among the likeliest other classes the one whose boundary is
+   nearest when the network is linearised at x, box included. Its distance also gives the first c: at the minimiser
+   2 c r = p w, so c = p / (2 lambda) where r = lambda w and p = 1/2 on the boundary.
+2. The search over c (`attacks.bisection`). Each c starts from the last solution and keeps its history. For an
+   untargeted goal the loss is the cross-entropy of two classes, log(1 + exp(z_label - z_l)): to maximise the
+   cross-entropy of the label has no bound and no minimiser, and the cross-entropy over all classes charges for
+   classes that are not in the way. For a targeted goal it is the usual one.
+3. Images for which nothing was found get a signed-gradient start: on adversarially trained networks the loss may be
+   so flat around x that no small step leads anywhere.
+4. A polish along the decision boundary (`attacks.boundary_polish`).
+
+Returned is the smallest adversarial perturbation met anywhere on the way.
+
+Source: Szegedy, Zaremba, Sutskever, Bruna, Erhan, Goodfellow and Fergus, "Intriguing properties of neural networks",
+ICLR 2014 (arXiv 1312.6199v4), section 4.1.
+Departures: the paper asks for the smallest c, which is a slip, as r shrinks when c grows. |r| is read as ||r||_2^2,
+which is smooth. Steps 1, 3 and 4 are not in the paper; `conf/attack/lbfgs/paper.yaml` leaves them out.
+Cost: on small undefended networks 50 to 100 forwards and backwards an image; see tests/benchmarks/lbfgs_table.py.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from attacks.base import Logits, rows
+from attacks.bisection import Bisection
+from attacks.boundary_polish import margin_loss, polish
+from attacks.closest import Closest, Loss
+from attacks.goal import Goal
+from attacks.halfspaces import nearest
+from attacks.quasinewton import Rows, Settings
+from attacks.rng import Rng
+from attacks.threat import ThreatModel
+
+
+@dataclass(frozen=True)
+class LBFGS:
+    """Smallest L2 perturbation by box-constrained L-BFGS.
+
+    Attributes:
+        steps: most evaluations (one forward and one backward) an image in the search over c, per class tried.
+        weights: most values of c.
+        growth: factor between values of c until one succeeds and one fails.
+        guess: choose c by a linear estimate; if false grow and bisect blindly.
+        accuracy: a solution whose margin is within this part of the clean image's ends the search.
+        memory: curvature pairs kept an image.
+        decrease: a value of c is solved when a step lowers the objective by less than this part of it.
+        candidates: untargeted: other classes compared by their linearised distance; 1 takes the likeliest.
+        classes: untargeted: of these the search goes to so many, nearest first, as long as their linearised distance
+            is below what has been found.
+        pairwise: untargeted: cross-entropy of two classes instead of all.
+        rescue: most signed-gradient steps for images for which nothing was found; 0 for none.
+        stride: length of such a step, as a part of the width of the box.
+        polish: most steps along the boundary; 0 for none.
+    """
+
+    norms: ClassVar[frozenset[str]] = frozenset({"l2"})
+    minimal: ClassVar[bool] = True
+
+    steps: int = 100
+    weights: int = 14
+    growth: float = 2.0
+    guess: bool = True
+    accuracy: float = 0.05
+    memory: int = 8
+    decrease: float = 1e-3
+    candidates: int = 9
+    classes: int = 2
+    pairwise: bool = True
+    rescue: int = 40
+    stride: float = 0.05
+    polish: int = 40
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "weights", "memory", "candidates", "classes"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"lbfgs.{name}: must be >= 1, got {getattr(self, name)}")
+        for name in ("accuracy", "decrease", "rescue", "polish"):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"lbfgs.{name}: must be >= 0, got {getattr(self, name)}")
+        if not self.growth > 1:
+            raise ValueError(f"lbfgs.growth: must be > 1, the factor between values of c, got {self.growth:g}")
+        if not 0 < self.stride <= 1:
+            raise ValueError(f"lbfgs.stride: must be in (0, 1], a part of the box's width, got {self.stride:g}")
+
+    def __call__(self, logits: Logits, x: Tensor, goal: Goal, threat: ThreatModel, *, rng: Rng) -> Tensor:
+        """The smallest adversarial points found (B, C, H, W); `x` itself where it already reaches the goal.
+
+        Where nothing adversarial was met, the point that came closest to it. `rng` is not used.
+        """
+        del rng
+        closest = Closest(logits, x, goal, threat)
+        index, deficit, towards, lengths, multipliers = self._linearise(closest)
+        nearer = goal.classes.clone()  # class along whose boundary to polish (B,)
+        for k in range(towards.shape[1]):
+            size = closest.size.clone()
+            worth = lengths[:, k] < size[index]
+            if bool(worth.any()):
+                c = Bisection.first(deficit[worth], multipliers[worth, k], self.accuracy)
+                self._search(closest, index[worth], towards[worth, k], deficit[worth], c)
+            better = closest.size[index] < size[index]
+            nearer[index] = torch.where(better, towards[:, k], nearer[index])
+        lost = index[~closest.found[index]]
+        nearer[lost] = self._rescue(closest, lost)
+        found = index[closest.found[index]]
+        polish(closest, found, nearer[found], self.polish)
+        return threat.place(x, closest.r)
+
+    def _linearise(self, closest: Closest) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """Where to go from the images, by the linearised network.
+
+        Returns:
+            The images `index` (b,) that do not reach the goal; the margins (b,) they have to gain; classes to go to
+            (b, n), nearest first; lengths (b, n) and multipliers (b, n) of the linearised perturbations.
+        """
+        goal = closest.goal
+        with torch.no_grad():
+            z = closest.logits(closest.x)
+        index = (~goal.reached(z) & torch.isfinite(z).all(1)).nonzero()[:, 0]
+        z, goal = z[index], goal[index]
+        closest.calibrate(z, goal.margin(z), index)
+        own = goal.classes[:, None]
+        others = z.scatter(1, own, -torch.inf).argsort(stable=True, dim=1, descending=True)
+        count = 1 if goal.targets is not None else min(self.candidates, z.shape[1] - 1)
+        low, high = closest.room[0][index], closest.room[1][index]
+        found = []
+        with torch.enable_grad():
+            points = closest.x[index].requires_grad_()
+            out = rows(closest.logits, index)(points) if len(index) else z
+            for k in range(count if len(index) else 0):
+                rival = others[:, k : k + 1]
+                seed = torch.zeros_like(z).scatter(1, rival, -goal.direction).scatter(1, own, goal.direction)
+                (w,) = torch.autograd.grad(out, points, seed, retain_graph=k + 1 < count)
+                lack = -(z * seed).sum(1)
+                q, multiplier = nearest(w.flatten(1)[:, None], lack[:, None], low, high)
+                # A boundary that the linear model does not reach inside the box is taken to lie further off.
+                short = 1 - (w.flatten(1) * q).sum(1) / lack
+                length = q.norm(dim=1) * (1 + 10 * short.clamp(min=0))
+                found.append(torch.stack([length, multiplier[:, 0]]))
+        if not found:
+            empty = z.new_zeros(len(index), 0)
+            return index, -goal.margin(z), others[:, :0], empty, empty
+        lengths, multipliers = torch.stack(found, 2)  # (b, count) each
+        order = lengths.nan_to_num(torch.inf).argsort(stable=True, dim=1)[:, : self.classes]
+        towards = others[:, :count] if goal.targets is None else goal.targets[:, None]
+        lengths, multipliers = lengths.gather(1, order), multipliers.gather(1, order)
+        return index, -goal.margin(z), towards.gather(1, order), lengths, multipliers
+
+    def _search(self, closest: Closest, index: Tensor, towards: Tensor, deficit: Tensor, c: Tensor) -> None:
+        """Minimise c ||r||^2 + cross-entropy for one c after another, from r = 0."""
+        settings = Settings(memory=self.memory, decrease=self.decrease, gradient=0.0)
+        low, high = closest.room[0][index], closest.room[1][index]
+        state = Rows.start(torch.zeros_like(low), low, high, c, settings)
+        weights = Bisection.start(deficit, self.weights)
+        margin = torch.full_like(c, -torch.inf)
+        period = 4 if c.is_cuda else 1  # asking who is done waits for the device
+        going, where = state.running, torch.arange(len(c), device=c.device)
+        for step in range(self.steps):
+            if step % period == 0:
+                going = state.running
+                count = int(going.sum())
+                if count == 0:
+                    break
+                if 4 * count <= 3 * len(going):
+                    state, weights = state.take(going), weights.take(going)
+                    index, towards, margin = index[going], towards[going], margin[going]
+                    going = state.running
+                where = going.nonzero()[:, 0]
+            loss = self._cross_entropy(closest.goal[index[where]], towards[where])
+            value, grad, reached = closest.evaluate(state.trial[where], index[where], loss)
+            values = torch.full_like(state.value, torch.nan).index_copy(0, where, value)
+            grads = torch.zeros_like(state.grad).index_copy(0, where, grad)
+            moved = state.tell(values, grads, going, settings)
+            margin = torch.where(moved, margin.index_copy(0, where, reached), margin)
+            again, c = weights.next(
+                going & ~state.running, state.c, margin, -torch.expm1(-state.value),
+                growth=self.growth, accuracy=self.accuracy, guess=self.guess,
+            )  # fmt: skip
+            state.reweigh(again, c, settings)
+
+    def _cross_entropy(self, goal: Goal, towards: Tensor) -> Loss:
+        def loss(z: Tensor) -> tuple[Tensor, Tensor]:
+            wanted = towards[:, None]
+            if goal.targets is None and self.pairwise:
+                own = goal.labels[:, None]
+                kept = torch.full_like(z, -torch.inf).scatter(1, wanted, z.gather(1, wanted))
+                z = kept.scatter(1, own, z.gather(1, own))
+            log_p = z.log_softmax(1)
+            target = torch.zeros_like(z).scatter(1, wanted, 1.0)
+            return -log_p.gather(1, wanted)[:, 0], log_p.exp() - target
+
+        return loss
+
+    def _rescue(self, closest: Closest, index: Tensor) -> Tensor:
+        """Climb the margin from x in signed-gradient steps, until something adversarial is met.
+
+        Returns:
+            The other class (b,) with the greatest logit, at the last point of each.
+        """
+        everyone, others = index, closest.goal.classes.clone()
+        low, high = closest.room[0][index], closest.room[1][index]
+        r = torch.zeros_like(low)
+        width = closest.threat.box[1] - closest.threat.box[0]
+        for _ in range(self.rescue):
+            if len(index) == 0:
+                break
+            goal = closest.goal[index]
+
+            def loss(z: Tensor, goal: Goal = goal, index: Tensor = index) -> tuple[Tensor, Tensor]:
+                others[index] = z.scatter(1, goal.classes[:, None], -torch.inf).argmax(1)
+                return margin_loss(goal.classes, others[index], goal.direction)(z)
+
+            _, w, _ = closest.evaluate(r, index, loss)
+            r = torch.minimum(torch.maximum(r + w.sign().nan_to_num() * (self.stride * width), low), high)
+            lost = ~closest.found[index]
+            index, low, high, r = index[lost], low[lost], high[lost], r[lost]
+        return others[everyone]

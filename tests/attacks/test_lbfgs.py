@@ -1,0 +1,275 @@
+from __future__ import annotations
+
+import importlib.util
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+import torch
+from scipy.optimize import minimize
+from torch import Tensor, nn
+
+from attacks.base import Logits
+from attacks.goal import Goal
+from attacks.lbfgs import LBFGS
+from attacks.rng import Rng
+from attacks.threat import ThreatModel, unlimited
+
+PAPER = LBFGS(
+    steps=1000, weights=20, growth=10.0, guess=False, accuracy=0.0, memory=10, decrease=1e-6,
+    candidates=1, classes=1, pairwise=False, rescue=0, polish=0,
+)  # fmt: skip
+SHAPE = (1, 6, 6)
+
+
+def run(attack: LBFGS, net: Logits, x: Tensor, goal: Goal, box: tuple[float, float] = (0.0, 1.0)) -> Tensor:
+    return attack(net, x, goal, unlimited("l2", box), rng=Rng.of(0, [], map(str, range(len(x)))))
+
+
+def linear(scale: float = 1.0, classes: int = 10) -> nn.Module:
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Flatten(), nn.Linear(36, classes))
+    net[1].weight.data.mul_(scale * 6)
+    return net.requires_grad_(False)
+
+
+def smooth() -> nn.Module:
+    torch.manual_seed(1)
+    net = nn.Sequential(nn.Flatten(), nn.Linear(36, 30), nn.Sigmoid(), nn.Linear(30, 10))
+    net[1].weight.data.mul_(6)
+    net[3].weight.data.mul_(20)
+    return net.requires_grad_(False)
+
+
+def images(net: nn.Module, number: int = 24, seed: int = 2) -> tuple[Tensor, Tensor, Tensor]:
+    """Images, the classes they get, and the third likeliest ones."""
+    g = torch.Generator().manual_seed(seed)
+    x = torch.rand(number, *SHAPE, generator=g)
+    labels = net(x).argmax(1)
+    return x, labels, net(x).argsort(1, descending=True)[:, 2]
+
+
+def length(x_adv: Tensor, x: Tensor) -> Tensor:
+    return (x_adv - x).double().flatten(1).norm(dim=1)
+
+
+def exact(net: nn.Module, x: Tensor, label: int, target: int | None, box: tuple[float, float]) -> float:
+    """The exact distance for a linear network, by quadratic programs over half-spaces and box."""
+    w, b = net[1].weight.double().numpy(), net[1].bias.double().numpy()
+    x0 = x.flatten().double().numpy()
+    wanted = [k for k in range(len(w)) if k != label] if target is None else [target]
+    best = np.inf
+    for k in wanted:
+        rivals = [label] if target is None else [j for j in range(len(w)) if j != k]
+        normals, offsets = w[k] - w[rivals], b[k] - b[rivals]
+        constraint = {"type": "ineq", "fun": lambda v, n=normals, o=offsets: n @ v + o, "jac": lambda v, n=normals: n}
+        result = minimize(
+            lambda v: ((v - x0) @ (v - x0), 2 * (v - x0)), x0, jac=True, method="SLSQP",
+            constraints=[constraint], bounds=[box] * len(x0), options={"ftol": 1e-12, "maxiter": 300},
+        )  # fmt: skip
+        if result.success:
+            best = min(best, float(np.sqrt(result.fun)))
+    return best
+
+
+@pytest.mark.parametrize("scale", [0.3, 3.0])
+def test_linear_untargeted_without_box_is_the_distance_to_the_nearest_hyperplane(scale: float) -> None:
+    net = linear(scale)
+    x, labels, _ = images(net)
+    z, w = net(x), net[1].weight
+    gaps = z.gather(1, labels[:, None]) - z  # (B, K)
+    widths = (w[labels][:, None] - w).norm(dim=2)
+    distance = torch.where(gaps > 0, gaps / widths, torch.inf).amin(1).double()
+    x_adv = run(LBFGS(), net, x, Goal(labels), (-100.0, 100.0))
+    assert bool(Goal(labels).reached(net(x_adv)).all())
+    torch.testing.assert_close(length(x_adv, x), distance, rtol=0.01, atol=0)
+
+
+@pytest.mark.parametrize("targeted", [False, True])
+@pytest.mark.parametrize("box", [(-100.0, 100.0), (0.0, 1.0)])
+def test_linear_agrees_with_a_quadratic_program(targeted: bool, box: tuple[float, float]) -> None:
+    net = linear()
+    x, labels, targets = images(net, 10 if targeted else 4)
+    goal = Goal(labels, targets if targeted else None)
+    distance = [exact(net, x[i], int(labels[i]), int(targets[i]) if targeted else None, box) for i in range(len(x))]
+    reachable = torch.tensor(distance).isfinite()
+    assert int(reachable.sum()) >= 4
+    x_adv = run(LBFGS(), net, x, goal, box)
+    assert bool(goal.reached(net(x_adv))[reachable].all())
+    torch.testing.assert_close(
+        length(x_adv, x)[reachable], torch.tensor(distance).double()[reachable], rtol=0.01, atol=0
+    )
+
+
+def test_the_papers_form_comes_within_a_few_percent_of_a_linear_network() -> None:
+    net = linear()
+    x, labels, targets = images(net)
+    goal = Goal(labels, targets)
+    paper, default = run(PAPER, net, x, goal), run(LBFGS(), net, x, goal)
+    assert bool(goal.reached(net(paper)).all())
+    assert float(length(paper, x).mean()) < 1.1 * float(length(default, x).mean())
+
+
+@pytest.mark.parametrize("attack", [LBFGS(), PAPER, LBFGS(polish=0, rescue=0, candidates=1)])
+@pytest.mark.parametrize("targeted", [False, True])
+def test_promises_of_an_attack(attack: LBFGS, targeted: bool) -> None:
+    net = smooth()
+    x, labels, targets = images(net)
+    goal = Goal(labels, targets if targeted else None)
+    before = x.clone()
+    x_adv = run(attack, net, x, goal)
+    assert torch.equal(x, before)
+    assert x_adv.shape == x.shape
+    assert not x_adv.requires_grad
+    assert bool(unlimited("l2").inside_box(x_adv).all())
+    assert bool(goal.reached(net(x_adv)).all())
+
+
+@pytest.mark.parametrize("targeted", [False, True])
+def test_rows_do_not_depend_on_the_batch(targeted: bool) -> None:
+    net = smooth()
+    x, labels, targets = images(net)
+    goal = Goal(labels, targets if targeted else None)
+    together = run(LBFGS(), net, x, goal)
+    order = torch.randperm(len(x), generator=torch.Generator().manual_seed(0))
+    shuffled = run(LBFGS(), net, x[order], goal[order])
+    torch.testing.assert_close(length(shuffled, x[order]), length(together, x)[order], rtol=1e-4, atol=0)
+    halves = [slice(0, 5), slice(5, len(x))]
+    split = torch.cat([run(LBFGS(), net, x[h], goal[torch.arange(len(x))[h]]) for h in halves])
+    torch.testing.assert_close(length(split, x), length(together, x), rtol=1e-4, atol=0)
+    assert torch.equal(goal.reached(net(split)), goal.reached(net(together)))
+
+
+def test_images_that_reach_the_goal_are_returned_after_one_forward() -> None:
+    net = smooth()
+    x, labels, _ = images(net)
+    counter = Counter(net, len(x))
+    already = torch.arange(len(x)) % 2 == 0
+    goal = Goal(torch.where(already, (labels + 1) % 10, labels))
+    x_adv = run(LBFGS(), counter, x, goal)
+    assert torch.equal(x_adv[already], x[already])
+    assert counter.forwards[already].tolist() == [1] * int(already.sum())
+    assert counter.backwards[already].sum() == 0
+    assert bool((counter.forwards[~already] > 5).all())
+
+
+class Counter:
+    """A meter: forwards and backwards per sample."""
+
+    def __init__(self, net: Logits, number: int) -> None:
+        self.net, self.forwards, self.backwards = net, torch.zeros(number), torch.zeros(number)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return self.rows(torch.arange(len(x)))(x)
+
+    def count(self, index: Tensor) -> None:
+        self.backwards.index_add_(0, index, torch.ones(len(index)))
+
+    def rows(self, index: Tensor) -> Logits:
+        def call(x: Tensor) -> Tensor:
+            assert len(x) == len(index)
+            self.forwards.index_add_(0, index, torch.ones(len(index)))
+            z = self.net(x)
+            if z.requires_grad:
+                z.register_hook(lambda g: self.count(index))
+            return z
+
+        return call
+
+
+def test_a_row_whose_logits_are_nan_leaves_the_others_alone() -> None:
+    net = smooth()
+    x, labels, targets = images(net)
+    bad = x[3, 0, 0, 0]
+
+    def broken(v: Tensor) -> Tensor:
+        # The network fails for the third image, as soon as it moves.
+        near = (v[:, 0, 3:] - x[3, 0, 3:]).flatten(1).norm(dim=1) < 1.0
+        moved = near & (v[:, 0, 0, 0] != bad)
+        return torch.where(moved[:, None], torch.nan, net(v))
+
+    goal = Goal(labels, targets)
+    fine, x_adv = run(LBFGS(), net, x, goal), run(LBFGS(), broken, x, goal)
+    assert bool(torch.isfinite(x_adv).all())
+    others = torch.arange(len(x)) != 3
+    torch.testing.assert_close(length(x_adv, x)[others], length(fine, x)[others], rtol=1e-4, atol=0)
+
+
+def test_a_network_that_never_gives_in_returns_a_finite_try() -> None:
+    def stubborn(v: Tensor) -> Tensor:
+        flat = v.flatten(1)
+        return torch.stack([flat.sum(1) * 0 + 5.0, flat.mean(1)], 1)
+
+    x = torch.rand(3, *SHAPE, generator=torch.Generator().manual_seed(0))
+    x_adv = run(LBFGS(), stubborn, x, Goal(torch.zeros(3, dtype=torch.int64)))
+    assert bool(unlimited("l2").inside_box(x_adv).all())
+
+
+def test_a_constant_network_and_an_empty_batch() -> None:
+    x = torch.rand(3, *SHAPE)
+    constant = lambda v: v.flatten(1)[:, :3] * 0 + torch.tensor([2.0, 1.0, 0.0])  # noqa: E731
+    zero = Goal(torch.zeros(3, dtype=torch.int64))
+    assert bool(torch.isfinite(run(LBFGS(), constant, x, zero)).all())
+    assert run(LBFGS(), constant, x[:0], zero[torch.arange(0)]).shape == (0, *SHAPE)
+
+
+def test_fields_are_checked() -> None:
+    with pytest.raises(ValueError, match=r"lbfgs.growth: must be > 1"):
+        LBFGS(growth=1.0)
+    with pytest.raises(ValueError, match=r"lbfgs.memory: must be >= 1"):
+        LBFGS(memory=0)
+    with pytest.raises(ValueError, match=r"lbfgs.stride"):
+        LBFGS(stride=8.0)
+    with pytest.raises(ValueError, match=r"lbfgs.polish: must be >= 0"):
+        replace(LBFGS(), polish=-1)
+
+
+def known_networks(folder: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location("known_networks", folder / "nets.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def plain_pgd(net: nn.Module, x: Tensor, goal: Goal, eps: float, steps: int) -> Tensor:
+    """Whether plain PGD in Linf reaches the goal (B,)."""
+    r, hit = torch.zeros_like(x), torch.zeros(len(x), dtype=torch.bool)
+    for _ in range(steps):
+        v = (x + r).requires_grad_()
+        z = net(v)
+        hit |= goal.reached(z)
+        value = nn.functional.cross_entropy(z, goal.classes, reduction="sum") * -goal.direction
+        (grad,) = torch.autograd.grad(value, v)
+        r = (x + (r + grad.sign() * 2.5 * eps / steps).clamp(-eps, eps)).clamp(0, 1) - x
+    return hit | goal.reached(net(x + r))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["mnist_lenet5_clean", "mnist_lenet5_adv"])
+@pytest.mark.parametrize("targeted", [False, True])
+def test_known_networks_give_in_wherever_pgd_succeeds(real_data: Path, name: str, targeted: bool) -> None:
+    from torchvision.datasets import MNIST
+
+    data = MNIST(real_data, train=False, download=False)
+    net = getattr(known_networks(real_data), name)().requires_grad_(False)
+    x, labels = data.data[:120, None].float() / 255, data.targets[:120]
+    right = net(x).argmax(1) == labels
+    x, labels = x[right][:100], labels[right][:100]
+    goal = Goal(labels, (labels + 1 + torch.arange(len(labels)) % 9) % 10 if targeted else None)
+    reached = plain_pgd(net, x, goal, eps=0.4, steps=40)
+    assert int(reached.sum()) >= 50
+    x_adv = run(LBFGS(), net, x, goal)
+    assert bool(goal.reached(net(x_adv))[reached].all())
+    assert float((length(x_adv, x) / 28).mean()) < 0.12
+
+
+def test_the_budget_of_the_threat_model_is_ignored() -> None:
+    net = smooth()
+    x, labels, _ = images(net, 4)
+    rng = Rng.of(0, [], map(str, range(4)))
+    small = LBFGS()(net, x, Goal(labels), ThreatModel("l2", 1e-3), rng=rng)
+    assert torch.equal(small, run(LBFGS(), net, x, Goal(labels)))
