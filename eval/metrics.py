@@ -238,18 +238,19 @@ def curve(rows: pd.DataFrame, threat: Threat) -> pd.DataFrame:
     """Accuracy against eps: one row per model x attack x point, the worst case among the attacks.
 
     Columns: model, attack, steps, eps, n, robust, robust_accuracy, low, high. A minimal attack, and
-    the worst case if one took part, is a step function (`steps` true): it falls at each distance
-    that broke a sample. Others are known at eps 0 and at the levels alone.
+    the worst case of minimal attacks alone, is a step function (`steps` true): it falls at each
+    distance that broke a sample. Others are known at eps 0 and at the levels alone: between two
+    budgets nobody searched, and a step function would draw a cliff at each of them.
     """
     table, cube = robust_accuracy(rows, threat), _Cube(rows)
     valid, parts = cube.where(~cube.failed), []
-    everywhere: Bools = np.asarray(cube.where(rows["everywhere"].to_numpy(bool)).any(2))  # (M, A)
+    budgeted: Bools = np.asarray(cube.where(~rows["everywhere"].to_numpy(bool)).any(2))  # (M, A)
     for key, part in table.groupby(["model", "attack"], sort=False):
         model, attack = str(key[0]), str(key[1])
         m = cube.models.get_loc(model)
         a = slice(None) if attack == WORST else [cube.attacks.get_loc(attack)]
         size = cube.size[m, a].min(0)[np.nonzero(valid[m, a].any(0))[0]]  # (n,)
-        steps = bool(everywhere[m, a].any())
+        steps = not bool(budgeted[m, a].any())
         at = np.unique(np.r_[0.0, size[np.isfinite(size)]]) if steps else np.zeros(1)
         left = len(size) - np.searchsorted(np.sort(size), at, side="right")
         points = pd.DataFrame({"eps": at, "n": len(size), "robust": left})

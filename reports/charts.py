@@ -104,10 +104,10 @@ def accuracy_charts(table: pd.DataFrame, threat: Threat) -> tuple[Chart, ...]:
 
 
 def distortion_charts(table: pd.DataFrame, threat: Threat, models: Sequence[str]) -> tuple[Chart, ...]:
-    """Boxes of the distances of successes: in the threat's norm and as RMS."""
+    """Boxes of the distances of successes, at the headline eps: in the threat's norm and as RMS."""
     charts = []
     for measure in dict.fromkeys([threat.norm, "rms"]):
-        part = table[table["measure"] == measure]
+        part = table[(table["measure"] == measure) & table["eps_text"].isin([threat.headline, "min"])]
         if part.empty:
             continue
         name = "RMS" if measure == "rms" else norm_label(measure)
@@ -122,7 +122,7 @@ def distortion_charts(table: pd.DataFrame, threat: Threat, models: Sequence[str]
             Chart(
                 f"distortion-{measure}",
                 f"{name} of the perturbations that succeeded",
-                "Median, middle half, and 5 to 95%.",
+                f"At {eps_label(threat.headline)}, and of minimal attacks: median, middle half, 5 to 95%.",
                 boxes(f"Distribution of {measure} among successes", rows, f"{name}, box units"),
                 ("model, attack", "5%", "25%", "median", "75%", "95%"),
                 tuple((r.name, *(amount(q) for q in r.quantiles)) for r in rows),

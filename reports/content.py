@@ -43,18 +43,21 @@ class Cell:
     share: Share
     rounded: Share
     errors: int
-    alone: int
 
 
 @dataclass(frozen=True)
 class RobustRow:
-    """One model and attack; a cell per eps, or None where the attack was not run."""
+    """One model and attack; a cell per eps, or None where the attack was not run.
+
+    `alone` counts the samples that no other attack broke, at the headline eps.
+    """
 
     model: str
     attack: str
     minimal: bool
     worst: bool
     cells: tuple[Cell | None, ...]
+    alone: int
 
 
 @dataclass(frozen=True)
@@ -127,13 +130,20 @@ def _robust_rows(robust: pd.DataFrame, threat: Threat, minimal: set[str]) -> tup
             share_of(row, "robust_accuracy"),
             share_of(row, "robust_accuracy_8bit", suffix="_8bit"),
             int(row["errors"]),
-            int(row["alone"]),
         )
         for row in rows_of(robust)
     }
+    alone = {(row["model"], row["attack"], row["eps_text"]): int(row["alone"]) for row in rows_of(robust)}
     order = dict.fromkeys((model, attack) for model, attack, _ in cells)
     return tuple(
-        RobustRow(m, a, a in minimal, a == WORST, tuple(cells.get((m, a, text)) for text, _ in threat.levels))
+        RobustRow(
+            m,
+            a,
+            a in minimal,
+            a == WORST,
+            tuple(cells.get((m, a, text)) for text, _ in threat.levels),
+            alone.get((m, a, threat.headline), 0),
+        )
         for m, a in order
     )
 
@@ -217,7 +227,7 @@ def read(folder: Path) -> Page:
         cards=_cards(run, clean, robust, threat.headline),
         curves=accuracy_charts(ranked(metrics.curve(rows, threat)), threat),
         robust=_robust_rows(robust, threat, minimal),
-        matrices=matrices(cross, list(order), threat.headline),
+        matrices=matrices(cross, list(order), list(attacks), threat.headline),
         models=tuple(order),
         classes=shown,
         classes_left_out=left_out,

@@ -61,10 +61,12 @@ def gallery(folder: Path, run: Run, records: pd.DataFrame, threat: Threat) -> tu
         return ()
     pixels = math.prod(run.data.get("shape", (1, 1, 1))[1:])
     most = max(12, min(_MOST, _MOST_PIXELS // max(pixels, 1)))
-    turns = sorted((i, turn) for turn, unit in enumerate(units) for i in range(len(unit["sample"])))[
-        :most
-    ]  # the first of each, then the second of each
-    wanted = {str(units[turn]["sample"][i]) for i, turn in turns}
+    turns = sorted(  # at the headline eps: the first of each, then the second of each; then at the others
+        (str(unit["eps_text"]) not in (threat.headline, "min"), i, turn)
+        for turn, unit in enumerate(units)
+        for i in range(len(unit["sample"]))
+    )[:most]
+    wanted = {str(units[turn]["sample"][i]) for _, i, turn in turns}
     rows = white_box(records)
     rows = rows[rows["sample"].isin(list(wanted)) & rows["error"].eq("")]
     found = {(r["source"], r["attack"], r["eps_text"], r["sample"]): r for r in rows.to_dict("records")}
@@ -75,7 +77,7 @@ def gallery(folder: Path, run: Run, records: pd.DataFrame, threat: Threat) -> tu
         return classes[label] if 0 <= label < len(classes) else str(label)
 
     result = []
-    for i, turn in sorted(turns, key=lambda t: (t[1], t[0])):
+    for _, i, turn in turns:
         unit = units[turn]
         key = (str(unit["source"]), str(unit["attack"]), str(unit["eps_text"]), str(unit["sample"][i]))
         row = found.get(key)

@@ -64,8 +64,8 @@ class Matrix:
         return [sum(c) / len(c) if c else math.nan for c in columns]
 
 
-def matrices(table: pd.DataFrame, order: Sequence[str], headline: str) -> tuple[Matrix, ...]:
-    """The matrices, those of the headline eps and of minimal attacks first; models in the given order."""
+def matrices(table: pd.DataFrame, order: Sequence[str], attacks: Sequence[str], headline: str) -> tuple[Matrix, ...]:
+    """The matrices, those of the headline eps and of minimal attacks first; models and attacks in the given orders."""
     groups: dict[tuple[str, str, float], list[TransferCell]] = {}
     for row in rows_of(table):
         groups.setdefault((row["attack"], row["eps_text"], row["eps"]), []).append(
@@ -82,8 +82,11 @@ def matrices(table: pd.DataFrame, order: Sequence[str], headline: str) -> tuple[
             )
         )
     rank = {name: i for i, name in enumerate(order)}
+    turn = {name: i for i, name in enumerate(attacks)}
     result = []
-    for (attack, text, eps), cells in sorted(groups.items(), key=lambda item: (item[0][0], item[0][2])):
+    for (attack, text, eps), cells in sorted(
+        groups.items(), key=lambda item: (turn.get(item[0][0], len(turn)), item[0][2])
+    ):
         by = {(c.source, c.target): c for c in cells}
         sources = sorted({c.source for c in cells}, key=lambda m: rank.get(m, len(rank)))
         targets = sorted({c.target for c in cells}, key=lambda m: rank.get(m, len(rank)))

@@ -168,8 +168,9 @@ def _varied(jobs: Sequence[Job]) -> dict[str, list[str]]:
     }
 
 
-def _chart(key: str, at: int, rows: Sequence[Row]) -> Chart | None:
+def _chart(keys: Sequence[str], at: int, rows: Sequence[Row]) -> Chart | None:
     """Robust accuracy against one parameter, if it takes several numbers; a curve per model and other values."""
+    key, short = keys[at], [k.rpartition(".")[2] for k in keys]
     numbers = {r.values[at]: _number(r.values[at]) for r in rows}
     finite = sorted({v for v in numbers.values() if math.isfinite(v)})
     if len(finite) < 2 or any(math.isnan(v) for v in numbers.values()):
@@ -182,7 +183,8 @@ def _chart(key: str, at: int, rows: Sequence[Row]) -> Chart | None:
     groups: dict[tuple[str, ...], list[Row]] = {}
     for row in rows:
         if row.robust.known and row.trusted and math.isfinite(numbers[row.values[at]]):
-            groups.setdefault((row.model, *row.values[:at], *row.values[at + 1 :]), []).append(row)
+            others = [f"{k}={v}" for k, v in zip(short, row.values, strict=True)]
+            groups.setdefault((row.model, *others[:at], *others[at + 1 :]), []).append(row)
     series, lines = [], []
     for name, mine in list(groups.items())[:_MOST_SERIES]:
         label = ", ".join(name)
@@ -257,7 +259,7 @@ def read(paths: Sequence[Path], output: Path) -> Sweep:
                     not job.problem,
                 )
             )
-    charts = [_chart(key, at, rows) for at, key in enumerate(varied)]
+    charts = [_chart(list(varied), at, rows) for at in range(len(varied))]
     runs = [j for j in jobs if j.run is not None]
     return Sweep(
         title=runs[0].run.title if runs and runs[0].run else "Sweep",

@@ -335,6 +335,13 @@ def test_a_curve_of_budgeted_attacks_has_the_levels_alone():
     assert points["robust"].tolist() == [2, 1]
 
 
+def test_the_worst_case_of_a_mixture_is_known_at_the_levels_alone():
+    minimal = row(eps=math.inf, attack="lbfgs", success=True, linf=0.15)
+    points = curve(outcomes(frame(row(), row(eps=0.2), minimal), THREAT), THREAT).query("attack == @WORST")
+    assert points["eps"].tolist() == [0, 0.1, 0.2]
+    assert points["robust"].tolist() == [1, 1, 0]
+
+
 def test_no_records_give_empty_tables():
     table = frame()
     rows = outcomes(table, THREAT)

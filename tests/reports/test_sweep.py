@@ -75,7 +75,7 @@ def test_two_parameters_give_a_curve_per_value_of_the_other(tmp_path, make_run):
         config = {"steps": 10 * (1 + job % 2), "decay": 10.0 ** -(4 * (job // 2))}
         make_run(tmp_path / str(job), n=20, models=("a",), examples=False, config=config)
     steps, decay = read([tmp_path], tmp_path).charts
-    assert {row[0] for row in steps.rows} == {"a, 1.0", "a, 0.0001"}
+    assert {row[0] for row in steps.rows} == {"a, decay=1.0", "a, decay=0.0001"}
     assert "decay (logarithmic)" in decay.svg
 
 
