@@ -31,7 +31,8 @@ def check(classifier: Classifier, x: Tensor, labels: Tensor | np.ndarray[Any, An
     """
     name, classes = f"model {classifier.name}", classifier.num_classes
     _check_pixels(classifier, x)
-    logits = _run(classifier, x)
+    with torch.no_grad():
+        logits = _run(classifier, x)
     if logits.ndim != 2 or len(logits) != len(x):
         raise ModelError(f"{name}: output must be (B, K) = ({len(x)}, {classes}), got {tuple(logits.shape)}")
     if logits.shape[1] != classes:
@@ -68,16 +69,19 @@ def _check_pixels(classifier: Classifier, x: Tensor) -> None:
 
 def _run(classifier: Classifier, x: Tensor) -> Tensor:
     try:
-        with torch.no_grad():
-            logits = classifier(x)
-    except (RuntimeError, ValueError, TypeError, IndexError, AssertionError, NotImplementedError) as error:
-        first = str(error).partition("\n")[0]
+        logits = classifier(x)
+    except Exception as error:  # the forward pass is the user's code, which may raise anything
         raise ModelError(
-            f"model {classifier.name}: must take float images {tuple(x.shape)}, got {type(error).__name__}: {first}"
+            f"model {classifier.name}: must take float images {tuple(x.shape)}, got {_told(error)}"
         ) from error
     if not isinstance(logits, Tensor):
         raise ModelError(f"model {classifier.name}: output must be a tensor (B, K), got {type(logits).__name__}")
     return logits
+
+
+def _told(error: Exception) -> str:
+    first = str(error).strip().partition("\n")[0]
+    return f"{type(error).__name__}: {first}"
 
 
 def _first_bad(logits: Tensor) -> str:
@@ -88,7 +92,8 @@ def _first_bad(logits: Tensor) -> str:
 def _check_rows(classifier: Classifier, x: Tensor, logits: Tensor) -> list[str]:
     """The network on one image alone: it must accept it, and should say the same as in a batch."""
     try:
-        alone = _run(classifier, x[:1])
+        with torch.no_grad():
+            alone = _run(classifier, x[:1])
     except ModelError as error:
         raise ModelError(f"{error} (a batch of {len(x)} works: the batch size must not be fixed)") from error
     if alone.shape != (1, classifier.num_classes):
@@ -109,13 +114,16 @@ def _check_gradient(classifier: Classifier, x: Tensor) -> list[str]:
     name = f"model {classifier.name}"
     with torch.enable_grad():
         probe = x.detach().clone().requires_grad_(True)
-        output = classifier(probe)
+        output = _run(classifier, probe)
         if not output.requires_grad:
             raise ModelError(
                 f"{name}: a gradient must reach the pixels, got none; remove no_grad, detach or numpy from its forward"
             )
         weights = torch.linspace(1.0, 2.0, output.shape[1], device=output.device, dtype=output.dtype)
-        (gradient,) = torch.autograd.grad((output * weights).sum(), probe, allow_unused=True)
+        try:
+            (gradient,) = torch.autograd.grad((output * weights).sum(), probe, allow_unused=True)
+        except RuntimeError as error:
+            raise ModelError(f"{name}: a gradient must reach the pixels, got {_told(error)}") from error
     if gradient is None:
         raise ModelError(f"{name}: a gradient must reach the pixels, got none; its output does not depend on them")
     if not bool(torch.isfinite(gradient).all()):

@@ -53,6 +53,8 @@ def without_gradient(x: Tensor, layer: nn.Linear) -> Tensor:
         (lambda x, layer: (layer(x.flatten(1)),), "must be a tensor"),
         (lambda x, layer: layer(x), "got RuntimeError"),
         (lambda x, layer: layer(x.reshape(4, 36)), "must not be fixed"),
+        (lambda x, layer: {}["missing"], "got KeyError: 'missing'"),
+        (lambda x, layer: logits(x.sqrt().exp_(), layer), "modified by an inplace operation"),
         (without_gradient, "gradient must reach the pixels"),
         (lambda x, layer: layer(x.detach().flatten(1)), "gradient must reach the pixels"),
     ],

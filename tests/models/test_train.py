@@ -53,9 +53,10 @@ def test_the_global_random_state_neither_matters_nor_changes(blobs: Source) -> N
     assert torch.equal(torch.get_rng_state(), before)
 
 
-@pytest.mark.parametrize("spec", [DROPOUT, ResNet18(width=2)])
-@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
-@pytest.mark.parametrize("after", [1, 2])
+@pytest.mark.parametrize(
+    ("spec", "optimizer", "after"),
+    [(DROPOUT, "adam", 1), (DROPOUT, "sgd", 1), (DROPOUT, "adam", 2), (ResNet18(width=2), "adam", 2)],
+)
 def test_an_interrupted_fit_ends_with_the_same_weights(
     blobs: Source, tmp_path: Path, spec: Spec, optimizer: str, after: int
 ) -> None:
@@ -243,3 +244,16 @@ def test_adversarial_training_makes_a_network_robust(blobs: Source) -> None:
 
     recipe = TrainConfig(epochs=15, batch_size=16)
     assert robust(replace(recipe, method="adversarial")) > robust(recipe) + 0.1
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_it_learns_on_a_gpu_and_goes_on_there(blobs: Source, tmp_path: Path) -> None:
+    def stop(report: Progress) -> None:
+        if report.epoch == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fitted(blobs, replace(RECIPE, epochs=10), device="cuda", store=tmp_path / "state", progress=stop)
+    _, history = fitted(blobs, replace(RECIPE, epochs=10), device="cuda", store=tmp_path / "state")
+    assert history.epochs[-1].loss < 0.3 * history.epochs[0].loss
