@@ -1,0 +1,108 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from attacks.goal import Goal
+from attacks.losses import LOSSES, logits_and_gradient, loss_named
+
+LABELS, TARGETS = torch.tensor([0, 1, 2, 3]), torch.tensor([1, 3, 0, 2])
+LOGITS = hnp.arrays(np.float64, (4, 5), elements=st.floats(-30, 30), unique=True).map(torch.tensor)
+GOALS = pytest.mark.parametrize("goal", [Goal(LABELS), Goal(LABELS, TARGETS)], ids=["untargeted", "targeted"])
+
+
+@GOALS
+@pytest.mark.parametrize("name", LOSSES)
+@given(logits=LOGITS)
+@settings(deadline=None, derandomize=True)
+def test_cotangent_is_the_derivative_of_the_value(name: str, goal: Goal, logits: Tensor) -> None:
+    leaf = logits.clone().requires_grad_()
+    (expected,) = torch.autograd.grad(LOSSES[name].value(leaf, goal).sum(), leaf)
+    assert torch.allclose(LOSSES[name].cotangent(logits, goal), expected, rtol=1e-9, atol=1e-13)  # autograd cancels
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_cotangent_is_the_slope_of_the_value(name: str) -> None:
+    logits = torch.randn(4, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    goal, h = Goal(LABELS, TARGETS), 1e-6
+    for k in range(5):
+        move = torch.zeros_like(logits)
+        move[:, k] = h
+        slope = (LOSSES[name].value(logits + move, goal) - LOSSES[name].value(logits - move, goal)) / (2 * h)
+        assert torch.allclose(LOSSES[name].cotangent(logits, goal)[:, k], slope, atol=1e-7)
+
+
+@given(logits=LOGITS)
+@settings(deadline=None, derandomize=True)
+def test_cross_entropy_is_that_of_torch(logits: Tensor) -> None:
+    untargeted, targeted = Goal(LABELS), Goal(LABELS, TARGETS)
+    ce = LOSSES["ce"].value
+    assert torch.allclose(ce(logits, untargeted), F.cross_entropy(logits, LABELS, reduction="none"))
+    assert torch.allclose(ce(logits, targeted), -F.cross_entropy(logits, TARGETS, reduction="none"))
+
+
+@GOALS
+@given(logits=LOGITS)
+@settings(deadline=None, derandomize=True)
+def test_margin_is_the_one_of_the_goal(goal: Goal, logits: Tensor) -> None:
+    assert torch.equal(LOSSES["margin"].value(logits, goal), goal.margin(logits))
+
+
+@GOALS
+@pytest.mark.parametrize("name", LOSSES)
+def test_a_step_along_the_cotangent_comes_nearer_to_the_goal(name: str, goal: Goal) -> None:
+    logits = torch.randn(4, 5, generator=torch.Generator().manual_seed(1))
+    step = 0.01 * LOSSES[name].cotangent(logits, goal)
+    assert (goal.margin(logits + step) > goal.margin(logits)).all()
+
+
+def test_confident_network_keeps_its_gradient_in_float32() -> None:
+    """1 - p is 0 in float32 for the first row; attacks that take it so see no gradient, and report robustness."""
+    logits = torch.tensor([[40.0, 1.0, 0.0], [80.0, 0.0, 2.0]])
+    goal = Goal(torch.zeros(2, dtype=torch.int64))
+    exact = LOSSES["ce"].cotangent(logits.double(), goal)
+    assert torch.allclose(LOSSES["ce"].cotangent(logits, goal).double(), exact, rtol=1e-5, atol=0)
+    assert (exact[:, 0] < 0).all()
+
+
+@GOALS
+@pytest.mark.parametrize("name", LOSSES)
+def test_row_depends_on_its_row_alone(name: str, goal: Goal) -> None:
+    logits, index = torch.randn(4, 5, generator=torch.Generator().manual_seed(0)), torch.tensor([2, 0])
+    for function in (LOSSES[name].value, LOSSES[name].cotangent):
+        assert torch.equal(function(logits[index], goal[index]), function(logits, goal)[index])
+
+
+@GOALS
+@pytest.mark.parametrize("name", LOSSES)
+def test_gradient_by_the_image_is_that_of_autograd(name: str, goal: Goal, mlp: nn.Module) -> None:
+    network = mlp.double().requires_grad_(True)
+    x = torch.rand(4, 1, 4, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    with torch.no_grad():  # a caller's mode must not matter
+        logits, gradient = logits_and_gradient(network, x, LOSSES[name], goal)
+    leaf = x.clone().requires_grad_()
+    (expected,) = torch.autograd.grad(LOSSES[name].value(network(leaf), goal).sum(), leaf)
+    assert torch.allclose(gradient, expected, rtol=1e-9, atol=1e-14)
+    assert torch.equal(logits, network(x).detach())
+    assert not logits.requires_grad
+    assert not x.requires_grad
+    assert all(p.grad is None for p in network.parameters())
+
+
+def test_two_classes_are_enough_for_every_loss() -> None:
+    """Some losses of the field divide by the gap between the first and the third class."""
+    logits, goal = torch.tensor([[1.0, 0.5], [0.0, 2.0]]), Goal(torch.tensor([0, 1]))
+    for loss in LOSSES.values():
+        assert loss.value(logits, goal).isfinite().all()
+        assert loss.cotangent(logits, goal).isfinite().all()
+
+
+def test_unknown_loss_is_one_clear_line() -> None:
+    with pytest.raises(ValueError, match="loss: must be one of ce, margin, got 'mse'"):
+        loss_named("mse")
