@@ -100,7 +100,7 @@ def main() -> None:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # else Hydra prints and exits by itself, with status 1
     _failed.clear()
     if not any(a in _ONLY_TEXT for a in sys.argv[1:]):
-        from eval.config import register
+        from eval.schema import register
 
         register()
     try:

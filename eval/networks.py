@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,6 +22,7 @@ from models.check import check
 from models.classifier import Classifier
 from models.spec import Network, Spec, build
 from models.store import load_or_fit
+from models.tensorboard import tensorboard
 from models.train import Perturb
 from models.weights import fingerprint
 
@@ -71,8 +74,8 @@ def perturbation(plan: Plan, device: torch.device) -> Perturb | None:
     return perturb
 
 
-def enter(plan: Plan, data: Data, device: torch.device, console: Any) -> list[Entrant]:
-    """All networks of a plan, ready to be attacked.
+def enter(plan: Plan, data: Data, device: torch.device, console: Any, logs: Path) -> list[Entrant]:
+    """All networks of a plan, ready to be attacked. `logs` is where trainings are logged, if the plan says so.
 
     Raises:
         models.errors.ModelError: one cannot be built, loaded, trained or trusted.
@@ -86,7 +89,7 @@ def enter(plan: Plan, data: Data, device: torch.device, console: Any) -> list[En
         for name, network in networks.items():
             if name in found:
                 raise InputError(f"model.{node}: names must differ, got {name!r} twice")
-            trained = None if network.ready else _train(plan, data, spec, name, network, device, perturb, console)
+            trained = None if network.ready else _train(plan, data, spec, name, network, device, perturb, console, logs)
             classifier = network.classifier(name, data.test.shape).to(device)
             warnings = check(classifier, probe, data.test.labels)
             print_ = fingerprint(classifier.network)
@@ -103,13 +106,15 @@ def _train(
     device: torch.device,
     perturb: Perturb | None,
     console: Any,
+    logs: Path,
 ) -> dict[str, Any]:
     if data.train is None:
         raise InputError(
             f"model.{name}: there must be training samples for a network without weights, got none in {data.name}; "
             "give model.weights, or a data set with a training split"
         )
-    with Fitting(console, name) as bar:
+    logging = tensorboard(logs / name) if plan.tensorboard else nullcontext()
+    with logging as log, Fitting(console, name) as bar:
         trained = load_or_fit(
             network,
             spec,
@@ -123,13 +128,15 @@ def _train(
             device=device,
             perturb=perturb,
             progress=bar.tell,
-            log=None,
+            log=log,
         )
     epochs = trained.history.epochs
     best = epochs[trained.history.best]
     result = f"{best.val_accuracy:.1%}" if best.val_accuracy is not None else "none"
     how = "found in the checkpoints" if trained.loaded else f"trained in {trained.history.seconds:.1f} s"
-    console.print(f"[bold]{name}[/]: {network.description}; {how}, validation accuracy {result}", highlight=False)
+    console.print(
+        f"[bold]{name}[/]: {network.description}; {how}, validation accuracy {result}", highlight=False, soft_wrap=True
+    )
     return {
         "checkpoint": trained.path.name,
         "epochs": len(epochs),

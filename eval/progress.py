@@ -54,7 +54,9 @@ class Bar:
         if not self._console.is_terminal and now - self._last > _EVERY:
             self._last = now
             left = (now - self._start) / max(self._done, 1) * (self._total - self._done)
-            self._console.print(f"{self._title} {self._done}/{self._total}, {left:.0f} s left: {what}", highlight=False)
+            self._console.print(
+                f"{self._title} {self._done}/{self._total}, {left:.0f} s left: {what}", highlight=False, soft_wrap=True
+            )
 
 
 class Fitting:
@@ -96,4 +98,4 @@ class Fitting:
         if not self._console.is_terminal and now - self._last > _EVERY:
             self._last = now
             left = (now - self._start) / max(done, 1) * (total - done)
-            self._console.print(f"Training {self._name}: {text}, {left:.0f} s left", highlight=False)
+            self._console.print(f"Training {self._name}: {text}, {left:.0f} s left", highlight=False, soft_wrap=True)

@@ -140,9 +140,13 @@ def run(cfg: DictConfig, folder: Path, overrides: list[str], console: Any) -> Ru
     data = _load(plan)
     seconds = {"data": time.perf_counter() - clock}
     samples = data.test
-    console.print(f"[bold]{data.name}[/]: {len(samples)} test images, {len(samples.classes)} classes", highlight=False)
+    console.print(
+        f"[bold]{data.name}[/]: {len(samples)} test images, {len(samples.classes)} classes",
+        highlight=False,
+        soft_wrap=True,
+    )
     clock = time.perf_counter()
-    entrants = enter(plan, data, device, console)
+    entrants = enter(plan, data, device, console, folder / "tensorboard")
     seconds["models"] = time.perf_counter() - clock
     transfer = plan.transfer and len(entrants) > 1
     attacks = {name: _resolve(attack, transfer) for name, attack in plan.attacks.items()}

@@ -40,7 +40,9 @@ class Report(Callback):
     def on_job_end(self, config: Any, job_return: Any, **kwargs: Any) -> None:
         """Write the report of a job that completed and left records."""
         folder = Path(str(config.hydra.runtime.output_dir))
-        if job_return.status.name != "COMPLETED" or not (folder / "run.json").exists():
+        if job_return.status.name != "COMPLETED" or job_return.return_value == "refused":
+            return
+        if not (folder / "run.json").exists():
             return
 
         def write() -> Path:

@@ -11,9 +11,9 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig
 from rich.console import Console
 
-from eval.config import CONF, register
 from eval.records import Run
 from eval.run import run
+from eval.schema import CONF, register
 
 Compose = Callable[..., DictConfig]
 

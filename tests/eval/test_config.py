@@ -6,8 +6,9 @@ import pytest
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
-from eval.config import CONF, Plan, read, targets
+from eval.config import Plan, read
 from eval.errors import InputError
+from eval.schema import CONF, targets
 
 OPTIONS = {
     group: sorted(p.relative_to(CONF / group).with_suffix("").as_posix() for p in (CONF / group).rglob("*.yaml"))

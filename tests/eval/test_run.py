@@ -10,10 +10,10 @@ import torch
 from rich.console import Console
 
 from attacks.fgsm import FGSM
-from eval.config import CONF
 from eval.errors import InputError
 from eval.records import COLUMNS, Run, read_examples, read_records
 from eval.run import run
+from eval.schema import CONF
 
 OUTCOMES = ["source", "role", "attack", "eps", "target_model", "sample", "success", "success_8bit", "adv_pred"]
 EXPERIMENTS = sorted(p.stem for p in (CONF / "experiment").glob("*.yaml"))
