@@ -13,6 +13,7 @@ from reports.figures import Axis, Box, Point, Series, boxes, curves, nice_ticks
 from reports.matrices import rows_of
 from reports.texts import amount, eps_label, norm_label, percent
 
+_MOST_BANDS = 5
 _MOST_BOXES = 24
 _MOST_ROWS = 60
 
@@ -53,7 +54,7 @@ def _series(name: str, part: pd.DataFrame, *, band: bool = True, strong: bool = 
         )
         if n > 0
     )
-    return Series(name, points, bool(part["steps"].any()), band, strong)
+    return Series(name if points else f"{name} (no result)", points, bool(part["steps"].any()), band, strong)
 
 
 def _table(parts: Sequence[tuple[str, pd.DataFrame]], high: float) -> tuple[tuple[str, ...], ...]:
@@ -74,12 +75,13 @@ def accuracy_charts(table: pd.DataFrame, threat: Threat) -> tuple[Chart, ...]:
     axis = _axis(threat, table)
     head = ("accuracy", "interval", "n")
     worst = [(str(m), p) for m, p in table[table["attack"] == WORST].groupby("model", sort=False)]
+    few = len(worst) <= _MOST_BANDS
     charts = [
         Chart(
             "accuracy-worst-case",
             "Worst case over all attacks",
-            "For each sample the strongest attack counts.",
-            curves("Accuracy against eps, worst case", [_series(m, p) for m, p in worst], axis),
+            "For each sample the strongest attack counts." + ("" if few else " Intervals are in the table."),
+            curves("Accuracy against eps, worst case", [_series(m, p, band=few) for m, p in worst], axis),
             ("model", "eps", *head),
             _table(worst, axis.high),
         )

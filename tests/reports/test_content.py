@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import pytest
 
+from eval.errors import InputError
 from eval.metrics import WORST
+from eval.records import Run
 from reports.content import read
 
 
@@ -50,6 +52,20 @@ def test_charts_and_their_tables_say_the_same(run_folder):
     shown = {row for row in page.curves[0].rows if row[0] == "mlp"}
     cell = next(r for r in page.robust if r.model == "mlp" and r.attack == WORST).cells[1]
     assert cell.share.text in {row[2] for row in shown}
+
+
+def test_a_crashed_attack_is_named_in_the_chart(tmp_path, make_run):
+    chart = read(make_run(tmp_path, crash=("pgd",), status="failed", n=20)).curves[1]
+    assert "pgd (no result)" in chart.svg
+
+
+def test_a_header_without_a_threat_is_one_line(tmp_path, make_run):
+    folder = make_run(tmp_path, n=5, models=("mlp",), examples=False)
+    header = Run.read(folder)
+    header.threat = {}
+    header.write(folder)
+    with pytest.raises(InputError, match="threat must have a norm"):
+        read(folder)
 
 
 @pytest.mark.parametrize("attacks", [("fgsm",), ("lbfgs",), ("fgsm", "pgd")])
