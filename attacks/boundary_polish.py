@@ -12,6 +12,10 @@ A targeted margin is the least of K - 1 differences of logits, and at the soluti
 linearisations with a few other competitors are then kept as further inequalities, or the walk would leap between
 them. An untargeted margin is a greatest difference, and any competitor will do: the walk keeps to one.
 
+When t has become small, the walk begins a new round from the smallest perturbation found, with a long step and no
+memory; untargeted, along the boundary with whatever class wins there. After a round that gained next to nothing the
+next one opens with a shorter step, and after a few such rounds the sample is done.
+
 Source: the program without box or memory is the step of DeepFool, Moosavi-Dezfooli, Fawzi and Frossard, CVPR 2016
 (arXiv 1511.04599); mixing it with a projection from where one is, FAB, Croce and Hein, ICML 2020 (arXiv 1907.02044).
 Departures: box and other competitors inside the program; t and a found per sample as the walk goes.
@@ -33,8 +37,10 @@ _START = 0.5
 _COMPETITORS = 4
 _SHORTFALL = 0.3  # part of a shortfall by which the next step aims further inside
 _FORGET = 0.5
-_PATIENCE = 8  # steps without a gain after which a sample is done
-_GAIN = 1e-4
+_END = 0.1  # a round ends when t is this part of what it was
+_GAIN = 1e-3  # part of the size that a round takes off if it was not in vain
+_TIMID = 0.3  # factor of t at the begin after a round in vain
+_LEAST = 0.02  # no round begins with a shorter step than this
 
 
 def margin_loss(own: Tensor, other: Tensor, direction: float) -> Loss:
@@ -59,7 +65,10 @@ class _Walk:
     size: Tensor  # (b,) smallest so far
     part: Tensor  # (b,) t
     inside: Tensor  # (b,) a, beyond the clearance
-    idle: Tensor  # (b,) steps since the last gain
+    opening: Tensor  # (b,) t at the begin of the round
+    begun: Tensor  # (b,) size when the round began
+    fresh: Tensor  # (b,) bool: first step of a later round
+    done: Tensor  # (b,) bool
     rivals: Tensor  # (b, J) competitors of the inequalities, -1 for none
     age: Tensor  # (b, J) steps since they were new
     normals: Tensor  # (b, J, D)
@@ -82,13 +91,14 @@ def polish(closest: Closest, index: Tensor, towards: Tensor, steps: int) -> None
     kept = 1 if closest.goal.targets is None else _COMPETITORS
     zero, few = torch.zeros_like(size), r.new_zeros(len(r), kept)
     walk = _Walk(
-        index, towards, closest.room[0][index], closest.room[1][index], r, size, zero + _START, zero, zero,
-        few.long() - 1, few, r.new_zeros(*few.shape, r.shape[1]), few,
+        index=index, towards=towards, low=closest.room[0][index], high=closest.room[1][index], r=r, size=size,
+        part=zero + _START, inside=zero, opening=zero + _START, begun=size, fresh=size < 0, done=size < 0,
+        rivals=few.long() - 1, age=few, normals=r.new_zeros(*few.shape, r.shape[1]), offsets=few,
     )  # fmt: skip
     period = 4 if r.is_cuda else 1  # asking who is done waits for the device
     for step in range(steps):
         if step % period == 0:
-            going = walk.idle < _PATIENCE
+            going = ~walk.done
             count = int(going.sum())
             if count == 0:
                 break
@@ -99,13 +109,11 @@ def polish(closest: Closest, index: Tensor, towards: Tensor, steps: int) -> None
 
 def _step(closest: Closest, walk: _Walk) -> None:
     goal = closest.goal[walk.index]
-    rival = walk.towards
 
     def loss(z: Tensor) -> tuple[Tensor, Tensor]:
-        nonlocal rival
-        if goal.targets is not None:
-            rival = z.scatter(1, goal.targets[:, None], -torch.inf).argmax(1)
-        return margin_loss(goal.classes, rival, goal.direction)(z)
+        best = z.scatter(1, goal.classes[:, None], -torch.inf).argmax(1)
+        walk.towards = torch.where(walk.fresh, best, walk.towards) if goal.targets is None else best
+        return margin_loss(goal.classes, walk.towards, goal.direction)(z)
 
     margin, w, _ = closest.evaluate(walk.r, walk.index, loss)
     clear = closest.clear[walk.index]
@@ -115,7 +123,7 @@ def _step(closest: Closest, walk: _Walk) -> None:
 
     walk.inside = torch.maximum(_FORGET * walk.inside, _SHORTFALL * (-margin).clamp(min=0))
     lacking = clear + walk.inside - margin  # (b,)
-    _remember(walk, rival, w, (w * walk.r).sum(1) + lacking)
+    _remember(walk, walk.towards, w, (w * walk.r).sum(1) + lacking)
     q, _ = nearest(walk.normals, walk.offsets, walk.low, walk.high)
     back = w * (lacking.clamp(min=0) / w.square().sum(1).clamp(min=1e-30))[:, None]
     p = torch.minimum(torch.maximum(walk.r + back, walk.low), walk.high)
@@ -123,10 +131,18 @@ def _step(closest: Closest, walk: _Walk) -> None:
     now = closest.size[walk.index]
     shrunk = (margin > 0) & (now < walk.size)
     walk.part = torch.where(shrunk, (walk.part * _GROW).clamp(max=1.0), walk.part * _SHRINK)
-    walk.idle = torch.where(now < walk.size * (1 - _GAIN), 0.0, walk.idle + 1)
-    walk.idle = torch.where(broken, float(_PATIENCE), walk.idle)
     walk.size = now
-    walk.r = torch.where(broken[:, None], walk.r, p + walk.part[:, None] * (q - p))
+    walk.fresh = walk.part < _END * walk.opening
+    vain = walk.fresh & (now > walk.begun * (1 - _GAIN))
+    walk.opening = torch.where(vain, walk.opening * _TIMID, walk.opening)
+    walk.done = walk.done | broken | (walk.opening < _LEAST)
+    walk.r = torch.where(walk.fresh[:, None], closest.r[walk.index], p + walk.part[:, None] * (q - p))
+    walk.begun = torch.where(walk.fresh, now, walk.begun)
+    walk.part = torch.where(walk.fresh, walk.opening, walk.part)
+    walk.inside = torch.where(walk.fresh, 0.0, walk.inside)
+    walk.rivals = torch.where(walk.fresh[:, None], -1, walk.rivals)
+    walk.normals = torch.where(walk.fresh[:, None, None], 0.0, walk.normals)
+    walk.offsets = torch.where(walk.fresh[:, None], 0.0, walk.offsets)
 
 
 def _remember(walk: _Walk, rival: Tensor, w: Tensor, offset: Tensor) -> None:

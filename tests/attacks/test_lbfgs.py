@@ -1,16 +1,18 @@
 from __future__ import annotations
 
 import importlib.util
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from types import ModuleType
 
 import numpy as np
 import pytest
 import torch
+import yaml
 from scipy.optimize import minimize
 from torch import Tensor, nn
 
+from attacks import lbfgs as lbfgs_module
 from attacks.base import Logits
 from attacks.goal import Goal
 from attacks.lbfgs import LBFGS
@@ -265,6 +267,34 @@ def test_known_networks_give_in_wherever_pgd_succeeds(real_data: Path, name: str
     x_adv = run(LBFGS(), net, x, goal)
     assert bool(goal.reached(net(x_adv))[reached].all())
     assert float((length(x_adv, x) / 28).mean()) < 0.12
+
+
+@pytest.mark.parametrize("outward", [True, False])
+def test_a_ball_is_left_or_entered_along_its_radius(outward: bool) -> None:
+    """Curved boundaries: the adversarial region is the outside, or the inside, of a ball of radius 2."""
+    g = torch.Generator().manual_seed(5)
+    centre = torch.rand(36, generator=g)
+    direction = nn.functional.normalize(torch.randn(20, 36, generator=g), dim=1)
+    radius = torch.linspace(0.5, 1.9, 20) if outward else torch.linspace(2.2, 6.0, 20)
+
+    def ball(v: Tensor) -> Tensor:
+        beyond = (v.flatten(1) - centre).square().sum(1) - 4.0
+        return torch.stack([torch.zeros_like(beyond), beyond if outward else -beyond], 1)
+
+    x = (centre + radius[:, None] * direction).view(20, *SHAPE)
+    goal = Goal(torch.zeros(20, dtype=torch.int64))
+    x_adv = run(LBFGS(), ball, x, goal, (-100.0, 100.0))
+    assert bool(goal.reached(ball(x_adv)).all())
+    torch.testing.assert_close(length(x_adv, x), (radius - 2.0).abs().double(), rtol=0.01, atol=0)
+
+
+def test_the_configurations_are_those_of_the_code() -> None:
+    folder = Path(lbfgs_module.__file__).parents[1] / "conf" / "attack"
+    for path, expected in ((folder / "lbfgs.yaml", LBFGS()), (folder / "lbfgs" / "paper.yaml", PAPER)):
+        content = yaml.safe_load(path.read_text())
+        del content["_target_"], content["defaults"]
+        assert LBFGS(**content) == expected
+        assert set(content) == {f.name for f in fields(LBFGS)}
 
 
 def test_the_budget_of_the_threat_model_is_ignored() -> None:
