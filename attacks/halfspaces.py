@@ -18,12 +18,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-_STEPS = 16
-_SWEEPS = 8
 _TINY = 1e-20
 
 
-def nearest(w: Tensor, offset: Tensor, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+def nearest(
+    w: Tensor, offset: Tensor, low: Tensor, high: Tensor, *, steps: int = 12, sweeps: int = 4
+) -> tuple[Tensor, Tensor]:
     """The smallest point of a few half-spaces inside the box.
 
     Args:
@@ -31,6 +31,8 @@ def nearest(w: Tensor, offset: Tensor, low: Tensor, high: Tensor) -> tuple[Tenso
         offset: (B, J); an inequality with an offset that is not positive holds at 0.
         low: least values (B, D), <= 0.
         high: greatest values (B, D), >= 0.
+        steps: iterations; the default solves one inequality to rounding, and several, unless nearly parallel.
+        sweeps: over the multipliers in each iteration, where there are several.
 
     Returns:
         Points (B, D), where one inequality cannot be met a corner that comes close to it; multipliers (B, J).
@@ -41,17 +43,19 @@ def nearest(w: Tensor, offset: Tensor, low: Tensor, high: Tensor) -> tuple[Tenso
     w, offset = w / scale[:, :, None], offset / scale
     multipliers = torch.zeros_like(offset)
     number = offset.shape[1]
-    for _ in range(_STEPS):
+    for _ in range(steps):
         wanted = (multipliers[:, None] @ w)[:, 0]  # (B, D)
         q = torch.minimum(torch.maximum(wanted, low), high)
         free = torch.where((q == wanted)[:, None], w, 0.0)  # (B, J, D)
         gram = free @ free.mT  # (B, J, J)
+        diagonal = gram.diagonal(dim1=1, dim2=2).clamp(min=_TINY)  # (B, J)
         lacking = offset - (w @ q[:, :, None])[:, :, 0]  # (B, J), kept up to date through the sweeps
-        for _ in range(_SWEEPS if number > 1 else 1):
+        columns = list(multipliers.unbind(1))
+        for _ in range(sweeps if number > 1 else 1):
             for j in range(number):
-                old = multipliers[:, j]
-                new = (old + lacking[:, j] / gram[:, j, j].clamp(min=_TINY)).clamp(min=0)
-                lacking = lacking - gram[:, :, j] * (new - old)[:, None]
-                multipliers = multipliers.index_copy(1, torch.tensor([j], device=w.device), new[:, None])
+                new = (columns[j] + lacking[:, j] / diagonal[:, j]).clamp(min=0)  # (B,)
+                lacking = lacking - gram[:, :, j] * (new - columns[j])[:, None]
+                columns[j] = new
+        multipliers = torch.stack(columns, 1)
     q = torch.minimum(torch.maximum((multipliers[:, None] @ w)[:, 0], low), high)
     return q, multipliers / scale

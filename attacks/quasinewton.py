@@ -12,7 +12,7 @@ Each step evaluates f once for every row that still runs, whatever it is doing: 
 or a shorter one. All decisions are made per row and by selection (`torch.where`), so that no row, not even one whose
 values are NaN, touches another.
 
-Source: Nocedal and Wright, Numerical Optimization, 2nd ed. 2006, algorithm 7.4 (two-loop recursion, here `_descent`)
+Source: Nocedal and Wright, Numerical Optimization, 2nd ed. 2006, algorithm 7.4 (with `attacks.twoloop`)
 and section 3.5 (backtracking with interpolation); Bertsekas, "Projected Newton methods for optimization problems with
 simple constraints", SIAM J. Control Optim. 20 (1982), for the bounds: coordinates at a bound that the gradient pushes
 outward are held, the recursion runs on the others, and the search follows the projected path.
@@ -29,6 +29,8 @@ from enum import IntEnum
 
 import torch
 from torch import Tensor
+
+from attacks.twoloop import inverse_hessian_times
 
 Objective = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 """(points (b, D), rows (b,) int64 that they belong to) -> values (b,) of f and gradients (b, D)."""
@@ -216,7 +218,7 @@ class Rows:
         still = (projected - self.point).abs().amax(1) <= settings.gradient
         self._stop(rows & still, Reason.CONVERGED)
 
-        descent = -self._descent(free, held, own)
+        descent = -inverse_hessian_times(free, ~held, own, self.s, self.dg, self.c, self.pairs)
         downhill = (descent * free).sum(1) < 0
         descent = torch.where(downhill[:, None], descent, -own[:, None] * free)
         blind = (self.pairs == 0) & (self.c == 0)  # nothing tells how far to go
@@ -228,33 +230,6 @@ class Rows:
         ahead = torch.minimum(torch.maximum(ahead, self.low), self.high)
         moving = self.running & torch.isfinite(self.value)
         self.trial = torch.where(moving[:, None], ahead, self.point)
-
-    def _descent(self, q: Tensor, held: Tensor, own: Tensor) -> Tensor:
-        """The inverse Hessian of the free coordinates times `q` (b, D): the two-loop recursion."""
-        memory = self.s.shape[1]
-        used = min(memory, int(self.pairs.max())) if q.device.type == "cpu" and len(q) else memory
-        row = torch.arange(len(q), device=q.device)
-        back = torch.arange(1, used + 1, device=q.device)
-        slot = (self.pairs[:, None] - back) % memory  # (b, used), newest first
-        s = self.s[row[:, None], slot].masked_fill_(held[:, None], 0.0)  # (b, used, D)
-        y = self.dg[row[:, None], slot].masked_fill_(held[:, None], 0.0).add_(s * (2 * self.c[:, None, None]))
-        sy, ss, yy = (s * y).sum(2), s.square().sum(2), y.square().sum(2)  # (b, used)
-        valid = (back <= self.pairs[:, None]) & (sy > 1e-6 * (ss * yy).sqrt())
-        rho = torch.where(valid, 1 / sy, 0.0)
-        newest = valid.long().argmax(1, keepdim=True) if used else valid.long()
-        if used:
-            fit = (sy / yy).gather(1, newest)[:, 0]
-            own = torch.where((self.c == 0) & valid.any(1), fit, own)
-        alpha = []
-        for i in range(used):
-            a = rho[:, i] * (s[:, i] * q).sum(1)  # (b,)
-            q = q - a[:, None] * y[:, i]
-            alpha.append(a)
-        q = own[:, None] * q
-        for i in reversed(range(used)):
-            b = rho[:, i] * (y[:, i] * q).sum(1)
-            q = q + (alpha[i] - b)[:, None] * s[:, i]
-        return q
 
 
 @dataclass(frozen=True)

@@ -46,11 +46,19 @@ def test_one_half_space_is_solved_as_by_a_quadratic_program(seed: int, dim: int)
 @given(seed=st.integers(0, 10**6), dim=st.integers(3, 12))
 def test_two_half_spaces_are_solved_as_by_a_quadratic_program(seed: int, dim: int) -> None:
     w1, o1, w2, o2, low, high = problem(seed, dim)
-    q = nearest(torch.stack([w1, w2], 1), torch.stack([o1, o2], 1), 4 * low, 4 * high)[0]
+    q = nearest(torch.stack([w1, w2], 1), torch.stack([o1, o2], 1), 4 * low, 4 * high, steps=40, sweeps=40)[0]
     for i in range(4):
         normals, offsets = torch.stack([w1[i], w2[i]]).numpy(), torch.stack([o1[i], o2[i]]).numpy()
         best = quadratic_program(normals, offsets, 4 * low[i].numpy(), 4 * high[i].numpy())
         assert abs(float(q[i].norm()) - best) < 1e-4 * (1 + best)
+
+
+def test_a_few_sweeps_come_close_to_many() -> None:
+    for seed in range(40):
+        w1, o1, w2, o2, low, high = problem(seed, 8)
+        arguments = torch.stack([w1, w2], 1), torch.stack([o1, o2], 1), 4 * low, 4 * high
+        few, many = nearest(*arguments)[0], nearest(*arguments, steps=40, sweeps=40)[0]
+        torch.testing.assert_close(few.norm(dim=1), many.norm(dim=1), rtol=1e-3, atol=0)
 
 
 def test_without_a_box_it_is_the_projection() -> None:
