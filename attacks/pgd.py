@@ -141,7 +141,7 @@ class PGD:
         """Length of step number `step`, in box units."""
         if self.step_size is not None:
             return parse_eps(self.step_size)
-        return eps * _LAST_STEP ** (step / self.steps)
+        return eps * float(_LAST_STEP ** (step / self.steps))
 
     def _ascend(self, logits: Logits, x: Tensor, x_adv: Tensor, goal: Goal, threat: ThreatModel, best: _Best) -> None:
         """One search from each start `x_adv` (R, C, H, W), whose samples are `best.owner` (R,)."""

@@ -211,7 +211,7 @@ def _batch(bench: Bench, unit: Unit, index: np.ndarray[Any, Any], kept: dict[str
             judged |= {"forwards": made.forwards, "backwards": made.backwards, "seconds": made.seconds}
             _keep(bench, kept, ids, x, made.x_adv, judged["success"] & (judged["rms"] > 0))
         if made.error:
-            _void(judged, (~reached).cpu().numpy(), made.error)
+            _void(judged, made.error)
         result.append(_rows(bench, index, unit.source, target, "attack", attack, judged))
         if control is not None:
             free = unlimited(unit.threat.norm, unit.threat.box)  # noise has a size, not a budget
@@ -225,11 +225,14 @@ def _columns(bench: Bench, target: str, x: Tensor, x_adv: Tensor, goal: Goal, th
     return {k: v.cpu().numpy() for k, v in judge(bench.classifiers[target], x, x_adv, goal, threat).items()}
 
 
-def _void(judged: Rows, rows: np.ndarray[Any, Any], error: str) -> None:
-    """Mark the rows of a crashed attack: neither a success nor a failure."""
-    judged["error"] = np.where(rows, error, "")
+def _void(judged: Rows, error: str) -> None:
+    """Mark all rows of a batch whose attack crashed: neither successes nor failures.
+
+    Those that were misclassified to begin with too, else the rate over what is left would be biased.
+    """
     for column in ("success", "success_8bit"):
-        judged[column] = judged[column] & ~rows
+        judged[column] = np.zeros_like(judged[column])
+    judged["error"] = np.full(len(judged["success"]), error)
 
 
 def _keep(

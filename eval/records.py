@@ -165,10 +165,11 @@ def write_examples(folder: Path, name: str, **arrays: np.ndarray[Any, Any]) -> N
     Arrays: `sample` (n,) str; `x` and `x_adv` (n, C, H, W) float32 in box units; `source`, `attack`, `eps_text` ()
     str.
     """
+    contents: dict[str, Any] = arrays
 
     def write(path: Path) -> None:
         with path.open("wb") as file:
-            np.savez_compressed(file, allow_pickle=False, **arrays)
+            np.savez_compressed(file, **contents)
 
     _replace(folder / "examples" / f"{name}.npz", write)
 

@@ -53,14 +53,15 @@ class Report(Callback):
         _told(write)
 
     def on_multirun_end(self, config: Any, **kwargs: Any) -> None:
-        """Write one report on all jobs of the sweep, if any left records."""
+        """Write one report on all jobs of the sweep, if any left records; fail where a job did, in any process."""
         folder = Path(str(config.hydra.sweep.dir))
-        if not any(folder.glob("*/run.json")):
-            return
+        if any(folder.glob("*/run.json")):
 
-        def write() -> Path:
-            from reports import build
+            def write() -> Path:
+                from reports import build
 
-            return build.write_sweep([folder], folder)
+                return build.write_sweep([folder], folder)
 
-        _told(write)
+            _told(write)
+        if any(folder.glob("*/error.txt")):  # a launcher's workers cannot set the exit status themselves
+            raise SystemExit(2)

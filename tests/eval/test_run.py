@@ -138,11 +138,11 @@ def test_a_crash_is_neither_a_success_nor_a_failure_and_is_tried_again(small_run
     about = small_run(tmp_path)
     rows = read_records(tmp_path)
     crashed = rows[(rows["attack"] == "fgsm") & (rows["role"] == "attack")]
-    attacked = crashed["error"] != ""
     assert about.status == "failed"
+    assert (crashed["error"] != "").all()  # also where the network was wrong anyway: the rest would be biased
     assert any("attack.fgsm on softmax crashed: RuntimeError: no kernel" in w for w in about.warnings)
-    assert attacked.sum() > 0
-    assert not crashed.loc[attacked, "success"].any()
+    assert len(crashed) > 0
+    assert not crashed["success"].any()
     monkeypatch.undo()
     again = small_run(tmp_path)
     rows = read_records(tmp_path)

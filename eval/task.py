@@ -1,0 +1,92 @@
+"""What Hydra calls for each job. Kept out of `__main__`, so that the workers of any launcher can import it."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
+from hydra.types import RunMode
+from omegaconf.errors import OmegaConfBaseException
+
+TRACEBACK = "TOASTPROOF_TRACEBACK"
+"""Environment variable: set by a user who wants tracebacks instead of one line."""
+codes: list[int] = []
+"""Exit codes of this process's jobs that were refused or failed."""
+log = logging.getLogger(__name__)
+
+
+def refusals() -> tuple[type[Exception], ...]:
+    """What is told in one line: bad input, and a machine that refuses."""
+    kinds: tuple[type[Exception], ...] = (HydraException, OmegaConfBaseException, OSError)
+    if "torch" not in sys.modules:  # nothing of ours has begun
+        return kinds
+    from eval.errors import InputError
+    from models.errors import ModelError
+
+    return (*kinds, InputError, ModelError)
+
+
+def line(error: BaseException) -> str:
+    """An error in one line."""
+    parts = [str(error)]
+    cause = error.__cause__
+    if cause is not None and type(error).__module__.startswith("hydra"):
+        parts.append(str(cause))
+    if isinstance(error, OSError) and error.strerror:
+        parts = [f"{error.filename or 'the run'}: {error.strerror}"]
+    lines = [text.strip() for part in parts for text in part.splitlines()]
+    keep = [text for text in lines if text and not text.startswith(("object_type=", "reference_type="))]
+    return "; ".join(dict.fromkeys(keep)) or type(error).__name__
+
+
+def _leave_nothing(folder: Path) -> None:
+    """Remove the folder that Hydra made for a run that was refused, if nothing is in it."""
+    if folder.is_dir() and not any(folder.iterdir()):
+        folder.rmdir()
+
+
+def _excuse(folder: Path, text: str) -> None:
+    """Leave word of a job that came to nothing, for the combined report of its sweep."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "error.txt").write_text(text + "\n", encoding="utf-8")
+
+
+def task(cfg: Any) -> str:
+    """Do one job; returns its status: `complete`, `failed` (an attack crashed), `refused` or `crashed`."""
+    from rich.console import Console
+
+    from eval.run import run
+
+    hydra = HydraConfig.get()
+    folder, sweep = Path(hydra.runtime.output_dir), hydra.mode == RunMode.MULTIRUN
+    overrides = [*hydra.overrides.task, *(o for o in hydra.overrides.hydra if o.startswith("hydra.run.dir="))]
+    try:
+        about = run(cfg, folder, overrides, Console())
+    except refusals() as error:
+        _leave_nothing(folder)
+        if os.environ.get(TRACEBACK):
+            raise
+        text = line(error)
+        print(f"toastproof: {f'job {hydra.job.num}: ' if sweep else ''}{text}", file=sys.stderr)
+        if sweep:  # the other jobs go on
+            _excuse(folder, text)
+        codes.append(2)
+        return "refused"
+    except Exception as error:
+        if not sweep:
+            raise
+        log.exception("job %s crashed", hydra.job.num)
+        _excuse(folder, f"{type(error).__name__}: {line(error)}")
+        codes.append(1)
+        return "crashed"
+    if sweep:
+        (folder / "error.txt").unlink(missing_ok=True)
+    if about.status == "failed":
+        codes.append(1)
+        print(f"toastproof: {about.warnings[-1]}", file=sys.stderr)
+    return about.status
