@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from eval.records import Run
+
 ROOT = Path(__file__).parents[2]
 SMALL = ["debug=quick", "model=[softmax]", "attack=[fgsm]"]
 
@@ -126,3 +128,44 @@ def test_another_package_called_models_in_the_way_is_told(tmp_path):
         check=False,
     )
     assert done.returncode == 0, done.stderr  # ours come first
+
+
+def test_an_interrupted_run_goes_on_where_it_stopped(command, tmp_path, monkeypatch):
+    import eval.run
+
+    done, real = [], eval.run.craft
+
+    def interrupted(bench, unit):
+        if len(done) == 2:
+            raise KeyboardInterrupt
+        done.append(unit)
+        return real(bench, unit)
+
+    arguments = ["debug=quick", "model=[softmax]", "attack=[fgsm,pgd,noise_uniform]", "hydra.run.dir=out"]
+    monkeypatch.setattr(eval.run, "craft", interrupted)
+    stopped = command(arguments)
+    assert stopped.code == 130
+    assert "the same command with the same hydra.run.dir goes on" in stopped.err
+    assert Run.read(tmp_path / "out").status == "running"
+    again = []
+    monkeypatch.setattr(eval.run, "craft", lambda bench, unit: again.append(unit) or real(bench, unit))
+    assert command(arguments).code == 0
+    assert [unit.attack_name for unit in again] == ["noise_uniform"]
+    assert Run.read(tmp_path / "out").status == "complete"
+
+
+def test_a_crashed_attack_ends_with_exit_status_1_and_a_report(command, tmp_path, monkeypatch):
+    def crash(*arguments, **keywords):
+        raise RuntimeError("no kernel for this")
+
+    monkeypatch.setattr("attacks.fgsm.FGSM.__call__", crash)
+    done = command([*SMALL, "hydra.run.dir=out"])
+    assert done.code == 1
+    assert "attack.fgsm on softmax crashed" in done.err
+    assert "crashed" in (tmp_path / "out" / "report.html").read_text()
+
+
+def test_trainings_are_logged_to_tensorboard_on_request(command, tmp_path):
+    pytest.importorskip("tensorboard")
+    assert command([*SMALL, "tensorboard=true", "seed=77", "hydra.run.dir=out"]).code == 0
+    assert list((tmp_path / "out" / "tensorboard" / "softmax").glob("events.*"))
