@@ -30,9 +30,9 @@ class Norm:
         size: delta (B, D) -> (B,).
         project: (delta, eps, low, high) -> the nearest point (B, D) of ball and box.
         steepest: (gradient (B, D), eps, low, high) -> the point of ball and box that maximises <gradient, point>.
-        step: (gradient (B, D), length, low, high, spread) -> a step of that length uphill, to be projected
-            afterwards. Only the L1 step looks at the box (a full coordinate cannot take more) and at `spread`, the
-            number of coordinates that share the step.
+        step: (gradient (B, D), length, delta, low, high, spread) -> a step of that length uphill from `delta`, to be
+            projected afterwards. Only the L1 step looks at the box (a full coordinate cannot take more) and at
+            `spread`, the number of coordinates that share the step.
         sample: (rng, eps, low, high) -> a random point of the ball, clipped to the box.
     """
 
@@ -40,25 +40,25 @@ class Norm:
     size: Callable[[Tensor], Tensor]
     project: Callable[[Tensor, float, Tensor, Tensor], Tensor]
     steepest: Callable[[Tensor, float, Tensor, Tensor], Tensor]
-    step: Callable[[Tensor, float, Tensor, Tensor, float], Tensor]
+    step: Callable[[Tensor, float, Tensor, Tensor, Tensor, float], Tensor]
     sample: Callable[[Rng, float, Tensor, Tensor], Tensor]
 
 
 def _clip(delta: Tensor, low: Tensor, high: Tensor) -> Tensor:
-    return torch.minimum(torch.maximum(delta, low), high)
+    return torch.clamp(delta, low, high)
 
 
 def _linf_project(delta: Tensor, eps: float, low: Tensor, high: Tensor) -> Tensor:
-    return _clip(delta, low.clamp(min=-eps), high.clamp(max=eps))
+    return _clip(delta.clamp(-eps, eps), low, high)
 
 
 def _linf_steepest(gradient: Tensor, eps: float, low: Tensor, high: Tensor) -> Tensor:
     return _clip(gradient.sign() * eps, low, high)
 
 
-def _linf_step(gradient: Tensor, length: float, low: Tensor, high: Tensor, spread: float) -> Tensor:
-    del low, high, spread
-    return gradient.sign() * length
+def _linf_step(gradient: Tensor, length: float, delta: Tensor, low: Tensor, high: Tensor, spread: float) -> Tensor:
+    del delta, low, high, spread
+    return gradient.sign().mul_(length)
 
 
 def _linf_sample(rng: Rng, eps: float, low: Tensor, high: Tensor) -> Tensor:
@@ -92,8 +92,8 @@ def _l2_steepest(gradient: Tensor, eps: float, low: Tensor, high: Tensor) -> Ten
     return _ray(gradient / gradient.abs().amax(1, keepdim=True).clamp(min=1e-30), eps, low, high, torch.inf)
 
 
-def _l2_step(gradient: Tensor, length: float, low: Tensor, high: Tensor, spread: float) -> Tensor:
-    del low, high, spread
+def _l2_step(gradient: Tensor, length: float, delta: Tensor, low: Tensor, high: Tensor, spread: float) -> Tensor:
+    del delta, low, high, spread
     scaled = gradient / gradient.abs().amax(1, keepdim=True).clamp(min=1e-30)  # else squares of 1e-20 underflow
     factor: Tensor = length / scaled.norm(dim=1, keepdim=True).clamp(min=1e-30)
     return scaled * factor
@@ -128,10 +128,14 @@ def _l1_project(delta: Tensor, eps: float, low: Tensor, high: Tensor) -> Tensor:
 
 
 def _l1_steepest(gradient: Tensor, eps: float, low: Tensor, high: Tensor) -> Tensor:
-    return _l1_step(gradient, eps, low, high, 1.0)
+    return _l1_fill(gradient, eps, low, high, 1.0)
 
 
-def _l1_step(gradient: Tensor, length: float, low: Tensor, high: Tensor, spread: float) -> Tensor:
+def _l1_step(gradient: Tensor, length: float, delta: Tensor, low: Tensor, high: Tensor, spread: float) -> Tensor:
+    return _l1_fill(gradient, length, low - delta, high - delta, spread)
+
+
+def _l1_fill(gradient: Tensor, length: float, low: Tensor, high: Tensor, spread: float) -> Tensor:
     """Fill the coordinates with the largest |gradient| up to their room until the budget is spent."""
     room = torch.where(gradient > 0, high, -low) * (gradient != 0)
     if spread > 1:
@@ -168,9 +172,9 @@ def _l0_steepest(gradient: Tensor, eps: float, low: Tensor, high: Tensor) -> Ten
     return _keep_largest(gradient * best, best, eps)
 
 
-def _l0_step(gradient: Tensor, length: float, low: Tensor, high: Tensor, spread: float) -> Tensor:
+def _l0_step(gradient: Tensor, length: float, delta: Tensor, low: Tensor, high: Tensor, spread: float) -> Tensor:
     del spread
-    return _l0_steepest(gradient, max(1.0, round(length)), low, high)
+    return _l0_steepest(gradient, max(1.0, round(length)), low - delta, high - delta)
 
 
 def _l0_sample(rng: Rng, eps: float, low: Tensor, high: Tensor) -> Tensor:

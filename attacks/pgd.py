@@ -147,6 +147,9 @@ class PGD:
         """One search from each start `x_adv` (R, C, H, W), whose samples are `best.owner` (R,)."""
         loss = loss_named(self.loss)
         spread = self.spread * x[0].numel()
+        origin = x[best.owner]
+        low, high = threat.room(origin)
+        delta = (x_adv - origin).flatten(1)
         velocity: Tensor | None = None
         for step in range(self.steps):
             here = goal[best.owner]
@@ -154,17 +157,18 @@ class PGD:
             z, gradient = logits_and_gradient(network, x_adv, loss, here)
             going = best.update(z, x_adv, here, network)
             if going is not None:
-                x_adv, gradient = x_adv[going], gradient[going]
+                origin, low, high, delta, gradient = (t[going] for t in (origin, low, high, delta, gradient))
                 velocity = None if velocity is None else velocity[going]
-                if len(x_adv) == 0:
+                if len(origin) == 0:
                     return
             if self.momentum > 0:
                 gradient = gradient / gradient.abs().mean(dim=(1, 2, 3), keepdim=True).clamp(min=1e-30)
                 velocity = gradient if velocity is None else self.momentum * velocity + gradient
                 gradient = velocity
             length = self._length(step, threat.eps)
-            delta = threat.table.step(gradient.flatten(1), length, *threat.room(x_adv), spread)
-            x_adv = threat.project(x_adv + delta.view_as(x_adv), x[best.owner])
+            move = threat.table.step(gradient.flatten(1), length, delta, low, high, spread)
+            delta = threat.table.project(move.add_(delta), threat.eps, low, high)
+            x_adv = threat.place(origin, delta)
         network = rows(logits, best.owner)
         with torch.no_grad():
             z = network(x_adv)  # the last point needs no gradient, but a judgement

@@ -73,7 +73,7 @@ class ThreatModel:
 
     def place(self, x: Tensor, delta: Tensor) -> Tensor:
         """`x` moved by `delta` (B, D), clamped to the box against rounding; shaped like `x`."""
-        return (x.flatten(1) + delta).clamp(*self.box).view_as(x)
+        return (x.flatten(1) + delta).clamp_(*self.box).view_as(x)
 
     def project(self, x_adv: Tensor, x: Tensor) -> Tensor:
         """The nearest point of ball and box."""

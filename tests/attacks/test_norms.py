@@ -202,7 +202,7 @@ def test_steepest_point_does_not_depend_on_the_gradients_scale(norm: str, scale:
 def test_step_has_the_length_asked_for_and_goes_uphill(norm: str, length: float) -> None:
     gradient = torch.randn(4, 20, generator=torch.Generator().manual_seed(0))
     room = torch.full_like(gradient, 0.5)
-    step = NORMS[norm].step(gradient, length, -room, room, 1.0)
+    step = NORMS[norm].step(gradient, length, torch.zeros_like(gradient), -room, room, 1.0)
     assert torch.allclose(NORMS[norm].size(step), torch.full((4,), length), rtol=1e-5)
     assert ((step * gradient) >= 0).all()
 
@@ -210,7 +210,7 @@ def test_step_has_the_length_asked_for_and_goes_uphill(norm: str, length: float)
 def test_l1_step_is_spread_over_as_many_coordinates_as_asked() -> None:
     gradient = torch.arange(1.0, 21.0)[None]
     room = torch.ones_like(gradient)
-    step = NORMS["l1"].step(gradient, 0.5, -room, room, 5.0)
+    step = NORMS["l1"].step(gradient, 0.5, torch.zeros_like(gradient), -room, room, 5.0)
     assert torch.allclose(step, torch.tensor([[0.0] * 15 + [0.1] * 5]))
 
 
@@ -222,7 +222,7 @@ def test_l1_step_passes_over_coordinates_at_the_edge_of_the_box() -> None:
 @pytest.mark.parametrize("norm", NORMS)
 def test_zero_gradient_makes_no_nan(norm: str) -> None:
     zero, room = torch.zeros(2, 6), torch.ones(2, 6)
-    for point in (NORMS[norm].steepest(zero, 2.0, -room, room), NORMS[norm].step(zero, 2.0, -room, room, 1.0)):
+    for point in (NORMS[norm].steepest(zero, 2.0, -room, room), NORMS[norm].step(zero, 2.0, zero, -room, room, 1.0)):
         assert point.isfinite().all()
 
 
