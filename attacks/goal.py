@@ -61,7 +61,10 @@ class Goal:
 
     def __getitem__(self, index: Tensor) -> Goal:
         """The goal of the rows `index` (b,), int64 or bool."""
-        return Goal(self.labels[index], None if self.targets is None else self.targets[index])
+        some = object.__new__(Goal)  # without another check, which would wait for the device
+        object.__setattr__(some, "labels", self.labels[index])
+        object.__setattr__(some, "targets", None if self.targets is None else self.targets[index])
+        return some
 
     def __len__(self) -> int:
         return len(self.labels)

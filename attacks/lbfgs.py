@@ -23,7 +23,7 @@ ICLR 2014 (arXiv 1312.6199v4), section 4.1.
 Departures: the paper asks for the smallest c, which is a slip, as r shrinks when c grows. |r| is read as ||r||_2^2,
 which is smooth. Steps 1, 3 and 4 are not in the paper; `conf/attack/lbfgs/paper.yaml` leaves them out.
 Cost: 55 to 130 forwards and backwards an image on the networks of tests/benchmarks/lbfgs_table.py, which prints
-them, and 5 more backwards or so for an untargeted goal; memory (2 memory + 12) D numbers an image.
+them, and 5 more backwards or so for an untargeted goal; memory (5 memory + 12) D numbers an image.
 """
 
 from __future__ import annotations
@@ -150,6 +150,8 @@ class LBFGS:
                 # A boundary that the linear model does not reach inside the box is taken to lie further off.
                 short = 1 - (w.flatten(1) * q).sum(1) / lack
                 length = q.norm(dim=1) * (1 + 10 * short.clamp(min=0))
+                # Nor does it reach anything where its gradient is 0; q is then 0, which would come first.
+                length = torch.where(w.flatten(1).any(1), length, torch.inf)
                 found.append(torch.stack([length, multiplier[:, 0]]))
         if not found:
             empty = z.new_zeros(len(index), 0)

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from attacks.base import Logits, rows
 from attacks.goal import Goal
+from attacks.norms import NORMS
 from attacks.rng import Rng
 from attacks.threat import ThreatModel
 
@@ -29,15 +30,20 @@ class Noise:
     """Random points of the ball; the first one that reaches the goal, else the last.
 
     Attributes:
-        kind: `uniform` (in the ball of any norm) or `gaussian` (L2: a random direction, `eps` long).
+        kind: `uniform` in the ball of any norm; `gaussian`, L2 alone: a random direction, `eps` long before the box
+            cuts it off.
         draws: how many points to try per sample.
     """
 
-    norms: ClassVar[frozenset[str]] = frozenset({"l0", "l1", "l2", "linf"})
     minimal: ClassVar[bool] = False
 
     kind: str = "uniform"
     draws: int = 1
+
+    @property
+    def norms(self) -> frozenset[str]:
+        """Norms of the ball."""
+        return frozenset({"l2"}) if self.kind == "gaussian" else frozenset(NORMS)
 
     def __post_init__(self) -> None:
         if self.kind not in ("uniform", "gaussian"):
@@ -64,8 +70,7 @@ class Noise:
         if self.kind == "uniform":
             return threat.random_start(x, rng)
         z = rng.normal(*x.shape[1:])
-        size = threat.table.size(z.flatten(1)).view(-1, 1, 1, 1)
-        return threat.project(x + z * (threat.eps / size), x)
+        return threat.project(x + z * (threat.eps / threat.table.size(z.flatten(1)).view(-1, 1, 1, 1)), x)
 
 
 def gaussian_of_rms(x: Tensor, rms: Tensor, rng: Rng, box: tuple[float, float] = (0.0, 1.0)) -> Tensor:

@@ -65,9 +65,9 @@ class _Best:
         row = torch.arange(len(margin), device=margin.device)
         winner = (margin == top[self.owner]) & (margin > self.margin[self.owner])
         chosen = torch.full_like(self.margin, len(row), dtype=torch.int64)
-        chosen.scatter_reduce_(0, self.owner[winner], row[winner], "amin")  # the first of equals
-        better = torch.nonzero(chosen < len(row))[:, 0]
-        self.point[better] = x_adv[chosen[better]]
+        chosen.scatter_reduce_(0, self.owner, torch.where(winner, row, len(row)), "amin")  # the first of equals
+        better = (chosen < len(row))[:, None, None, None]
+        self.point = torch.where(better, x_adv[chosen.clamp(max=len(row) - 1)], self.point)
         self.margin = top
         if len(hit) == 0:
             return None

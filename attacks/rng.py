@@ -83,9 +83,9 @@ class Rng:
         """Standard normal by Box and Muller's transform, float32 of shape (B, *shape)."""
         count = math.prod(shape)
         bits = self._bits(2 * count).view(len(self), 2, count)
-        u = (_shift(bits, 11).double() + 0.5) * 2.0**-53  # (0, 1): the logarithm below stays finite
+        u = (_shift(bits, 40).float() + 0.5) * 2.0**-24  # (0, 1): the logarithm below stays finite
         z = torch.sqrt(-2.0 * u[:, 0].log()) * torch.cos(2.0 * math.pi * u[:, 1])
-        return z.float().view(len(self), *shape)
+        return z.view(len(self), *shape)
 
     def integers(self, high: int) -> Tensor:
         """One integer (B,) of [0, high) per sample, int64."""

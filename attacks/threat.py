@@ -94,7 +94,7 @@ class ThreatModel:
     def within(self, x_adv: Tensor, x: Tensor) -> Tensor:
         """Whether the points (B,) keep the budget, up to the rounding of float32 pixels."""
         slack = 1e-6 * (self.box[1] - self.box[0]) * (1.0 if self.norm == "linf" else 10.0)
-        size = self.table.size((x_adv.double() - x.double()).flatten(1))
+        size = self.table.size((widest(x_adv) - widest(x)).flatten(1))
         return size <= self.eps * (1.0 + 1e-5) + (0.0 if self.norm == "l0" else slack)
 
     def inside_box(self, x_adv: Tensor) -> Tensor:
@@ -106,6 +106,11 @@ class ThreatModel:
 def unlimited(norm: str, box: tuple[float, float] = (0.0, 1.0)) -> ThreatModel:
     """The threat model of a search for minimal distortion: any size, measured in `norm`."""
     return ThreatModel(norm, math.inf, box)
+
+
+def widest(x: Tensor) -> Tensor:
+    """`x` in float64, or as it is on devices that have none."""
+    return x if x.device.type == "mps" else x.double()
 
 
 def quantize(x: Tensor, box: tuple[float, float] = (0.0, 1.0)) -> Tensor:

@@ -86,21 +86,29 @@ def _threat(norm: str, text: str) -> tuple[str, ThreatModel]:
 
 def _adversary(train: Mapping[str, Any]) -> tuple[Attack, ThreatModel] | None:
     """The attack and the budget of adversarial training."""
-    content = dict(train.get("adversary") or {})
-    if not content:
+    content = dict(train["adversary"])
+    if train["method"] != "adversarial":
+        if content:
+            raise InputError(
+                f"train.adversary: must be empty for train.method={train['method']}; use train=adversarial"
+            )
         return None
-    name = content.pop("attack")
-    _, threat = _threat(content.pop("norm"), str(content.pop("eps")))
+    known = ("attack", "norm", "eps", "steps", "step_size")
+    if set(content) - set(known) or not {"attack", "norm", "eps"} <= set(content):
+        raise InputError(
+            f"train.adversary: must have the keys attack, norm, eps and for pgd steps, step_size, got {sorted(content)}"
+        )
+    _, threat = _threat(content["norm"], str(content["eps"]))
+    own = {k: v for k, v in content.items() if k in ("steps", "step_size")}
     try:
-        if name == "fgsm":
-            content.pop("steps", None), content.pop("step_size", None)
-            attack: Attack = FGSM(**content)
-        elif name == "pgd":
-            attack = PGD(**{"early_stop": False, **content})  # a weight is best learnt from the strongest image
+        if content["attack"] == "fgsm":
+            attack: Attack = FGSM()
+        elif content["attack"] == "pgd":
+            attack = PGD(**own, early_stop=False)  # weights are best learnt from the strongest image
         else:
-            raise InputError(f"train.adversary.attack: must be fgsm or pgd, got {name!r}")
-    except (ValueError, TypeError) as error:
-        raise error if isinstance(error, InputError) else InputError(f"train.adversary.{error}") from error
+            raise ValueError(f"attack: must be fgsm or pgd, got {content['attack']!r}")
+    except ValueError as error:
+        raise InputError(f"train.adversary.{error}") from error
     _check_norm("train.adversary.attack", attack, threat.norm)
     return attack, threat
 
@@ -132,8 +140,11 @@ def read(cfg: DictConfig) -> Plan:
     if not models:
         raise InputError("model: must name at least one model, got none; toastproof --help lists them")
     threat, debug = content["threat"], Debug(**content["debug"])
-    texts = {str(t) for t in [threat["eps"], *(threat["curve"] if debug.curve else [])]}
-    threats = sorted((_threat(threat["norm"], t) for t in texts), key=lambda pair: pair[1].eps)
+    distinct: dict[float, tuple[str, ThreatModel]] = {}  # the same budget in two spellings counts once
+    for text in [threat["eps"], *(threat["curve"] if debug.curve else [])]:
+        pair = _threat(threat["norm"], str(text))
+        distinct.setdefault(pair[1].eps, pair)
+    threats = [distinct[eps] for eps in sorted(distinct)]
     attacks: dict[str, Attack] = {
         k: _make(f"attack.{k}", _cap(v, debug.attack)) for k, v in (content["attack"] or {}).items()
     }
@@ -168,5 +179,6 @@ def read(cfg: DictConfig) -> Plan:
 def budgets(plan: Plan, attack: Attack, box: tuple[float, float]) -> list[tuple[str, ThreatModel]]:
     """The budgets that an attack runs with: each of the plan's, or none at all for a minimal one."""
     if attack.minimal:
-        return [("min", unlimited(sorted(attack.norms)[0], box))]
+        norm = plan.threats[0][1].norm
+        return [("min", unlimited(norm if norm in attack.norms else min(attack.norms), box))]
     return [(text, ThreatModel(t.norm, t.eps, box)) for text, t in plan.threats]

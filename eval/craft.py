@@ -15,8 +15,9 @@ from torch import Tensor
 from attacks.base import Attack
 from attacks.goal import Goal
 from attacks.noise import gaussian_of_rms
+from attacks.norms import rms
 from attacks.rng import Rng
-from attacks.threat import ThreatModel, unlimited
+from attacks.threat import ThreatModel, unlimited, widest
 from eval.data import Samples
 from eval.device import synchronize
 from eval.goals import make
@@ -24,6 +25,7 @@ from eval.judge import judge, predict
 from eval.meter import Meter
 from eval.records import COLUMNS
 from models.classifier import Classifier
+from models.errors import ModelError
 
 log = logging.getLogger(__name__)
 
@@ -84,11 +86,21 @@ class Bench:
 
 
 def clean_pass(classifier: Classifier, samples: Samples, batch_size: int, device: torch.device) -> Clean:
-    """Predictions for all samples."""
+    """Predictions for all samples.
+
+    Raises:
+        ModelError: a logit is not finite.
+    """
     parts = []
     for start in range(0, len(samples), batch_size):
         x = samples.batch(np.arange(start, min(start + batch_size, len(samples)))).to(device)
         logits, prediction, confidence = predict(classifier, x)
+        if bool((prediction < 0).any()):
+            row = int((prediction < 0).nonzero()[0])
+            raise ModelError(
+                f"model {classifier.name}: logits must be finite, got {logits[row].tolist()[:3]}... for "
+                f"{samples.ids[start + row]}; check its weights and normalisation"
+            )
         parts.append((prediction, confidence, logits.argmin(dim=1)))
     return Clean(*(torch.cat(column) for column in zip(*parts, strict=True)))
 
@@ -175,8 +187,7 @@ def _make(bench: Bench, unit: Unit, x: Tensor, goal: Goal, rng: Rng, start: Tens
     synchronize(bench.device)
     spent = np.zeros((3, n))
     where = todo.cpu().numpy()
-    spent[0, where] = meter.forwards.cpu().numpy()
-    spent[1, where] = meter.backwards.cpu().numpy()
+    spent[:2, where] = meter.per_sample()
     spent[2, where] = (time.perf_counter() - began) / max(len(where), 1)
     counts = np.rint(spent[:2]).astype(np.int64)
     return _Made(x_adv, counts[0], counts[1], spent[2], error)
@@ -200,7 +211,7 @@ def _batch(bench: Bench, unit: Unit, index: np.ndarray[Any, Any], kept: dict[str
     attack = (unit.attack_name, unit.threat.norm, unit.threat.eps, unit.text)
     control = None
     if bench.controls and not made.error:
-        sizes = (made.x_adv.double() - x.double()).flatten(1).square().mean(1).sqrt().nan_to_num(0.0)
+        sizes = rms((widest(made.x_adv) - widest(x)).flatten(1)).nan_to_num(0.0)
         streams = Rng.of(bench.seed, ["control", unit.source, unit.attack_name, unit.text], ids, device)
         control = gaussian_of_rms(x, sizes, streams, unit.threat.box)
     result = []

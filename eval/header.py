@@ -52,7 +52,8 @@ def _commit() -> str:
     return shown[0].stdout.strip() + ("+" if shown[1].stdout.strip() else "")
 
 
-def _attack(name: str, attack: Attack, plan: Plan) -> dict[str, Any]:
+def describe_attack(name: str, attack: Attack, plan: Plan) -> dict[str, Any]:
+    """What the header says of an attack."""
     fields = dataclasses.asdict(attack)  # type: ignore[call-overload]
     _, threat = budgets(plan, attack, (0.0, 1.0))[0]
     return {
@@ -64,15 +65,8 @@ def _attack(name: str, attack: Attack, plan: Plan) -> dict[str, Any]:
     }
 
 
-def header(
-    plan: Plan,
-    data: Data,
-    models: list[dict[str, Any]],
-    attacks: dict[str, Attack],
-    overrides: list[str],
-    device: torch.device,
-) -> Run:
-    """The header of a run that begins now."""
+def header(plan: Plan, data: Data, overrides: list[str], device: torch.device) -> Run:
+    """The header of a run that begins now; its models and attacks are still to be filled in."""
     samples = data.test
     return Run(
         title=plan.title,
@@ -94,8 +88,8 @@ def header(
             "box": [0.0, 1.0],
             "fingerprint": samples.fingerprint,
         },
-        models=models,
-        attacks=[_attack(name, attack, plan) for name, attack in attacks.items()],
+        models=[],
+        attacks=[],
         threat={
             "norm": plan.threats[0][1].norm,
             "headline": plan.headline,

@@ -13,16 +13,17 @@ from torch import Tensor
 
 from attacks.goal import Goal
 from attacks.norms import NORMS, rms
-from attacks.threat import ThreatModel, quantize
+from attacks.threat import ThreatModel, quantize, widest
 
 Columns = dict[str, Tensor]
 
 
 @torch.no_grad()
 def predict(network: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Logits (B, K), predicted classes (B,) and their softmax probabilities (B,)."""
+    """Logits (B, K), predicted classes (B,), -1 where a logit is not finite, and their softmax probabilities (B,)."""
     logits = network(x)
-    return logits, logits.argmax(dim=1), logits.softmax(dim=1).amax(dim=1)
+    prediction = torch.where(logits.isfinite().all(dim=1), logits.argmax(dim=1), -1)
+    return logits, prediction, logits.softmax(dim=1).amax(dim=1)
 
 
 @torch.no_grad()
@@ -33,7 +34,7 @@ def judge(network: Callable[[Tensor], Tensor], x: Tensor, x_adv: Tensor, goal: G
         Columns (B,) named as in `eval.records.COLUMNS`: `adv_pred`, `adv_conf`, `success`, `success_8bit`, `in_box`,
         `in_budget` and the sizes. A candidate with a NaN is outside the box, and no success.
     """
-    delta = (x_adv.double() - x.double()).flatten(1)  # (B, D)
+    delta = (widest(x_adv) - widest(x)).flatten(1)  # (B, D)
     in_box = threat.inside_box(x_adv)
     in_budget = threat.within(x_adv, x)
     legal = in_box & in_budget

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -15,12 +18,14 @@ class Meter:
     a smaller batch belong to, those are charged; rows of unknown owner are shared out evenly.
 
     Attributes:
-        forwards, backwards: (B,) float64.
+        forwards, backwards: (B,) int64, from calls whose rows have known owners.
+        shared: rows of unknown owner that went forwards and backwards, to be shared out over all samples.
     """
 
     def __init__(self, network: Logits, samples: int, device: torch.device) -> None:
-        self.forwards = torch.zeros(samples, dtype=torch.float64, device=device)
-        self.backwards = torch.zeros(samples, dtype=torch.float64, device=device)
+        self.forwards = torch.zeros(samples, dtype=torch.int64, device=device)
+        self.backwards = torch.zeros(samples, dtype=torch.int64, device=device)
+        self.shared = [0, 0]
         self._network = network
 
     def __call__(self, x: Tensor) -> Tensor:
@@ -35,18 +40,29 @@ class Meter:
         """Logits of `x`, charged to the samples `index` (b,), or to all."""
         if index is not None and len(index) != len(x):
             raise ValueError(f"Meter: rows must name one sample per row, got {len(index)} for {len(x)} rows")
-        self._charge(self.forwards, index, len(x))
+        self._charge(0, index, len(x))
         out = self._network(x)
         if out.requires_grad:
             count = len(x)
-            out.register_hook(lambda _: self._charge(self.backwards, index, count))  # type: ignore[no-untyped-call]
+            out.register_hook(lambda _: self._charge(1, index, count))  # type: ignore[no-untyped-call]
         return out
 
-    def _charge(self, counts: Tensor, index: Tensor | None, rows: int) -> None:
-        if index is None:
-            counts += rows / len(counts)
+    def _charge(self, way: int, index: Tensor | None, rows: int) -> None:
+        counts = self.backwards if way else self.forwards
+        if index is not None:
+            counts.index_add_(0, index, torch.ones_like(index))
+        elif rows == len(counts):
+            counts += 1
         else:
-            counts.index_add_(0, index, torch.ones(len(index), dtype=counts.dtype, device=counts.device))
+            self.shared[way] += rows
+
+    def per_sample(self) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+        """Forwards and backwards of each sample, (B,) float64 each, with those of unknown owner shared out."""
+        n = max(len(self.forwards), 1)
+        return (
+            self.forwards.cpu().numpy() + self.shared[0] / n,
+            self.backwards.cpu().numpy() + self.shared[1] / n,
+        )
 
 
 class _Rows:

@@ -18,6 +18,7 @@ from eval.config import Plan
 from eval.data import Data
 from eval.errors import InputError
 from eval.progress import Fitting
+from eval.records import key
 from models.check import check
 from models.classifier import Classifier
 from models.spec import Network, Spec, build
@@ -37,7 +38,7 @@ class Entrant:
         name: in records and reports.
         classifier: frozen, on the run's device.
         description: a few words.
-        fingerprint: SHA-256 of its weights.
+        fingerprint: a hash of its weights, its layers, its source and its normalisation.
         trained: how it was trained here; None for a network that came with its weights.
         warnings: what the check found.
     """
@@ -89,11 +90,24 @@ def enter(plan: Plan, data: Data, device: torch.device, console: Any, logs: Path
         for name, network in networks.items():
             if name in found:
                 raise InputError(f"model.{node}: names must differ, got {name!r} twice")
-            trained = None if network.ready else _train(plan, data, spec, name, network, device, perturb, console, logs)
+            if network.ready and plan.train.method == "adversarial":
+                raise InputError(
+                    f"train: {name} came with its weights, which train=adversarial would leave as they are; write "
+                    "model.factory.train=true to train it further, or train=standard to attack it as it is"
+                )
+            fixed = network.ready and plan.train.method != "finetune"
+            trained = None if fixed else _train(plan, data, spec, name, network, device, perturb, console, logs)
             classifier = network.classifier(name, data.test.shape).to(device)
             warnings = check(classifier, probe, data.test.labels)
-            print_ = fingerprint(classifier.network)
-            found[name] = Entrant(name, classifier, network.description, print_, trained, tuple(warnings))
+            identity = key(
+                {
+                    "weights": fingerprint(classifier.network),
+                    "layers": str(network.module),
+                    "origin": network.origin,
+                    "normalisation": [list(network.mean), list(network.std), list(network.bounds)],
+                }
+            )
+            found[name] = Entrant(name, classifier, network.description, identity, trained, tuple(warnings))
     return list(found.values())
 
 

@@ -24,7 +24,7 @@ from eval.craft import Bench, Clean, Unit, clean_pass, clean_rows, craft
 from eval.data import Data, Samples, limited
 from eval.errors import InputError
 from eval.goals import eligible
-from eval.header import header, now
+from eval.header import describe_attack, header, now
 from eval.networks import Entrant, enter
 from eval.progress import Bar
 from eval.records import Run, has_part, key, read_records, write_examples, write_part
@@ -33,7 +33,8 @@ from eval.summary import show
 log = logging.getLogger(__name__)
 
 _SLICE = 512  # samples per unit: fixed, so that parts do not depend on the batch size
-_SAME_RUN = ("batch_size", "device", "title", "paths")  # keys that leave the records as they are
+_SAME_RECORDS = ("batch_size", "device", "title", "paths", "examples", "tensorboard")
+_VERSIONS = ("toastproof", "torch", "foolbox")
 
 
 def _resolve(attack: Attack, transfer: bool) -> Attack:
@@ -52,7 +53,7 @@ def _units(plan: Plan, entrants: list[Entrant], attacks: dict[str, Attack], n: i
                     yield Unit(entrant.name, name, attack, text, threat, index)
 
 
-def _name(plan: Plan, run: Run, unit: Unit, targets: dict[str, str]) -> str:
+def _name(plan: Plan, about: Run, unit: Unit, targets: dict[str, str]) -> str:
     """The name of a part: a hash of all that decides its records."""
     return key(
         {
@@ -63,34 +64,45 @@ def _name(plan: Plan, run: Run, unit: Unit, targets: dict[str, str]) -> str:
             "goal": plan.goal,
             "seed": plan.seed,
             "controls": plan.controls,
-            "data": run.data["fingerprint"],
+            "data": about.data["fingerprint"],
+            "versions": [about.commit, *(about.versions.get(v, "") for v in _VERSIONS)],
             "slice": [int(unit.index[0]), len(unit.index)],
-            "versions": run.versions.get("toastproof", ""),
         }
     )
 
 
-def _folder(folder: Path, run: Run) -> None:
-    """Refuse a folder that holds another run.
+def _identity(about: Run) -> dict[str, Any]:
+    """What two runs must share for the records of one to belong to the other, by a name to tell the user."""
+    config = {k: v for k, v in about.config.items() if k not in _SAME_RECORDS}
+    config["data"] = {k: v for k, v in config["data"].items() if k != "root"}
+    return {
+        **config,
+        "the data themselves": about.data["fingerprint"],
+        "versions": {k: v for k, v in about.versions.items() if k in _VERSIONS},
+        "commit": about.commit,
+    }
+
+
+def _earlier(folder: Path, about: Run) -> Run | None:
+    """The run that is to be gone on with in this folder, if any.
 
     Raises:
-        InputError: its records would be mixed with those of this one.
+        InputError: the folder holds another run, whose records would be mixed with those of this one.
     """
     if not (folder / "run.json").exists():
-        return
-
-    def identity(content: Run) -> dict[str, Any]:
-        config = {k: v for k, v in content.config.items() if k not in _SAME_RUN}
-        networks = [m["fingerprint"] for m in content.models]
-        return {"config": config, "data": content.data["fingerprint"], "models": networks}
-
+        if any((folder / "parts").glob("*.parquet")):
+            raise InputError(f"hydra.run.dir: {folder} holds records without a run.json; choose another folder")
+        return None
     earlier = Run.read(folder)
-    mine, theirs = identity(run), identity(earlier)
-    if mine != theirs:
-        config = mine["config"]
-        other = sorted(k for k in config if config[k] != theirs["config"].get(k)) or ["data or weights"]
+    mine, theirs = _identity(about), _identity(earlier)
+    _refuse(folder, sorted(k for k in mine.keys() | theirs.keys() if mine.get(k) != theirs.get(k)))
+    return earlier
+
+
+def _refuse(folder: Path, differs: list[str]) -> None:
+    if differs:
         raise InputError(
-            f"hydra.run.dir: {folder} holds another run (differs in: {', '.join(other)}); choose another folder, "
+            f"hydra.run.dir: {folder} holds another run (differs in: {', '.join(differs)}); choose another folder, "
             "or delete it"
         )
 
@@ -145,14 +157,21 @@ def run(cfg: DictConfig, folder: Path, overrides: list[str], console: Any) -> Ru
         highlight=False,
         soft_wrap=True,
     )
+    about = header(plan, data, overrides, device)
+    earlier = _earlier(folder, about)
     clock = time.perf_counter()
     entrants = enter(plan, data, device, console, folder / "tensorboard")
     seconds["models"] = time.perf_counter() - clock
     transfer = plan.transfer and len(entrants) > 1
     attacks = {name: _resolve(attack, transfer) for name, attack in plan.attacks.items()}
-    about = header(plan, data, [e.about() for e in entrants], attacks, overrides, device)
+    about.models = [e.about() for e in entrants]
+    about.attacks = [describe_attack(name, attack, plan) for name, attack in attacks.items()]
+    if earlier is not None:
+        same = [m["fingerprint"] for m in about.models] == [m["fingerprint"] for m in earlier.models]
+        _refuse(folder, [] if same else ["the networks themselves"])
+        about.started = earlier.started
+        seconds["attacks"] = earlier.wall_seconds.get("attacks", 0.0)
     about.warnings += [line for e in entrants for line in e.warnings]
-    _folder(folder, about)
     clean = {e.name: clean_pass(e.classifier, samples, plan.batch_size, device) for e in entrants}
     about.warnings += _chance(samples, clean)
     about.wall_seconds = seconds
@@ -210,5 +229,5 @@ def _work(
             if examples is not None and unit.index[0] == 0:
                 write_examples(folder, part, **examples)
             write_part(folder, failed if len(wrong) else part, rows)  # what crashed is tried again
-    about.wall_seconds["attacks"] = time.perf_counter() - clock
+    about.wall_seconds["attacks"] = about.wall_seconds.get("attacks", 0.0) + time.perf_counter() - clock
     return [f"{where} crashed: {what}" for where, what in failures.items()]

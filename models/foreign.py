@@ -208,6 +208,24 @@ def import_factory(text: str, where: str) -> tuple[Callable[..., Any], str, Path
     return factory, name, Path(module.__file__) if module.__file__ else None
 
 
+def sources(factory: Callable[..., Any]) -> list[Path]:
+    """The user's own files that a factory's module uses, itself among them, as far as its modules' names show it."""
+    space = factory.__module__.partition(".")[0] if factory.__module__ else ""
+    if not space.startswith(_PREFIX):
+        return []
+    found: dict[str, ModuleType] = {}
+    todo = [factory.__module__]
+    while todo:
+        name = todo.pop()
+        module = sys.modules.get(name)
+        if name in found or module is None or name.partition(".")[0] != space:
+            continue
+        found[name] = module
+        for value in vars(module).values():
+            todo.append(value.__name__ if isinstance(value, ModuleType) else str(getattr(value, "__module__", "")))
+    return sorted(Path(m.__file__) for m in found.values() if m.__file__)
+
+
 def _public(key: str, value: Any, module: ModuleType) -> bool:
     return not key.startswith("_") and getattr(value, "__module__", None) == module.__name__
 

@@ -12,7 +12,7 @@ from typing import Any
 from torch import nn
 
 from models.errors import ModelError
-from models.foreign import import_factory
+from models.foreign import import_factory, sources
 from models.spec import Network, normalisation
 from models.weights import digest_file, load_state, read_state
 
@@ -62,13 +62,14 @@ class Factory:
             own = function if name == "factory" or len(paths) > 1 else name
             if own in networks:
                 raise ModelError(f"model.path: the functions must have different names, got {own} twice")
+            used: list[Path | None] = [*sources(factory), file] if sources(factory) else [source, file]
             networks[own] = Network(
                 module,
                 num_classes,
                 f"{function} of {source.name if source else path}",
                 *norm,
                 ready=not self.train,
-                origin=" ".join(digest_file(f) for f in (source, file) if f is not None),
+                origin=" ".join(digest_file(f) for f in used if f is not None),
             )
         return networks
 

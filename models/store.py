@@ -25,7 +25,7 @@ from models.spec import Network, Spec, plain
 from models.train import Log, Perturb, fit
 from models.weights import digest_file, load_state, read_state, replace
 
-SCHEMA = 1
+SCHEMA = 2
 """Raised by one when a change of code changes what the same configuration trains to."""
 
 

@@ -88,6 +88,9 @@ def test_a_mistyped_key_value_or_name_fails_at_composition(composed, override, s
         (["train.lr=-1"], "train.lr: must be > 0"),
         (["batch_size=0"], "batch_size: must be at least 1"),
         (["model=[]"], "model: must name at least one"),
+        (["+train.adversary.attack=fgsm"], "train.adversary: must be empty for train.method=standard"),
+        (["train=adversarial", "train.adversary.attack=cw"], "train.adversary.attack: must be fgsm or pgd"),
+        (["train=adversarial", "+train.adversary.foo=3"], "train.adversary: must have the keys"),
     ],
 )
 def test_a_value_that_is_not_allowed_is_named_with_its_key(composed, overrides, says):
@@ -107,3 +110,8 @@ def test_budgets_are_sorted_and_keep_their_text(composed):
 def test_several_variants_of_an_attack_fit_in_one_run(composed):
     plan = read(composed("attack=[pgd]", "+attack.pgd_long=${attack.pgd}", "attack.pgd.steps=7"))
     assert set(plan.attacks) == {"pgd", "pgd_long"}
+
+
+def test_one_budget_in_two_spellings_counts_once(composed):
+    plan = read(composed("threat.eps=1/5", "threat.curve=[0.2,0.05]"))
+    assert [text for text, _ in plan.threats] == ["0.05", "1/5"]

@@ -101,10 +101,19 @@ def test_the_meter_charges_the_samples_that_rows_name():
 def test_the_meter_shares_out_rows_of_unknown_owner():
     meter = Meter(brightness, 4, torch.device("cpu"))
     meter(torch.rand(2, 1, 2, 2))
-    assert meter.forwards.tolist() == [0.5] * 4
+    assert meter.per_sample()[0].tolist() == [0.5] * 4
 
 
 def test_the_meter_refuses_owners_that_do_not_fit():
     meter = Meter(brightness, 4, torch.device("cpu"))
     with pytest.raises(ValueError, match="one sample per row"):
         meter.rows(torch.tensor([1]))(torch.rand(2, 1, 2, 2))
+
+
+def test_a_network_without_an_answer_predicts_nothing():
+    def broken(x: Tensor) -> Tensor:
+        return brightness(x) * torch.tensor([1.0, math.nan])
+
+    verdict = judge(broken, image(0.4), image(0.6), ZERO, unlimited("l2"))
+    assert verdict["adv_pred"].item() == -1
+    assert not verdict["success"].item()

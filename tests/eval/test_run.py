@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,8 @@ from eval.errors import InputError
 from eval.records import COLUMNS, Run, read_examples, read_records
 from eval.run import run
 from eval.schema import CONF
+from models import foreign
+from models.errors import ModelError
 
 OUTCOMES = ["source", "role", "attack", "eps", "target_model", "sample", "success", "success_8bit", "adv_pred"]
 EXPERIMENTS = sorted(p.stem for p in (CONF / "experiment").glob("*.yaml"))
@@ -109,9 +112,68 @@ def test_a_run_goes_on_where_it_stopped(small_run, tmp_path):
 def test_a_folder_that_holds_another_run_is_refused(small_run, tmp_path):
     small_run(tmp_path)
     before = {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
-    with pytest.raises(InputError, match=r"holds another run \(differs in: seed\)"):
+    with pytest.raises(InputError, match=r"holds another run \(differs in: seed"):
         small_run(tmp_path, "seed=1")
     assert {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()} == before
+
+
+@pytest.mark.parametrize("what", ["versions", "commit"])
+def test_a_folder_of_another_version_is_refused(small_run, tmp_path, what):
+    small_run(tmp_path)
+    about = Run.read(tmp_path)
+    about.versions["foolbox"], about.commit = ("0.1", about.commit) if what == "versions" else ("", "abc")
+    about.versions["foolbox"] = about.versions["foolbox"] or Run.read(tmp_path).versions["foolbox"]
+    about.write(tmp_path)
+    with pytest.raises(InputError, match=f"differs in: {what}"):
+        small_run(tmp_path)
+
+
+def test_what_leaves_the_records_alone_may_change(small_run, tmp_path):
+    first = small_run(tmp_path)
+    again = small_run(tmp_path, "batch_size=9", "examples=1", f"paths.data={tmp_path}", "title=Again")
+    assert again.title == "Again"
+    assert again.started == first.started
+    assert again.wall_seconds["attacks"] >= first.wall_seconds["attacks"]
+    assert not read_records(tmp_path).duplicated(["role", "source", "attack", "eps", "target_model", "sample"]).any()
+
+
+def test_a_change_of_a_network_s_code_is_noticed(small_run, tmp_path):
+    nets, parts = tmp_path / "nets.py", tmp_path / "parts.py"
+    nets.write_text("from parts import Head\ndef net():\n    return Head()\n")
+    code = (
+        "import torch\nfrom torch import nn\nclass Head(nn.Module):\n    def forward(self, x): "
+        "return {} * x.flatten(1)[:, :10]\n"
+    )
+    for sign in ("1", "-1"):
+        parts.write_text(code.format(sign))
+        for name in [m for m in sys.modules if m.startswith("_borrowed_")]:
+            sys.modules.pop(name)  # a fresh process would import it anew
+        foreign._NAMESPACES.clear()
+        if sign == "1":
+            small_run(tmp_path / "run", "model=factory", f"model.path={nets}:net", "attack=[fgsm]")
+        else:
+            with pytest.raises(InputError, match="differs in: the networks themselves"):
+                small_run(tmp_path / "run", "model=factory", f"model.path={nets}:net", "attack=[fgsm]")
+
+
+def test_logits_that_are_not_finite_stop_the_run_wherever_they_occur(small_run, tmp_path):
+    nets = tmp_path / "nets.py"
+    nets.write_text(
+        "import torch\nfrom torch import nn\nclass Nan(nn.Module):\n"
+        "    def forward(self, x):\n"
+        "        z = x.flatten(1)[:, :10]\n"
+        "        return torch.where(x.flatten(1).sum(1, keepdim=True) > 24, float('nan'), z)\n"
+        "def net():\n    return Nan()\n"
+    )
+    with pytest.raises(ModelError, match="logits must be finite"):
+        small_run(tmp_path / "run", "model=factory", f"model.path={nets}:net", "attack=[fgsm]")
+
+
+def test_a_network_with_weights_is_not_trained_adversarially_without_a_word(small_run, tmp_path):
+    nets = tmp_path / "nets.py"
+    nets.write_text("from torch import nn\ndef net():\n    return nn.Sequential(nn.Flatten(), nn.Linear(64, 10))\n")
+    with pytest.raises(InputError, match=r"model.factory.train=true"):
+        small_run(tmp_path / "run", "train=adversarial", "model=factory", f"model.path={nets}:net")
 
 
 def test_examples_are_kept_as_they_were_judged(small_run, tmp_path):
