@@ -122,10 +122,16 @@ def _check_norm(where: str, attack: Attack, norm: str) -> None:
 
 
 def _cap(node: Mapping[str, Any], limits: Mapping[str, int | None]) -> dict[str, Any]:
-    """A node whose whole numbers are at most the limits."""
-    return {
-        k: min(v, limit) if isinstance(v, int) and (limit := limits.get(k)) is not None else v for k, v in node.items()
-    }
+    """A node whose whole numbers of those names, at any depth, are at most the limits."""
+    capped: dict[str, Any] = {}
+    for key, value in node.items():
+        limit = limits.get(key)
+        if isinstance(value, Mapping):
+            capped[key] = _cap(value, limits)
+        else:
+            small = limit is not None and isinstance(value, int) and not isinstance(value, bool) and value > limit
+            capped[key] = limit if small else value
+    return capped
 
 
 def read(cfg: DictConfig) -> Plan:

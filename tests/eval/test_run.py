@@ -40,7 +40,7 @@ def test_the_header_tells_what_was_run(small_run, tmp_path):
     about = Run.read(tmp_path)
     assert about.seed == 5
     assert [m["name"] for m in about.models] == ["softmax", "mlp_relu"]
-    assert about.attacks[1]["fields"]["steps"] == 5
+    assert about.attacks[1]["fields"]["steps"] == 10
     assert about.data["n"] == 40
     assert about.command == "toastproof seed=5"
     assert about.finished
@@ -82,11 +82,13 @@ def test_controls_are_noise_of_the_same_size(small_run, tmp_path):
 
 @pytest.mark.parametrize("batch_size", [1, 7, 64])
 def test_outcomes_do_not_depend_on_the_batch_size(small_run, tmp_path, batch_size):
-    small_run(tmp_path / "a", "attack=[fgsm,pgd,noise_uniform]", "attack.pgd.restarts=2")
-    small_run(tmp_path / "b", "attack=[fgsm,pgd,noise_uniform]", "attack.pgd.restarts=2", f"batch_size={batch_size}")
+    small_run(tmp_path / "a", "attack=[fgsm,pgd,lbfgs,noise_uniform]", "attack.pgd.restarts=2")
+    small_run(
+        tmp_path / "b", "attack=[fgsm,pgd,lbfgs,noise_uniform]", "attack.pgd.restarts=2", f"batch_size={batch_size}"
+    )
     a, b = read_records(tmp_path / "a"), read_records(tmp_path / "b")
     pd.testing.assert_frame_equal(a[OUTCOMES], b[OUTCOMES])
-    np.testing.assert_allclose(a["l2"], b["l2"], rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(a["l2"], b["l2"], rtol=1e-3, atol=1e-6)
 
 
 def test_the_same_seed_gives_the_same_records_and_another_one_others(small_run, tmp_path):
