@@ -7,7 +7,10 @@ by shard: the outcomes of two shards, concatenated, are the outcomes of both. `r
 A sample is *broken at eps* when it was misclassified to begin with, or when some white-box record
 succeeded on it at a distance of at most eps in the threat's norm. Records of any budget count, so
 minimal attacks count at every eps, and what is broken at one eps is broken at every larger one.
-A record with an error is neither broken nor robust.
+
+A record with an error is neither broken nor robust. Where an attack crashed on a sample at an eps, it
+has no result there, whatever it did to that sample at another eps: were such samples let in when they
+fell at a smaller eps, and left out when not, the rest would look weaker than it is.
 """
 
 from __future__ import annotations
@@ -22,7 +25,7 @@ import pandas as pd
 from eval.errors import InputError
 from eval.intervals import Bools, Codes, Floats, rate
 from eval.records import Run
-from eval.rows import erred, flag, numbers, white_box, wrong
+from eval.rows import erred, flag, numbers, silent, white_box, wrong
 
 WORST = "worst case"
 """The attack that takes, for each sample, the best of all attacks."""
@@ -97,12 +100,14 @@ def outcomes(records: pd.DataFrame, threat: Threat) -> pd.DataFrame:
     sample is broken: 0 when it was misclassified to begin with, infinity when the record did not
     break it), `size_8bit`, failed, forwards, backwards, seconds. After rounding only the verdict is
     on record, not the distance: a record with a budget stands for that budget, and a minimal one
-    for its distance before rounding.
+    for its distance before rounding. Box and budget are those before rounding, which may move a pixel
+    by half a level more. Failed is a record with an error, and one without success whose perturbed
+    image got no prediction at all: that is no robustness.
     """
     rows = white_box(records)
-    failed, eps = erred(rows), numbers(rows["eps"])
+    eps, misclassified = numbers(rows["eps"]), wrong(rows, "clean_pred")
+    failed = erred(rows) | (silent(rows) & ~misclassified & ~flag(rows["success"]))
     everywhere = np.isinf(eps) | (rows["norm"] != threat.norm).to_numpy(bool)
-    misclassified = wrong(rows, "clean_pred")
     distance = np.nan_to_num(numbers(rows[threat.norm]), nan=np.inf, posinf=np.inf)
 
     def size(success: Bools, reach: Floats) -> Floats:
@@ -168,24 +173,22 @@ class _Cube:
         tried = self.tried(eps)
         valid, crashed = self.where(tried & ~self.failed), self.where(tried & self.failed)
         broken, broken_8bit = threat.within(self.size, eps), threat.within(self.size_8bit, eps)
-        # Where an attack crashed on all that it had to do, those misclassified anyway are no result of it.
-        idle = crashed.any(2) & ~(valid & (self.size != 0)).any(2)  # (M, A)
-        decided = (valid | broken) & ~idle[:, :, None]
+        missing = crashed & ~valid
         single = {
-            "n": decided,
-            "robust": decided & ~broken,
-            "robust_8bit": decided & ~broken_8bit,
-            "errors": crashed & ~valid & ~broken,
-            "alone": broken & (broken.sum(1, keepdims=True) == 1) & (self.size > 0),
+            "n": valid,
+            "robust": valid & ~broken,
+            "robust_8bit": valid & ~broken_8bit,
+            "errors": missing,
+            "alone": valid & broken & (broken.sum(1, keepdims=True) == 1) & (self.size > 0),
         }
+        counted: Bools = np.asarray(valid.any(1))
         fallen: Bools = np.asarray(broken.any(1))
         fallen_8bit: Bools = np.asarray(broken_8bit.any(1))
-        counted: Bools = np.asarray(decided.any(1))
         worst = {
             "n": counted,
             "robust": counted & ~fallen,
             "robust_8bit": counted & ~fallen_8bit,
-            "errors": np.asarray(crashed.any(1)) & ~fallen,
+            "errors": np.asarray(missing.any(1)) & ~(counted & fallen),
             "alone": np.zeros(fallen.shape, dtype=bool),
         }
         return {"tried": valid | crashed} | single, {"tried": np.asarray((valid | crashed).any(1))} | worst
@@ -198,13 +201,15 @@ COSTS = ("forwards", "backwards", "seconds")
 def robust_accuracy(rows: pd.DataFrame, threat: Threat) -> pd.DataFrame:
     """One row per model x attack x eps; and per model x eps the worst case, sample by sample.
 
-    Columns: model, attack, norm, eps_text, eps, n (samples with a result), robust, robust_8bit,
-    errors (samples on which the attack ended with an error and nothing else of it broke them), alone
-    (broken by this attack and no other), forwards, backwards, seconds (means per sample),
+    Columns: model, attack, norm, eps_text, eps, n (samples with a result at this eps), robust,
+    robust_8bit (box and budget before rounding, so it may lie below robust where eps or the pixels
+    are no multiples of a level), errors (samples on which the attack ended with an error at this eps),
+    alone (broken by this attack and no other), forwards, backwards, seconds (means per sample),
     robust_accuracy, low, high, and the same three with `_8bit`.
 
-    In the worst case a sample counts when at least one attack has a result for it. It is an error as
-    well when an attack failed and none broke it: robust, then, only as far as the others can say.
+    In the worst case a sample counts when at least one attack has a result for it at this eps. It is
+    an error as well when an attack failed on it and it does not count as broken: either it has no
+    result at all, or it is robust only as far as the other attacks can say.
 
     Args:
         rows: from `outcomes`.

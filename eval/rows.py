@@ -30,6 +30,11 @@ def erred(records: pd.DataFrame) -> Bools:
     return np.asarray(records["error"].fillna("").astype(str) != "", dtype=bool)
 
 
+def silent(records: pd.DataFrame) -> Bools:
+    """Where the network gave the perturbed image no prediction, `adv_pred` -1: its logits were not all finite."""
+    return np.asarray(numbers(records["adv_pred"]) < 0, dtype=bool)
+
+
 def wrong(records: pd.DataFrame, prediction: str) -> Bools:
     """Where the column `prediction` (`clean_pred`, `adv_pred`) is not the label; a missing one is not."""
     return np.asarray(numbers(records[prediction]) != numbers(records["label"]), dtype=bool)

@@ -70,42 +70,35 @@ def breaks(r, eps):
     return r["clean_pred"] != r["label"] or (r["success"] and r["linf"] <= eps + 1e-6)
 
 
+def verdict(rows, eps):
+    """What one attack's rows of one sample say at eps: None for no attempt, "crash", "broken" or "robust"."""
+    here = [r for r in rows if r["eps"] in (eps, math.inf)]
+    if not here:
+        return None
+    if all(r["error"] for r in here):
+        return "crash"
+    return "broken" if any(breaks(r, eps) for r in rows if not r["error"]) else "robust"
+
+
 def naive_robust(table, levels):
     """(model, attack, eps) -> (n, robust, errors), by loops over single samples."""
-    white = [r for r in table.to_dict("records") if r["role"] == "attack" and r["source"] == r["target_model"]]
-    verdicts = defaultdict(dict)
-    idle = set()
+    by = defaultdict(list)
+    for r in table.to_dict("records"):
+        if r["role"] == "attack" and r["source"] == r["target_model"]:
+            by[r["target_model"], r["sample"], r["attack"]].append(r)
+    result = defaultdict(lambda: np.zeros(3, int))
     for text, eps in levels:
-        for model in {r["target_model"] for r in white}:
-            mine = [r for r in white if r["target_model"] == model]
-            attacks = {r["attack"] for r in mine}
-            for attack in attacks:
-                at = [r for r in mine if r["attack"] == attack and r["eps"] in (eps, math.inf)]
-                fine = {r["sample"] for r in at if not r["error"]}
-                wrong = {r["sample"] for r in mine if not r["error"] and r["clean_pred"] != r["label"]}
-                if not fine - wrong and any(r["error"] for r in at):
-                    idle.add((model, attack, text))
-            for attack in [*attacks, WORST]:
-                for sample in {r["sample"] for r in white}:
-                    mine = [r for r in white if r["target_model"] == model and r["sample"] == sample]
-                    mine = [r for r in mine if attack in (WORST, r["attack"])]
-                    at = [r for r in mine if r["eps"] in (eps, math.inf)]
-                    if not at:
-                        continue
-                    fine = [r for r in mine if not r["error"]]
-                    broken = any(breaks(r, eps) for r in fine)
-                    crash, ran = any(r["error"] for r in at), any(not r["error"] for r in at)
-                    some = any(
-                        (model, a, text) not in idle
-                        and any(r["attack"] == a and not r["error"] and (r in at or breaks(r, eps)) for r in mine)
-                        for a in attacks
-                    )
-                    verdicts[model, attack, text][sample] = (
-                        some,
-                        some and not broken,
-                        crash and not broken and (attack == WORST or not ran),
-                    )
-    return {key: tuple(sum(v) for v in zip(*of.values(), strict=True)) for key, of in verdicts.items()}
+        for model, sample in {key[:2] for key in by}:
+            mine = {a: rows for (m, s, a), rows in by.items() if (m, s) == (model, sample)}
+            said = {a: v for a, rows in mine.items() if (v := verdict(rows, eps))}
+            for attack, v in said.items():
+                result[model, attack, text] += [v != "crash", v == "robust", v == "crash"]
+            # a success of a crashed attack at a smaller eps still is one, but lets no sample in
+            fallen = any(breaks(r, eps) for rows in mine.values() for r in rows if not r["error"])
+            ran, crashed = set(said.values()) - {"crash"} != set(), "crash" in said.values()
+            if said:
+                result[model, WORST, text] += [ran, ran and not fallen, crashed and not (ran and fallen)]
+    return {key: tuple(map(int, counts)) for key, counts in result.items()}
 
 
 @settings(deadline=None, max_examples=20)
@@ -173,11 +166,48 @@ def test_a_crash_is_neither_broken_nor_robust():
     assert math.isnan(only.robust_accuracy)
 
 
-def test_an_attack_that_crashed_on_all_it_had_to_do_has_no_result():
-    missed = row(sample="s1", clean_pred=1, success=True)  # misclassified to begin with: there was nothing to do
-    result = robust_accuracy(outcomes(frame(row(error="boom"), missed), THREAT), THREAT)
-    assert result["n"].tolist() == [0, 0]
-    assert result["errors"].tolist() == [1, 1]
+@pytest.mark.parametrize("crashed_eps", ["0.1", "0.2"])
+def test_crashes_at_random_leave_the_rate_alone(crashed_eps):
+    order = np.random.default_rng(0).permutation(100)
+    robust, crashed = order % 10 < 4, order < 50  # 20 of the 40 robust samples crash, and 30 of the others
+    table = frame(*(
+        row(sample=f"s{i}", eps=eps, eps_text=str(eps), success=not robust[i],
+            error="boom" if crashed[i] and str(eps) == crashed_eps else "")
+        for i in range(100) for eps in (0.1, 0.2)
+    ))  # fmt: skip
+    rows = outcomes(table, THREAT)
+    result = robust_accuracy(rows, THREAT)
+    assert len(result) == 4
+    for r in result.itertuples():
+        part = r.eps_text == crashed_eps
+        assert (r.n, r.robust_accuracy, r.robust_accuracy_8bit) == (50 if part else 100, 0.4, 0.4)
+        if r.attack == "pgd":
+            assert r.errors == (50 if part else 0)
+    points = curve(rows, THREAT).query("eps > 0")
+    assert points["robust_accuracy"].tolist() == [0.4] * 4
+
+
+def test_a_success_at_a_smaller_eps_does_not_make_up_for_a_crash():
+    table = frame(row(success=True), row(eps=0.2, error="boom"), row(eps=0.2, attack="fgsm", linf=0.2))
+    result = robust_accuracy(outcomes(table, THREAT), THREAT).query("eps_text == '0.2'").set_index("attack")
+    assert result[["n", "robust", "errors"]].T.to_dict("list") == {
+        "pgd": [0, 0, 1],
+        "fgsm": [1, 1, 0],
+        WORST: [1, 0, 0],  # fgsm has a result at 0.2, and pgd's success at 0.1 is one at 0.2 too
+    }
+
+
+def test_a_minimal_attack_has_a_result_at_every_eps():
+    rows = (row(sample=s, eps=math.inf, success=True, linf=0.15, error=e) for s, e in (("s0", ""), ("s1", "boom")))
+    result = robust_accuracy(outcomes(frame(*rows), THREAT), THREAT).query("attack == 'pgd'")
+    assert result[["n", "robust", "errors"]].to_numpy().tolist() == [[1, 1, 1], [1, 0, 1]]
+
+
+def test_no_prediction_is_no_robustness():
+    silent = row(sample="s1", adv_pred=-1, adv_conf=math.nan)
+    anyway = row(sample="s2", clean_pred=-1, adv_pred=-1, success=False)  # nor was there one without perturbation
+    result = robust_accuracy(outcomes(frame(row(), silent, anyway), THREAT), THREAT).iloc[0]
+    assert (result.n, result.robust, result.errors) == (2, 1, 1)
 
 
 def test_a_misclassified_sample_is_not_robust():
