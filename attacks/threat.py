@@ -23,7 +23,9 @@ def parse_eps(text: str | float) -> float:
         ValueError: the text is no finite number and no fraction.
     """
     try:
-        value = float(text) if isinstance(text, int | float) or "/" not in text else float(Fraction(text))
+        value = (
+            float(text) if isinstance(text, int | float) or "/" not in text else float(Fraction("".join(text.split())))
+        )
     except (ValueError, ZeroDivisionError):
         value = math.nan
     if not math.isfinite(value):

@@ -8,7 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 _ROOT = Path(__file__).resolve().parent.parent
-_ONLY_TEXT = ("--help", "-h", "--hydra-help", "--version", "--info", "--shell-completion", "-sc")
+_ONLY_TEXT = ("--hydra-help", "--info", "--shell-completion", "-sc")  # what needs no schemas
 
 
 def _own_packages() -> None:
@@ -25,6 +25,17 @@ def _own_packages() -> None:
 def main() -> None:
     """Run the command line."""
     _own_packages()
+    arguments = sys.argv[1:]
+    if "--help" in arguments or "-h" in arguments:
+        from eval.usage import usage
+
+        print(usage(_ROOT / "conf", arguments))
+        return
+    if "--version" in arguments:
+        from eval import __version__
+
+        print(f"toastproof {__version__}")
+        return
     # Threads that spin while they wait for each other make small networks several times slower on a busy machine.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     import hydra
@@ -35,7 +46,7 @@ def main() -> None:
         os.environ[task.TRACEBACK] = "1"
     os.environ["HYDRA_FULL_ERROR"] = "1"  # else Hydra prints and exits by itself, with status 1
     task.codes.clear()
-    if not any(argument in _ONLY_TEXT for argument in sys.argv[1:]):
+    if not any(argument in _ONLY_TEXT for argument in arguments):
         from eval.schema import register
 
         register()

@@ -121,6 +121,14 @@ def _check_norm(where: str, attack: Attack, norm: str) -> None:
         )
 
 
+def _check_shared(node: Mapping[str, Any], models: Mapping[str, Mapping[str, Any]]) -> None:
+    """Refuse a `model.path` or `model.weights` that no chosen model reads."""
+    for key, readers in (("path", "model=factory"), ("weights", "model=factory or model=torchvision/...")):
+        value = node.get(key)
+        if value is not None and not any(model.get(key) == value for model in models.values()):
+            raise InputError(f"model.{key}: is read by {readers} alone, got {value} with model={','.join(models)}")
+
+
 def _cap(node: Mapping[str, Any], limits: Mapping[str, int | None]) -> dict[str, Any]:
     """A node whose whole numbers of those names, at any depth, are at most the limits."""
     capped: dict[str, Any] = {}
@@ -145,6 +153,7 @@ def read(cfg: DictConfig) -> Plan:
     models = {k: v for k, v in content["model"].items() if isinstance(v, Mapping)}
     if not models:
         raise InputError("model: must name at least one model, got none; toastproof --help lists them")
+    _check_shared(content["model"], models)
     threat, debug = content["threat"], Debug(**content["debug"])
     distinct: dict[float, tuple[str, ThreatModel]] = {}  # the same budget in two spellings counts once
     for text in [threat["eps"], *(threat["curve"] if debug.curve else [])]:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -85,6 +88,26 @@ class Bench:
         return [source, *(n for n in self.classifiers if n != source)] if self.transfer else [source]
 
 
+@contextmanager
+def _forward_of(name: str) -> Iterator[None]:
+    """Tell a failure inside a network, which is somebody else's code, in one line.
+
+    Raises:
+        ModelError: the network raised something.
+    """
+    try:
+        yield
+    except ModelError:
+        raise
+    except Exception as error:
+        frames = traceback.extract_tb(error.__traceback__)
+        where = f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else "an unknown place"
+        first = str(error).strip().partition("\n")[0]
+        raise ModelError(
+            f"model {name}: forward must not fail, got {type(error).__name__}: {first}, at {where}"
+        ) from error
+
+
 def clean_pass(classifier: Classifier, samples: Samples, batch_size: int, device: torch.device) -> Clean:
     """Predictions for all samples.
 
@@ -94,7 +117,8 @@ def clean_pass(classifier: Classifier, samples: Samples, batch_size: int, device
     parts = []
     for start in range(0, len(samples), batch_size):
         x = samples.batch(np.arange(start, min(start + batch_size, len(samples)))).to(device)
-        logits, prediction, confidence = predict(classifier, x)
+        with _forward_of(classifier.name):
+            logits, prediction, confidence = predict(classifier, x)
         if bool((prediction < 0).any()):
             row = int((prediction < 0).nonzero()[0])
             raise ModelError(
@@ -233,7 +257,9 @@ def _batch(bench: Bench, unit: Unit, index: np.ndarray[Any, Any], kept: dict[str
 
 
 def _columns(bench: Bench, target: str, x: Tensor, x_adv: Tensor, goal: Goal, threat: ThreatModel) -> Rows:
-    return {k: v.cpu().numpy() for k, v in judge(bench.classifiers[target], x, x_adv, goal, threat).items()}
+    with _forward_of(target):
+        judged = judge(bench.classifiers[target], x, x_adv, goal, threat)
+    return {k: v.cpu().numpy() for k, v in judged.items()}
 
 
 def _void(judged: Rows, error: str) -> None:
@@ -255,8 +281,8 @@ def _keep(
         kept["x_adv"].append(x_adv[i].cpu().numpy())
 
 
-def craft(bench: Bench, unit: Unit) -> tuple[Rows, Rows | None]:
-    """Do one unit of work.
+def craft(bench: Bench, unit: Unit, tell: Callable[[int], None]) -> tuple[Rows, Rows | None]:
+    """Do one unit of work; `tell` is told how many samples are done, batch by batch.
 
     Returns:
         The columns of its records, and the images to keep (arrays as `eval.records.write_examples` takes them), if
@@ -265,7 +291,9 @@ def craft(bench: Bench, unit: Unit) -> tuple[Rows, Rows | None]:
     kept: dict[str, list[Any]] = {"sample": [], "x": [], "x_adv": []}
     parts: list[Rows] = []
     for start in range(0, len(unit.index), bench.batch_size):
-        parts += _batch(bench, unit, unit.index[start : start + bench.batch_size], kept)
+        index = unit.index[start : start + bench.batch_size]
+        parts += _batch(bench, unit, index, kept)
+        tell(len(index))
     rows = {column: np.concatenate([part[column] for part in parts]) for column in COLUMNS}
     if not kept["sample"]:
         return rows, None

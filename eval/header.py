@@ -14,12 +14,13 @@ from typing import Any
 import torch
 
 from attacks.base import Attack
+from eval import __version__
 from eval.config import Plan, budgets
 from eval.data import Data
 from eval.device import describe
 from eval.records import Run
 
-_PACKAGES = ("toastproof", "torch", "torchvision", "foolbox", "numpy", "pandas", "hydra-core")
+_PACKAGES = ("torch", "torchvision", "foolbox", "numpy", "pandas", "hydra-core")
 
 
 def now() -> str:
@@ -28,11 +29,11 @@ def now() -> str:
 
 
 def _versions() -> dict[str, str]:
-    found = {"python": platform.python_version()}
+    found = {"python": platform.python_version(), "toastproof": __version__}
     for name in _PACKAGES:
         try:
             found[name] = version(name)
-        except PackageNotFoundError:  # run from a checkout that was not installed
+        except PackageNotFoundError:  # optional, or not installed as a distribution
             continue
     return found
 
@@ -65,12 +66,12 @@ def describe_attack(name: str, attack: Attack, plan: Plan) -> dict[str, Any]:
     }
 
 
-def header(plan: Plan, data: Data, overrides: list[str], device: torch.device) -> Run:
-    """The header of a run that begins now; its models and attacks are still to be filled in."""
+def header(plan: Plan, data: Data, overrides: list[str], device: torch.device, started: str) -> Run:
+    """The header of a run that began at the time `started`; its models and attacks are still to be filled in."""
     samples = data.test
     return Run(
         title=plan.title,
-        started=now(),
+        started=started,
         command=shlex.join(["toastproof", *overrides]),
         overrides=overrides,
         config=plan.config,

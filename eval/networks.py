@@ -17,7 +17,7 @@ from attacks.threat import ThreatModel
 from eval.config import Plan
 from eval.data import Data
 from eval.errors import InputError
-from eval.progress import Fitting
+from eval.progress import Bar
 from eval.records import key
 from models.check import check
 from models.classifier import Classifier
@@ -128,7 +128,7 @@ def _train(
             "give model.weights, or a data set with a training split"
         )
     logging = tensorboard(logs / name) if plan.tensorboard else nullcontext()
-    with logging as log, Fitting(console, name) as bar:
+    with logging as log, Bar(console, f"Training {name}") as bar:
         trained = load_or_fit(
             network,
             spec,
@@ -141,7 +141,7 @@ def _train(
             seed=plan.seed,
             device=device,
             perturb=perturb,
-            progress=bar.tell,
+            progress=bar.fit,
             log=log,
         )
     epochs = trained.history.epochs

@@ -108,7 +108,13 @@ def _refuse(folder: Path, differs: list[str]) -> None:
 
 
 def _load(plan: Plan) -> Data:
-    data: Data = plan.data.load(plan.seed)
+    spec = plan.data
+    trains = plan.train.method == "finetune" or not all(
+        getattr(model, "ready", False) for model in plan.models.values()
+    )
+    if not trains and getattr(spec, "test_fraction", 1.0) is None:
+        spec = dataclasses.replace(spec, test_fraction=1.0)  # nothing needs the other part
+    data: Data = spec.load(plan.seed)
     few, train = plan.debug, data.train
     test = (
         data.test if few.samples is None else limited(data.test, min(few.samples, len(data.test)), plan.seed, "debug")
@@ -146,6 +152,7 @@ def run(cfg: DictConfig, folder: Path, overrides: list[str], console: Any) -> Ru
     Raises:
         InputError, models.errors.ModelError: bad input; nothing was written.
     """
+    started = now()
     plan = read(cfg)
     device = devices.choose(plan.device)
     clock = time.perf_counter()
@@ -157,7 +164,7 @@ def run(cfg: DictConfig, folder: Path, overrides: list[str], console: Any) -> Ru
         highlight=False,
         soft_wrap=True,
     )
-    about = header(plan, data, overrides, device)
+    about = header(plan, data, overrides, device, started)
     earlier = _earlier(folder, about)
     clock = time.perf_counter()
     entrants = enter(plan, data, device, console, folder / "tensorboard")
@@ -212,18 +219,18 @@ def _work(
         part = key({"clean": fingerprint, "name": name, "data": about.data["fingerprint"]})
         if not has_part(folder, part):
             write_part(folder, part, clean_rows(bench, name))
-    todo = list(units)
+    todo = []
+    for unit in units:
+        part = _name(plan, about, unit, {t: fingerprints[t] for t in bench.targets(unit.source)})
+        if not has_part(folder, part):
+            todo.append((unit, part))
     failures: dict[str, str] = {}
-    with Bar(console, "Attacking", len(todo)) as bar:
-        for unit in todo:
-            targets = {t: fingerprints[t] for t in bench.targets(unit.source)}
-            part = _name(plan, about, unit, targets)
-            bar.step(f"{unit.source}: {unit.attack_name} {unit.text if unit.text != 'min' else ''}".rstrip())
-            if has_part(folder, part):
-                continue
+    with Bar(console, "Attacking", sum(len(unit.index) for unit, _ in todo)) as bar:
+        for unit, part in todo:
+            bar.say(f"{unit.source}: {unit.attack_name} {unit.text if unit.text != 'min' else ''}".rstrip())
             failed = f"{part}-failed"
             (folder / "parts" / f"{failed}.parquet").unlink(missing_ok=True)
-            rows, examples = craft(bench, unit)
+            rows, examples = craft(bench, unit, bar.advance)
             wrong = np.unique(rows["error"][rows["error"] != ""])
             failures |= {f"attack.{unit.attack_name} on {unit.source}": str(w) for w in wrong}
             if examples is not None and unit.index[0] == 0:

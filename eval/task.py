@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException
+from hydra.errors import HydraException, OverrideParseException
 from hydra.types import RunMode
 from omegaconf.errors import OmegaConfBaseException
 
@@ -17,6 +17,15 @@ TRACEBACK = "TOASTPROOF_TRACEBACK"
 """Environment variable: set by a user who wants tracebacks instead of one line."""
 codes: list[int] = []
 """Exit codes of this process's jobs that were refused or failed."""
+_NOISE = (  # lines of Hydra and OmegaConf that help nobody here
+    "object_type=",
+    "reference_type=",
+    "provider=",
+    "Config search path",
+    "To append to your config",
+    "Set the environment variable",
+    "See https://",
+)
 log = logging.getLogger(__name__)
 
 
@@ -40,14 +49,23 @@ def line(error: BaseException) -> str:
     if isinstance(error, OSError) and error.strerror:
         parts = [f"{error.filename or 'the run'}: {error.strerror}"]
     lines = [text.strip() for part in parts for text in part.splitlines()]
-    keep = [text for text in lines if text and not text.startswith(("object_type=", "reference_type="))]
-    return "; ".join(dict.fromkeys(keep)) or type(error).__name__
+    keep = [text for text in lines if text and not text.startswith(_NOISE)]
+    text = "; ".join(dict.fromkeys(keep)) or type(error).__name__
+    if isinstance(error, OverrideParseException):
+        text += "; write key=value, and lists in quotes without blanks: 'attack=[pgd,fgsm]'"
+    elif "full_key" in text:
+        text += "; toastproof --help lists the keys"
+    return text.replace(":; ", ": ").replace("; full_key: ", ", full key ")
 
 
 def _leave_nothing(folder: Path) -> None:
-    """Remove the folder that Hydra made for a run that was refused, if nothing is in it."""
-    if folder.is_dir() and not any(folder.iterdir()):
+    """Remove the folder that Hydra made for a run that was refused, and those above it, where nothing is in them."""
+    here = Path.cwd()
+    while folder.is_dir() and folder != here and not any(folder.iterdir()):
         folder.rmdir()
+        folder = folder.parent
+        if not folder.is_relative_to(here):
+            return
 
 
 def _excuse(folder: Path, text: str) -> None:
@@ -65,6 +83,8 @@ def task(cfg: Any) -> str:
     hydra = HydraConfig.get()
     folder, sweep = Path(hydra.runtime.output_dir), hydra.mode == RunMode.MULTIRUN
     overrides = [*hydra.overrides.task, *(o for o in hydra.overrides.hydra if o.startswith("hydra.run.dir="))]
+    if sweep:
+        print(f"\nJob {hydra.job.num}: {' '.join(hydra.overrides.task)}", flush=True)
     try:
         about = run(cfg, folder, overrides, Console())
     except refusals() as error:

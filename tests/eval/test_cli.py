@@ -88,6 +88,52 @@ def bad_files(folder: Path) -> None:
     save_file({"conv.weight": torch.zeros(3, 3)}, folder / "other.safetensors")
 
 
+def test_a_model_that_fails_late_is_one_line(command, tmp_path):
+    (tmp_path / "nets.py").write_text(
+        "from torch import nn\nclass Late(nn.Module):\n    def forward(self, x):\n"
+        "        if len(x) == 40: raise ValueError('only small batches')\n"
+        "        return x.flatten(1)[:, :10]\ndef late(): return Late()\n"
+    )
+    done = command(["debug=quick", "model=factory", "model.path=nets.py:late", "attack=[fgsm]", "hydra.run.dir=a/b"])
+    assert done.code == 2
+    assert "model late: forward must not fail, got ValueError: only small batches, at nets.py:4" in done.err
+    assert not (tmp_path / "a").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["model.path=nets.py:net"], "model.path: is read by model=factory alone"),
+        (["model=cnn", "model.weights=a.pth"], "model.weights: is read by"),
+        (["atack=pgd"], "toastproof --help lists the keys"),
+        (["attack=[pgd,"], "write key=value, and lists in quotes"),
+        (["foo"], "write key=value"),
+        (["data=images"], "data.root"),
+        (["attack=foolbox/nope"], "foolbox/nope"),
+    ],
+)
+def test_a_slip_on_the_command_line_is_told_with_its_remedy(command, tmp_path, arguments, says):
+    done = command(["debug=quick", *arguments])
+    assert done.code == 2
+    assert says in done.err
+    assert len(done.err.strip().splitlines()) == 1, done.err
+    assert "provider=" not in done.err
+    assert not (tmp_path / "runs").exists()
+
+
+def test_version(command):
+    from eval import __version__
+
+    assert command(["--version"]).out.strip() == f"toastproof {__version__}"
+
+
+def test_help_shows_the_keys_of_the_chosen_options(command):
+    out = command(["data=images", "attack=foolbox/pgd", "--help"]).out
+    assert "skip_broken" in out
+    assert "attack.foolbox_pgd" in out
+    assert "attack.lbfgs" not in out
+
+
 def test_an_unwritable_folder_is_one_line(command, tmp_path):
     (tmp_path / "out").write_text("a file where the folder should be")
     done = command([*SMALL, "hydra.run.dir=out/run"])
@@ -135,11 +181,11 @@ def test_an_interrupted_run_goes_on_where_it_stopped(command, tmp_path, monkeypa
 
     done, real = [], eval.run.craft
 
-    def interrupted(bench, unit):
+    def interrupted(bench, unit, tell):
         if len(done) == 2:
             raise KeyboardInterrupt
         done.append(unit)
-        return real(bench, unit)
+        return real(bench, unit, tell)
 
     arguments = ["debug=quick", "model=[softmax]", "attack=[fgsm,pgd,noise_uniform]", "hydra.run.dir=out"]
     monkeypatch.setattr(eval.run, "craft", interrupted)
@@ -148,7 +194,7 @@ def test_an_interrupted_run_goes_on_where_it_stopped(command, tmp_path, monkeypa
     assert "the same command with the same hydra.run.dir goes on" in stopped.err
     assert Run.read(tmp_path / "out").status == "running"
     again = []
-    monkeypatch.setattr(eval.run, "craft", lambda bench, unit: again.append(unit) or real(bench, unit))
+    monkeypatch.setattr(eval.run, "craft", lambda bench, unit, tell: again.append(unit) or real(bench, unit, tell))
     assert command(arguments).code == 0
     assert [unit.attack_name for unit in again] == ["noise_uniform"]
     assert Run.read(tmp_path / "out").status == "complete"
