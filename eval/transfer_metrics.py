@@ -13,14 +13,19 @@ import numpy as np
 import pandas as pd
 
 from eval.intervals import Bools, Codes, rate
-from eval.rows import erred, flag, numbers, wrong
+from eval.rows import erred, flag, numbers, silent, wrong
 
 CELL = ["source", "target_model", "attack", "norm", "eps_text", "eps"]
 
 
+def _missing(rows: pd.DataFrame) -> Bools:
+    """Whether there is no result: the attack ended with an error, or the target gave no prediction."""
+    return erred(rows) | silent(rows)
+
+
 def _fooled(rows: pd.DataFrame) -> Bools:
     """Whether the prediction is wrong, on an image inside the box and the budget."""
-    return wrong(rows, "adv_pred") & flag(rows["in_box"]) & flag(rows["in_budget"]) & ~erred(rows)
+    return wrong(rows, "adv_pred") & flag(rows["in_box"]) & flag(rows["in_budget"]) & ~_missing(rows)
 
 
 def _keys(rows: pd.DataFrame, columns: list[str]) -> Codes:
@@ -39,13 +44,19 @@ def transfer(records: pd.DataFrame) -> pd.DataFrame:
     Columns: source, target, attack, norm, eps_text, eps; n, wrong, error, low, high (the target's
     prediction differs from the label; candidates outside the box or the budget fool nobody);
     clean_wrong, clean_error (of the same samples unperturbed); noise_n, noise_wrong, noise_error,
-    low_noise, high_noise (NaN where no control was run); rms (mean); transfer_n, transferred_count,
-    transferred, low_transferred, high_transferred (of the samples that both models classify correctly
-    and that fool the source, those that fool the target); targeted_n, reached, targeted,
-    low_targeted, high_targeted (the wanted class was reached); failed (no result).
+    low_noise, high_noise (NaN where no control was run); moved (samples with a perturbation), rms (its
+    mean over them, NaN without any); transfer_n, transferred_count, transferred, low_transferred,
+    high_transferred (of the samples that both models classify correctly and that fool the source, those
+    that fool the target); targeted_n, reached, targeted, low_targeted, high_targeted (the wanted class
+    was reached); failed (no result: the attack crashed, or the target's logits were not finite).
+
+    All n samples count in `error`, `clean_error` and `noise_error`, also those that were not attacked
+    because the source misclassifies them unperturbed: what the target sees there is the image itself.
     """
     attacks = records[records["role"] == "attack"]
-    bad, fooled = erred(attacks), _fooled(attacks)
+    bad, fooled = _missing(attacks), _fooled(attacks)
+    rms = numbers(attacks["rms"])
+    moved = np.isfinite(rms) & (rms > 0) & ~bad
     right = ~wrong(attacks, "clean_pred")
     keys = _keys(attacks, ["source", "attack", "norm", "eps_text", "eps", "sample", "target_class"])
     white = (attacks["source"] == attacks["target_model"]).to_numpy(bool)
@@ -55,7 +66,8 @@ def transfer(records: pd.DataFrame) -> pd.DataFrame:
         n=~bad,
         wrong=fooled,
         clean_wrong=~right & ~bad,
-        rms=np.where(bad, 0.0, np.nan_to_num(numbers(attacks["rms"]))),
+        moved=moved,
+        rms=np.where(moved, rms, 0.0),
         transfer_n=base,
         transferred_count=base & fooled,
         targeted_n=targeted,
@@ -64,11 +76,13 @@ def transfer(records: pd.DataFrame) -> pd.DataFrame:
     )
     table = sums.groupby(CELL, sort=False).sum().reset_index()
     control = records[records["role"] == "control"]
-    noise = control[CELL].assign(noise_n=~erred(control), noise_wrong=_fooled(control))
+    noise = control[CELL].assign(noise_n=~_missing(control), noise_wrong=_fooled(control))
     table = table.merge(noise.groupby(CELL, sort=False).sum().reset_index(), on=CELL, how="left")
     table[["noise_n", "noise_wrong"]] = table[["noise_n", "noise_wrong"]].fillna(0).astype(np.int64)
     n = table["n"].clip(lower=1)
-    table = table.assign(clean_error=table["clean_wrong"] / n, rms=table["rms"] / n)
+    table = table.assign(
+        clean_error=table["clean_wrong"] / n, rms=table["rms"] / table["moved"].where(table["moved"] > 0)
+    )
     table = rate(table, "wrong", "n", "error")
     table = rate(table, "noise_wrong", "noise_n", "noise_error", "_noise")
     table = rate(table, "transferred_count", "transfer_n", "transferred", "_transferred")

@@ -24,7 +24,10 @@ def share_of(row: dict[str, Any], value: str, n: str = "n", suffix: str = "") ->
 
 @dataclass(frozen=True)
 class TransferCell:
-    """Source to target; noise, transferred and targeted without trials where they were not measured."""
+    """Source to target; noise, transferred and targeted without trials where they were not measured.
+
+    `rms` is a mean over the `moved` samples that have a perturbation; `error` is over all.
+    """
 
     source: str
     target: str
@@ -33,6 +36,7 @@ class TransferCell:
     noise: Share
     transferred: Share
     targeted: Share
+    moved: int
     rms: float
     failed: int
 
@@ -77,6 +81,7 @@ def matrices(table: pd.DataFrame, order: Sequence[str], attacks: Sequence[str], 
                 noise=share_of(row, "noise_error", "noise_n", "_noise"),
                 transferred=share_of(row, "transferred", "transfer_n", "_transferred"),
                 targeted=share_of(row, "targeted", "targeted_n", "_targeted"),
+                moved=int(row["moved"]),
                 rms=float(row["rms"]),
                 failed=int(row["failed"]),
             )

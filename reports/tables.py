@@ -17,8 +17,8 @@ SUMMARY = (
 )  # fmt: skip
 TRANSFER = (
     "source", "target", "attack", "norm", "eps_text", "eps", "n", "wrong", "error", "low", "high", "clean_error",
-    "noise_n", "noise_error", "low_noise", "high_noise", "rms", "transfer_n", "transferred", "low_transferred",
-    "high_transferred", "targeted_n", "targeted", "low_targeted", "high_targeted", "failed",
+    "noise_n", "noise_error", "low_noise", "high_noise", "moved", "rms", "transfer_n", "transferred",
+    "low_transferred", "high_transferred", "targeted_n", "targeted", "low_targeted", "high_targeted", "failed",
 )  # fmt: skip
 CLASSES = (
     "model", "label", "class", "n", "clean_accuracy", "low", "high", "robust_n", "robust_accuracy", "low_robust",

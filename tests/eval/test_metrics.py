@@ -60,8 +60,8 @@ def runs(draw, crashes=0.2):
                             attack=attack, eps=eps, eps_text=str(eps), clean_pred=pred[target],
                             adv_pred=(label + 1) % 3 if hit else label,
                             success=hit, success_8bit=hit and rng.random() < 0.8,
-                            linf=min(eps, float(rng.choice([0.05, 0.1, 0.15, 0.2, 0.3]))), rms=float(rng.random()),
-                            forwards=int(rng.integers(20)), error="boom" if rng.random() < crashes else "",
+                            linf=min(eps, float(rng.choice([0.05, 0.1, 0.15, 0.2, 0.3]))),
+                            rms=max(0.0, float(rng.random()) - 0.2), forwards=int(rng.integers(20)), error="boom" if rng.random() < crashes else "",
                         ))  # fmt: skip
     return frame(*rows)
 
@@ -287,8 +287,10 @@ def test_transfer_counts_as_loops_do(table):
         assert cell.clean_wrong == sum(r["clean_pred"] != r["label"] for r in attacks)
         assert (cell.noise_n, cell.noise_wrong) == (len(noise), sum(r["adv_pred"] != r["label"] for r in noise))
         assert (cell.transfer_n, cell.transferred_count) == (len(base), sum(r["adv_pred"] != r["label"] for r in base))
-        if attacks:
-            assert cell.rms == pytest.approx(np.mean([r["rms"] for r in attacks]))
+        sizes = [r["rms"] for r in attacks if r["rms"] > 0]
+        assert cell.moved == len(sizes)
+        if sizes:
+            assert cell.rms == pytest.approx(np.mean(sizes))
         if cell.source == cell.target and base:
             assert cell.transferred == 1
 
@@ -296,6 +298,23 @@ def test_transfer_counts_as_loops_do(table):
 def test_a_candidate_outside_its_budget_fools_nobody():
     assert transfer(frame(row(adv_pred=1, in_budget=False)))["error"].item() == 0
     assert transfer(frame(row(adv_pred=1, in_box=False)))["error"].item() == 0
+
+
+def test_without_a_prediction_a_target_neither_errs_nor_is_right():
+    silent = row(sample="s1", target_model="other", adv_pred=-1)
+    noise = row(sample="s1", target_model="other", adv_pred=-1, role="control")
+    seen = row(target_model="other", adv_pred=1)
+    cell = transfer(frame(row(), seen, silent, noise)).set_index("target").loc["other"]
+    assert (cell.n, cell.wrong, cell.failed, cell.noise_n) == (1, 1, 1, 0)
+
+
+def test_the_size_is_that_of_the_perturbations_alone():
+    unattacked = row(sample="s2", clean_pred=1, adv_pred=1, rms=0.0)
+    cell = transfer(frame(row(rms=0.1), row(sample="s1", rms=0.3), unattacked)).iloc[0]
+    assert (cell.n, cell.wrong, cell.moved, cell.rms) == (3, 1, 2, pytest.approx(0.2))
+    none = transfer(frame(unattacked)).iloc[0]
+    assert none.moved == 0
+    assert math.isnan(none.rms)
 
 
 def test_targeted_success_is_not_the_untargeted_one():
