@@ -80,6 +80,15 @@ def test_transfer_has_a_row_per_source_target_attack_and_budget(run_folder):
     assert tuple(transfer.columns) == tables.TRANSFER
     assert len(transfer) == 3 * 3 * 5
     assert transfer["noise_n"].eq(60).all()
+    assert transfer["moved"].between(1, 60).all()
+
+
+def test_the_table_and_the_reading_say_what_rounding_may_do(run_folder):
+    page = write(run_folder).read_text()
+    for section in ("robust", "reading"):
+        text = page.split(f'<section id="{section}">')[1].split("</section>")[0]
+        assert "ox and budget are those before rounding" in text
+        assert "1/510 of the range" in text
 
 
 def test_records_are_written_on_request_only(run_folder):
