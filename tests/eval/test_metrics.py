@@ -61,7 +61,8 @@ def runs(draw, crashes=0.2):
                             adv_pred=(label + 1) % 3 if hit else label,
                             success=hit, success_8bit=hit and rng.random() < 0.8,
                             linf=min(eps, float(rng.choice([0.05, 0.1, 0.15, 0.2, 0.3]))),
-                            rms=max(0.0, float(rng.random()) - 0.2), forwards=int(rng.integers(20)), error="boom" if rng.random() < crashes else "",
+                            rms=max(0.0, float(rng.random()) - 0.2), forwards=int(rng.integers(20)),
+                            error="boom" if rng.random() < crashes else "",
                         ))  # fmt: skip
     return frame(*rows)
 
