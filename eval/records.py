@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -106,7 +106,7 @@ class Run:
     def write(self, folder: Path) -> None:
         """Write `run.json`, replacing an earlier one in one step."""
         text = json.dumps(asdict(self), indent=2, allow_nan=False)
-        _replace(folder / "run.json", lambda path: path.write_text(text, encoding="utf-8"))
+        replace(folder / "run.json", lambda path: path.write_text(text, encoding="utf-8"))
 
     @classmethod
     def read(cls, folder: Path) -> Run:
@@ -132,7 +132,8 @@ class Run:
         return cls(**content)
 
 
-def _replace(path: Path, write: Any) -> None:
+def replace(path: Path, write: Callable[[Path], object]) -> None:
+    """Let `write` make a file beside `path` and rename it there: whole or not at all, in folders made on the way."""
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -156,7 +157,7 @@ def has_part(folder: Path, name: str) -> bool:
 def write_part(folder: Path, name: str, columns: Mapping[str, Sequence[Any] | np.ndarray[Any, Any]]) -> None:
     """Write rows, given column by column, as the part `name` in one step."""
     table = pa.Table.from_pydict({c: pa.array(columns[c], type=t) for c, t in COLUMNS.items()}, schema=ARROW)
-    _replace(folder / "parts" / f"{name}.parquet", lambda path: pq.write_table(table, path, compression="zstd"))
+    replace(folder / "parts" / f"{name}.parquet", lambda path: pq.write_table(table, path, compression="zstd"))
 
 
 def write_examples(folder: Path, name: str, **arrays: np.ndarray[Any, Any]) -> None:
@@ -171,7 +172,7 @@ def write_examples(folder: Path, name: str, **arrays: np.ndarray[Any, Any]) -> N
         with path.open("wb") as file:
             np.savez_compressed(file, **contents)
 
-    _replace(folder / "examples" / f"{name}.npz", write)
+    replace(folder / "examples" / f"{name}.npz", write)
 
 
 def read_records(folder: Path, parts: Sequence[str] | None = None) -> pd.DataFrame:

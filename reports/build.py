@@ -29,8 +29,8 @@ def write(run_folder: Path, *, output: Path | None = None, records_csv: bool = F
         if name != "records" or records_csv:
             tables.write_csv(folder / f"{name}.csv", table)
     for chart in page.charts:
-        tables.replace(folder / "figures" / f"{chart.name}.svg", standalone(chart.svg))
-    return tables.replace(folder / "report.html", html)
+        tables.write_text(folder / "figures" / f"{chart.name}.svg", standalone(chart.svg))
+    return tables.write_text(folder / "report.html", html)
 
 
 def write_sweep(paths: Sequence[Path], output: Path) -> Path:
@@ -48,5 +48,5 @@ def write_sweep(paths: Sequence[Path], output: Path) -> Path:
     html = render("sweep.html.j2", page)
     tables.write_csv(output / "sweep.csv", page.csv)
     for chart in page.charts:
-        tables.replace(output / "figures" / f"{chart.name}.svg", standalone(chart.svg))
-    return tables.replace(output / "report.html", html)
+        tables.write_text(output / "figures" / f"{chart.name}.svg", standalone(chart.svg))
+    return tables.write_text(output / "report.html", html)

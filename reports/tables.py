@@ -5,10 +5,11 @@ Read them with `pandas.read_csv(path, keep_default_na=False)`: a class or a mode
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pandas as pd
+
+from eval.records import replace
 
 SUMMARY = (
     "model", "attack", "minimal", "norm", "eps_text", "eps", "n", "robust", "robust_accuracy", "low", "high",
@@ -26,22 +27,16 @@ CLASSES = (
 )  # fmt: skip
 
 
-def replace(path: Path, text: str) -> Path:
-    """Write a file beside its place and rename it: whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        beside.write_text(text, encoding="utf-8", newline="")
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
+def write_text(path: Path, text: str) -> Path:
+    """Write a file in one step, its line ends as they are."""
+    replace(path, lambda beside: beside.write_text(text, encoding="utf-8", newline=""))
     return path
 
 
 def write_csv(path: Path, table: pd.DataFrame, columns: tuple[str, ...] | None = None) -> Path:
     """Write a table, or some of its columns; numbers with the digits that they have, shares that are none as empty."""
     chosen = table if columns is None else table[list(columns)]
-    return replace(path, chosen.to_csv(index=False, lineterminator="\n"))
+    return write_text(path, chosen.to_csv(index=False, lineterminator="\n"))
 
 
 def summary(robust: pd.DataFrame, clean: pd.DataFrame, minimal: set[str]) -> pd.DataFrame:
