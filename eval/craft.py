@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,27 +18,18 @@ from attacks.noise import gaussian_of_rms
 from attacks.norms import rms
 from attacks.rng import Rng
 from attacks.threat import ThreatModel, unlimited, widest
+from eval.clean import Clean, forward_of
 from eval.data import Samples
 from eval.device import synchronize
 from eval.goals import make
-from eval.judge import judge, predict
+from eval.judge import judge
 from eval.meter import Meter
 from eval.records import COLUMNS
 from models.classifier import Classifier
-from models.errors import ModelError
 
 log = logging.getLogger(__name__)
 
 Rows = dict[str, np.ndarray[Any, Any]]
-
-
-@dataclass(frozen=True)
-class Clean:
-    """What a network says of the unperturbed samples: prediction, its probability, least likely class, each (n,)."""
-
-    prediction: Tensor
-    confidence: Tensor
-    least_likely: Tensor
 
 
 @dataclass(frozen=True)
@@ -86,47 +74,6 @@ class Bench:
     def targets(self, source: str) -> list[str]:
         """The networks that judge what was made for `source`, itself first."""
         return [source, *(n for n in self.classifiers if n != source)] if self.transfer else [source]
-
-
-@contextmanager
-def _forward_of(name: str) -> Iterator[None]:
-    """Tell a failure inside a network, which is somebody else's code, in one line.
-
-    Raises:
-        ModelError: the network raised something.
-    """
-    try:
-        yield
-    except ModelError:
-        raise
-    except Exception as error:
-        frames = traceback.extract_tb(error.__traceback__)
-        where = f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else "an unknown place"
-        first = str(error).strip().partition("\n")[0]
-        raise ModelError(
-            f"model {name}: forward must not fail, got {type(error).__name__}: {first}, at {where}"
-        ) from error
-
-
-def clean_pass(classifier: Classifier, samples: Samples, batch_size: int, device: torch.device) -> Clean:
-    """Predictions for all samples.
-
-    Raises:
-        ModelError: a logit is not finite.
-    """
-    parts = []
-    for start in range(0, len(samples), batch_size):
-        x = samples.batch(np.arange(start, min(start + batch_size, len(samples)))).to(device)
-        with _forward_of(classifier.name):
-            logits, prediction, confidence = predict(classifier, x)
-        if bool((prediction < 0).any()):
-            row = int((prediction < 0).nonzero()[0])
-            raise ModelError(
-                f"model {classifier.name}: logits must be finite, got {logits[row].tolist()[:3]}... for "
-                f"{samples.ids[start + row]}; check its weights and normalisation"
-            )
-        parts.append((prediction, confidence, logits.argmin(dim=1)))
-    return Clean(*(torch.cat(column) for column in zip(*parts, strict=True)))
 
 
 def clean_rows(bench: Bench, name: str) -> Rows:
@@ -257,7 +204,7 @@ def _batch(bench: Bench, unit: Unit, index: np.ndarray[Any, Any], kept: dict[str
 
 
 def _columns(bench: Bench, target: str, x: Tensor, x_adv: Tensor, goal: Goal, threat: ThreatModel) -> Rows:
-    with _forward_of(target):
+    with forward_of(target):
         judged = judge(bench.classifiers[target], x, x_adv, goal, threat)
     return {k: v.cpu().numpy() for k, v in judged.items()}
 

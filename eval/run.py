@@ -19,8 +19,9 @@ from omegaconf import DictConfig
 
 from attacks.base import Attack
 from eval import device as devices
+from eval.clean import Clean, clean_pass
 from eval.config import Plan, budgets, read
-from eval.craft import Bench, Clean, Unit, clean_pass, clean_rows, craft
+from eval.craft import Bench, Unit, clean_rows, craft
 from eval.data import Data, Samples, limited
 from eval.errors import InputError
 from eval.goals import eligible

@@ -19,7 +19,7 @@ def show(run: Run, records: pd.DataFrame, console: Console) -> None:
     found = {(row["model"], row["attack"]): row for row in at}
     minimal = {a["name"]: a["norm"] for a in run.attacks if a["minimal"]}
     untargeted = run.goal == "untargeted"
-    what = "Accuracy under attack" if untargeted else "Share not taken for the wanted class"
+    what = "Accuracy under attack" if untargeted else "Correct before and not brought to the wanted class"
     sheet = Table(title=f"{what}, {threat.norm} eps = {threat.headline}, n = {run.data['n']}, seed {run.seed}")
     for heading, side in (("model", "left"), ("attack", "left"), ("accuracy", "right"), ("95% interval", "right")):
         sheet.add_column(heading, justify=side, no_wrap=heading != "model", overflow="fold")  # type: ignore[arg-type]

@@ -1,0 +1,68 @@
+"""What networks say of the unperturbed samples, and what becomes of a network that fails."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from eval.data import Samples
+from eval.judge import predict
+from models.classifier import Classifier
+from models.errors import ModelError
+
+
+@dataclass(frozen=True)
+class Clean:
+    """What a network says of the unperturbed samples: prediction, its probability, least likely class, each (n,)."""
+
+    prediction: Tensor
+    confidence: Tensor
+    least_likely: Tensor
+
+
+@contextmanager
+def forward_of(name: str) -> Iterator[None]:
+    """Tell a failure inside a network, which is somebody else's code, in one line.
+
+    Raises:
+        ModelError: the network raised something.
+    """
+    try:
+        yield
+    except ModelError:
+        raise
+    except Exception as error:
+        frames = traceback.extract_tb(error.__traceback__)
+        where = f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else "an unknown place"
+        first = str(error).strip().partition("\n")[0]
+        raise ModelError(
+            f"model {name}: forward must not fail, got {type(error).__name__}: {first}, at {where}"
+        ) from error
+
+
+def clean_pass(classifier: Classifier, samples: Samples, batch_size: int, device: torch.device) -> Clean:
+    """Predictions for all samples.
+
+    Raises:
+        ModelError: a logit is not finite.
+    """
+    parts = []
+    for start in range(0, len(samples), batch_size):
+        x = samples.batch(np.arange(start, min(start + batch_size, len(samples)))).to(device)
+        with forward_of(classifier.name):
+            logits, prediction, confidence = predict(classifier, x)
+        if bool((prediction < 0).any()):
+            row = int((prediction < 0).nonzero()[0])
+            raise ModelError(
+                f"model {classifier.name}: logits must be finite, got {logits[row].tolist()[:3]}... for "
+                f"{samples.ids[start + row]}; check its weights and normalisation"
+            )
+        parts.append((prediction, confidence, logits.argmin(dim=1)))
+    return Clean(*(torch.cat(column) for column in zip(*parts, strict=True)))
