@@ -242,6 +242,9 @@ def craft(bench: Bench, unit: Unit, tell: Callable[[int], None]) -> tuple[Rows, 
         parts += _batch(bench, unit, index, kept)
         tell(len(index))
     rows = {column: np.concatenate([part[column] for part in parts]) for column in COLUMNS}
+    crashed = rows["error"] != ""
+    if crashed.any() and not rows["forwards"][~crashed].any():  # nothing that had to be done was done
+        _void(rows, str(rows["error"][crashed][0]))
     if not kept["sample"]:
         return rows, None
     arrays = {"x": np.stack(kept["x"]), "x_adv": np.stack(kept["x_adv"]), "sample": np.array(kept["sample"])}

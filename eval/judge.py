@@ -32,19 +32,21 @@ def judge(network: Callable[[Tensor], Tensor], x: Tensor, x_adv: Tensor, goal: G
 
     Returns:
         Columns (B,) named as in `eval.records.COLUMNS`: `adv_pred`, `adv_conf`, `success`, `success_8bit`, `in_box`,
-        `in_budget` and the sizes. A candidate with a NaN is outside the box, and no success.
+        `in_budget` and the sizes. A candidate with a NaN is outside the box, and no success; neither is one for which
+        the network has no finite answer.
     """
     delta = (widest(x_adv) - widest(x)).flatten(1)  # (B, D)
     in_box = threat.inside_box(x_adv)
     in_budget = threat.within(x_adv, x)
-    legal = in_box & in_budget
     logits, prediction, confidence = predict(network, x_adv)
-    rounded = network(quantize(x_adv, threat.box))
+    rounded, rounded_prediction, _ = predict(network, quantize(x_adv, threat.box))
+    legal = in_box & in_budget & (prediction >= 0)
     return {
         "adv_pred": prediction,
         "adv_conf": confidence,
         "success": legal & goal.reached(logits),
-        "success_8bit": legal & goal.reached(rounded),
+        # box and budget are those before rounding, which is no choice of the attacker's
+        "success_8bit": in_box & in_budget & (rounded_prediction >= 0) & goal.reached(rounded),
         "in_box": in_box,
         "in_budget": in_budget,
         **{name: norm.size(delta) for name, norm in NORMS.items()},
