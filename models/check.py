@@ -10,6 +10,7 @@ from torch import Tensor
 
 from models.classifier import Classifier
 from models.errors import ModelError
+from models.foreign import told
 
 _TOLERANCE = 1e-4
 
@@ -38,7 +39,7 @@ def check(classifier: Classifier, x: Tensor, labels: Tensor | np.ndarray[Any, An
     if logits.shape[1] != classes:
         raise ModelError(
             f"{name}: output must have one column for each of {classes} classes, got {logits.shape[1]}; "
-            "take a network for these data, or train a new last layer with train=finetune"
+            f"take a network for these data, or train a new last layer with train=finetune{_numbered(logits, classes)}"
         )
     if labels is not None and len(labels) and not (int(labels.min()) >= 0 and int(labels.max()) < classes):
         raise ModelError(f"{name}: labels must be in 0..{classes - 1}, got {int(labels.min())}..{int(labels.max())}")
@@ -72,16 +73,19 @@ def _run(classifier: Classifier, x: Tensor) -> Tensor:
         logits = classifier(x)
     except Exception as error:  # the forward pass is the user's code, which may raise anything
         raise ModelError(
-            f"model {classifier.name}: must take float images {tuple(x.shape)}, got {_told(error)}"
+            f"model {classifier.name}: must take float images {tuple(x.shape)}, got {told(error)}"
         ) from error
     if not isinstance(logits, Tensor):
         raise ModelError(f"model {classifier.name}: output must be a tensor (B, K), got {type(logits).__name__}")
     return logits
 
 
-def _told(error: Exception) -> str:
-    first = str(error).strip().partition("\n")[0]
-    return f"{type(error).__name__}: {first}"
+def _numbered(logits: Tensor, classes: int) -> str:
+    """The remedy where the data may have some of the network's classes alone."""
+    columns = logits.shape[1]
+    if columns < classes:
+        return ""
+    return f", or write data.num_classes={columns} for folders (or arrays) named by class number"
 
 
 def _first_bad(logits: Tensor) -> str:
@@ -123,7 +127,7 @@ def _check_gradient(classifier: Classifier, x: Tensor) -> list[str]:
         try:
             (gradient,) = torch.autograd.grad((output * weights).sum(), probe, allow_unused=True)
         except RuntimeError as error:
-            raise ModelError(f"{name}: a gradient must reach the pixels, got {_told(error)}") from error
+            raise ModelError(f"{name}: a gradient must reach the pixels, got {told(error)}") from error
     if gradient is None:
         raise ModelError(f"{name}: a gradient must reach the pixels, got none; its output does not depend on them")
     if not bool(torch.isfinite(gradient).all()):

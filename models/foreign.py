@@ -5,19 +5,23 @@ A user's folder becomes a package of its own, the borrowed namespace: `models/re
 that looks into that package first, so that `import utils` and `from models.resnet import Net` find what stands beside
 them, at the top of a file as well as within functions, now and later. `sys.path` and the modules of ours are left
 alone. What a user's code imports with `importlib.import_module` goes the same way; what other libraries import on its
-behalf, by name, does not.
+behalf, by name, does not. A file that is asked for is itself loaded, whatever it is called: `json.py` is theirs there,
+while `import json` means the standard library everywhere.
 """
 
 from __future__ import annotations
 
 import builtins
 import importlib
+import importlib.util
+import re
 import sys
+import sysconfig
 from collections.abc import Callable, Mapping, Sequence
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from pathlib import Path
-from types import ModuleType
+from types import FrameType, ModuleType
 from typing import Any
 
 from models.errors import ModelError
@@ -25,6 +29,11 @@ from models.errors import ModelError
 OURS = frozenset({"attacks", "conf", "eval", "models", "reports"})
 _PREFIX = "_borrowed_"
 _OUR_ROOT = Path(__file__).resolve().parent.parent
+_NOT_THEIRS = (
+    *(_OUR_ROOT / name for name in OURS),
+    *(Path(sysconfig.get_path(key)).resolve() for key in ("stdlib", "platstdlib", "purelib", "platlib")),
+)
+"""Folders of code that no user has to look into."""
 
 
 class _Loader(SourceFileLoader):
@@ -56,6 +65,9 @@ class _Finder(MetaPathFinder):
         namespace = self.namespaces.get(fullname.partition(".")[0])
         if namespace is None:
             return None
+        if fullname in namespace.files:
+            file = str(namespace.files[fullname])
+            return importlib.util.spec_from_file_location(fullname, file, loader=_Loader(fullname, file, namespace))
         spec = PathFinder.find_spec(fullname, path, target)
         if spec is not None and isinstance(spec.loader, SourceFileLoader):
             spec.loader = _Loader(fullname, spec.loader.path, namespace)
@@ -71,12 +83,14 @@ class Namespace:
     Attributes:
         name: of the package that they live in.
         roots: folders whose modules it holds.
+        files: modules by their full names that no import by name would find.
         builtins: with which they run.
     """
 
     def __init__(self, roots: Sequence[Path]) -> None:
         self.name = f"{_PREFIX}{len(_FINDER.namespaces)}"
         self.roots = tuple(roots)
+        self.files: dict[str, Path] = {}
         self._held: dict[str, bool] = {}
         package = ModuleType(self.name, "A user's modules.")
         package.__path__ = [str(root) for root in roots]
@@ -146,6 +160,18 @@ class Namespace:
         """Import the user's module `name`."""
         return self._import_module(name)
 
+    def load_file(self, path: Path, package: str) -> ModuleType:
+        """Import the user's file `path`, which stands in their package `package`, or in none: ''."""
+        above = f"{self.name}.{package}" if package else self.name
+        if path.stem == "__init__":
+            return importlib.import_module(above)
+        name = f"{above}.{path.stem}"
+        found = importlib.util.find_spec(name) if "." not in path.stem else None
+        if found is None or found.origin != str(path):  # `net.v2.py`, or `net.py` beside a package `net`
+            name = f"{above}.{path.name.replace('.', ':')}"
+            self.files[name] = path
+        return importlib.import_module(name)
+
 
 def _elsewhere(top: str) -> ModuleSpec | None:
     """The module of that name that a plain import would find, if it is more than a folder."""
@@ -167,10 +193,11 @@ def _namespace(roots: Sequence[Path]) -> Namespace:
     return _NAMESPACES[key]
 
 
-def _file_module(path: Path) -> tuple[Namespace, str]:
-    """The namespace and the name of the module in a file: its package's folder is the root, then the present one."""
-    root, parts = path.parent, [path.stem]
-    while (root / "__init__.py").exists():
+def _project(path: Path) -> tuple[Namespace, str]:
+    """The namespace of a file and the package that it stands in, whose folder is the root; then the present one."""
+    parts: list[str] = []
+    root = path.parent
+    while (root / "__init__.py").exists() and root.name and "." not in root.name:
         parts.insert(0, root.name)
         root = root.parent
     here = Path.cwd().resolve()
@@ -187,19 +214,20 @@ def import_factory(text: str, where: str) -> tuple[Callable[..., Any], str, Path
     place, colon, name = text.rpartition(":")
     if not colon or not place or not name.isidentifier():
         raise ModelError(f"{where}: must be path/to/file.py:factory or package.module:factory, got {text!r}")
+    path: Path | None = None
     if place.endswith(".py"):
         path = Path(place).expanduser().resolve()
         if not path.is_file():
             raise ModelError(f"{where}: must name a file that exists, got {place} (looked for {path})")
-        namespace, module_name = _file_module(path)
+        namespace, package = _project(path)
     elif "/" in place or "\\" in place:
         raise ModelError(f"{where}: must name a .py file before the colon, got {place!r}")
     else:
-        namespace, module_name = _namespace([Path.cwd().resolve()]), place
+        namespace, package = _namespace([Path.cwd().resolve()]), ""
     try:
-        module = namespace.load(module_name)
+        module = namespace.load(place) if path is None else namespace.load_file(path, package)
     except Exception as error:
-        raise ModelError(f"{where}: {place} must import without error, got {_told(error, namespace)}") from error
+        raise ModelError(f"{where}: {place} must import without error, got {told(error)}") from error
     factory = getattr(module, name, None)
     if not callable(factory):
         known = [key for key, value in vars(module).items() if callable(value) and _public(key, value, module)]
@@ -230,8 +258,41 @@ def _public(key: str, value: Any, module: ModuleType) -> bool:
     return not key.startswith("_") and getattr(value, "__module__", None) == module.__name__
 
 
-def _told(error: Exception, namespace: Namespace) -> str:
-    first = str(error).strip().partition("\n")[0].replace(f"{namespace.name}.", "")
+def told(error: Exception) -> str:
+    """An error of a user's code in one line, with the innermost line of theirs: `KeyError: 'a' (at net.py:12)`."""
+    text = error.msg if isinstance(error, SyntaxError) else str(error)
+    first = re.sub(rf"{_PREFIX}\d+\.", "", text.strip().partition("\n")[0])
+    place = _place(error)
+    at = f" (at {place})" if place else ""
     if isinstance(error, ModuleNotFoundError):
-        return f"{first}; install it, or put it beside the file or into the folder that you start from"
-    return f"{type(error).__name__}: {first}"
+        return f"{first}{at}; install it, or put it beside the file or into the folder that you start from"
+    return f"{type(error).__name__}{': ' if first else ''}{first}{at}"
+
+
+def _place(error: Exception) -> str:
+    """The innermost line of the user's own code that an error went through, `file.py:12`; empty if there is none."""
+    if isinstance(error, SyntaxError) and error.filename and _theirs(Path(error.filename), ""):
+        return f"{_shown(Path(error.filename))}:{error.lineno}"
+    place, trace = "", error.__traceback__
+    while trace is not None:
+        frame: FrameType = trace.tb_frame
+        path = Path(frame.f_code.co_filename)
+        if _theirs(path, str(frame.f_globals.get("__name__", ""))):
+            place = f"{_shown(path)}:{trace.tb_lineno}"
+        trace = trace.tb_next
+    return place
+
+
+def _theirs(path: Path, module: str) -> bool:
+    if not path.is_file():  # `<string>`, `<frozen importlib._bootstrap>`
+        return False
+    return module.startswith(_PREFIX) or not any(folder in path.resolve().parents for folder in _NOT_THEIRS)
+
+
+def _shown(path: Path) -> str:
+    """A file of the user's relative to their project or the present folder, or else its whole path."""
+    roots = [root for namespace in _NAMESPACES.values() for root in namespace.roots]
+    for root in [Path.cwd().resolve(), *sorted(roots, key=lambda root: len(root.parts))]:
+        if root in path.parents:
+            return path.relative_to(root).as_posix()
+    return str(path)

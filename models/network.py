@@ -12,7 +12,7 @@ from typing import Any
 from torch import nn
 
 from models.errors import ModelError
-from models.foreign import import_factory, sources
+from models.foreign import import_factory, sources, told
 from models.spec import Network, normalisation
 from models.weights import digest_file, load_state, read_state
 
@@ -38,6 +38,11 @@ class Factory:
     train: bool = False
     mean: list[float] = field(default_factory=lambda: [0.0])
     std: list[float] = field(default_factory=lambda: [1.0])
+
+    @property
+    def ready(self) -> bool:
+        """Whether the networks come with their weights: all do that are not to be trained here."""
+        return not self.train
 
     def build(self, name: str, input_shape: tuple[int, int, int], num_classes: int) -> dict[str, Network]:
         """A network for each path: called `name` if there is one and it has a name of its own, else as its function.
@@ -100,8 +105,7 @@ def _call(factory: Callable[..., Any], path: str, input_shape: tuple[int, int, i
     try:
         module = factory(**{key: value for key, value in offered.items() if key in parameters})
     except Exception as error:
-        first = str(error).strip().partition("\n")[0]
-        raise ModelError(f"model.path: {path} must return a network, got {type(error).__name__}: {first}") from error
+        raise ModelError(f"model.path: {path} must return a network, got {told(error)}") from error
     if not isinstance(module, nn.Module):
         raise ModelError(f"model.path: {path} must return a torch.nn.Module, got {type(module).__name__}")
     return module

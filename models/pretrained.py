@@ -36,6 +36,11 @@ class Torchvision:
     pretrained: bool = True
     weights: str | None = None
 
+    @property
+    def ready(self) -> bool:
+        """Whether the network comes with weights; for other classes than theirs it gets a new last layer to train."""
+        return self.pretrained or self.weights is not None
+
     def build(self, name: str, input_shape: tuple[int, int, int], num_classes: int) -> dict[str, Network]:
         """One network.
 

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -73,7 +73,10 @@ def normalisation(
 
 
 class Spec(Protocol):
-    """A frozen dataclass of hyper-parameters: what stands in one file of `conf/model`."""
+    """A frozen dataclass of hyper-parameters: what stands in one file of `conf/model`.
+
+    A spec whose networks can come with their weights says so by a property `ready: bool`; see `comes_ready`.
+    """
 
     def build(self, name: str, input_shape: tuple[int, int, int], num_classes: int) -> dict[str, Network]:
         """The networks that it describes, by name: one, called `name`, unless the spec lists several.
@@ -81,6 +84,17 @@ class Spec(Protocol):
         Raises:
             ModelError: a hyper-parameter, a file or the input's shape does not allow it.
         """
+
+
+@runtime_checkable
+class _Ready(Protocol):
+    @property
+    def ready(self) -> bool: ...
+
+
+def comes_ready(spec: Spec) -> bool:
+    """Whether the networks of a spec come with their weights, before any is built; False if it does not say so."""
+    return isinstance(spec, _Ready) and spec.ready
 
 
 def derive(seed: int, *labels: str | int) -> int:

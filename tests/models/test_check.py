@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 from models.check import check
 from models.classifier import Classifier
 from models.errors import ModelError
+from models.foreign import import_factory
 
 X = torch.rand(4, 1, 6, 6, generator=torch.Generator().manual_seed(0))
 
@@ -78,6 +80,24 @@ def test_what_cannot_be_attacked_is_refused(forward: Callable[[Tensor, nn.Linear
 def test_what_makes_results_doubtful_is_told(forward: Callable[[Tensor, nn.Linear], Tensor], says: str) -> None:
     (warning,) = tried(forward)
     assert says in warning
+
+
+def test_an_error_of_the_network_names_its_line(tmp_path: Path) -> None:
+    (tmp_path / "bad.py").write_text(
+        "from torch import nn\nclass Net(nn.Linear):\n    def forward(self, x):\n        return super().forward(x)\n"
+    )
+    network = import_factory(f"{tmp_path}/bad.py:Net", "model.path")[0](2, 3)
+    classifier = Classifier(network, name="m", input_shape=(1, 6, 6), num_classes=3)
+    with pytest.raises(ModelError, match=r"got RuntimeError: .*\(at bad\.py:4\)$") as caught:
+        check(classifier, X)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("columns", "named"), [(5, True), (2, False)])
+def test_classes_that_the_data_lack_have_a_remedy(columns: int, named: bool) -> None:
+    with pytest.raises(ModelError, match=f"each of 3 classes, got {columns}") as caught:
+        tried(lambda x, layer: layer(x.flatten(1))[:, :1].expand(-1, columns))
+    assert ("data.num_classes=5 for folders (or arrays) named by class number" in str(caught.value)) is named
 
 
 def test_8_bit_pixels_are_refused_with_a_remedy() -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 import models
 import models.paper
 from models.errors import ModelError
-from models.foreign import import_factory
+from models.foreign import import_factory, sources, told
 
 FILES = {
     "models/__init__.py": "from .resnet import WIDTH\n",
@@ -63,6 +64,17 @@ def path(): return __file__
     "plain/net.py": "from models.resnet import WIDTH\ndef make(): return WIDTH\n",
     "broken.py": "import nowhere_to_be_found\n",
     "syntax.py": "def make(:\n",
+    "late.py": "from models.bad import VALUE\n",
+    "models/bad.py": "import json\n\nVALUE = undefined_name\n",
+    "json.py": "from json import dumps\nfrom utils import SCALE\ndef net(): return dumps([SCALE]), __file__\n",
+    "random.py": "import random\ndef net(): return random.random() < 1, __file__\n",
+    "copy.py": "def net(): return 'copy', __file__\n",
+    "code/__init__.py": "HERE = 'code'\ndef net(): return HERE, __file__\n",
+    "code/json.py": "from . import HERE\nimport json\ndef net(): return json.loads('1'), __file__\n",
+    "twin/__init__.py": "",
+    "twin.py": "import twin\ndef net(): return twin.__file__.endswith('__init__.py'), __file__\n",
+    "net.v2.py": "from utils import SCALE\ndef net(): return SCALE, __file__\n",
+    "my-net.py": "def net(): return 'mine', __file__\n",
 }
 
 
@@ -159,8 +171,9 @@ def test_nothing_is_written_into_their_folder(project: Path) -> None:
         ("nowhere.py:make", "file that exists"),
         ("net.pt:make", "must name a .py file"),
         ("net.py:missing", "must have a function 'missing'; it has Options, top, lazy"),
-        ("broken.py:make", "No module named 'nowhere_to_be_found'; install it, or put it beside"),
-        ("syntax.py:make", "SyntaxError"),
+        ("broken.py:make", "No module named 'nowhere_to_be_found' (at broken.py:1); install it, or put it beside"),
+        ("syntax.py:make", "got SyntaxError: invalid syntax (at syntax.py:1)"),
+        ("late.py:make", "got NameError: name 'undefined_name' is not defined (at models/bad.py:3)"),
     ],
 )
 def test_what_cannot_be_imported_is_one_clear_line(project: Path, text: str, says: str) -> None:
@@ -168,6 +181,49 @@ def test_what_cannot_be_imported_is_one_clear_line(project: Path, text: str, say
         import_factory(f"{project}/{text}", "model.path")
     assert says in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("file", "value"),
+    [
+        ("json.py", "[7]"),
+        ("random.py", True),
+        ("copy.py", "copy"),
+        ("code/__init__.py", "code"),
+        ("code/json.py", 1),
+        ("twin.py", True),
+        ("net.v2.py", 7),
+        ("my-net.py", "mine"),
+    ],
+)
+def test_the_very_file_is_loaded_whatever_it_is_called(project: Path, file: str, value: object) -> None:
+    assert call(project, f"{file}:net") == (value, str(project / file))
+    factory, _, path = import_factory(f"{project / file}:net", "model.path")
+    assert path == project / file
+    assert path in sources(factory)
+
+
+def test_a_name_of_the_standard_library_still_means_it(project: Path) -> None:
+    call(project, "json.py:net")
+    assert call(project, "net.py:outside")
+    assert importlib.import_module("json") is json
+
+
+def test_an_error_names_the_innermost_line_of_theirs(tmp_path: Path) -> None:
+    (tmp_path / "bad.py").write_text(
+        "import torch\n\ndef low():\n    torch.ones(2) @ torch.ones(3)\n\ndef make():\n    low()\n"
+    )
+    with pytest.raises(RuntimeError) as caught:
+        call(tmp_path, "bad.py:make")
+    assert told(caught.value).startswith("RuntimeError: ")
+    assert told(caught.value).endswith(" (at bad.py:4)")
+
+
+def test_an_error_that_no_code_of_theirs_raised_has_no_line() -> None:
+    with pytest.raises(json.JSONDecodeError) as caught:
+        json.loads("?")
+    caught.value.__traceback__ = caught.value.__traceback__.tb_next if caught.value.__traceback__ else None
+    assert told(caught.value) == "JSONDecodeError: Expecting value: line 1 column 1 (char 0)"
 
 
 def test_a_module_that_is_nowhere_is_one_clear_line() -> None:

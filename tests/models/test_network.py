@@ -9,7 +9,8 @@ from torch import nn
 
 from models.errors import ModelError
 from models.network import Factory
-from models.spec import Network, build
+from models.paper import Softmax
+from models.spec import Network, build, comes_ready
 from models.weights import fingerprint
 
 CODE = """
@@ -74,6 +75,16 @@ def test_normalisation_and_training_are_as_configured(code: str) -> None:
     assert (network.ready, network.mean, network.std) == (False, (0.5,), (0.25,))
 
 
+@pytest.mark.parametrize("train", [False, True])
+def test_the_spec_says_before_it_is_built_whether_its_networks_are_ready(code: str, train: bool) -> None:
+    (network,) = built(path=f"{code}:bare", train=train).values()
+    assert comes_ready(Factory(path=f"{code}:bare", train=train)) is network.ready is not train
+
+
+def test_a_spec_that_does_not_say_so_is_not_ready() -> None:
+    assert not comes_ready(Softmax())
+
+
 def test_the_origin_changes_with_the_code(code: str) -> None:
     first = built(path=f"{code}:bare")["bare"].origin
     Path(code).write_text(CODE + "\n")
@@ -84,7 +95,7 @@ def test_the_origin_changes_with_the_code(code: str) -> None:
     ("function", "says"),
     [
         ("demanding", "no arguments but input_shape and num_classes, got depth"),
-        ("failing", "got FileNotFoundError: no weights here"),
+        ("failing", "got FileNotFoundError: no weights here (at net.py:13)"),
         ("nothing", "must return a torch.nn.Module, got NoneType"),
     ],
 )

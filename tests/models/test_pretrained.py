@@ -8,7 +8,7 @@ import torch
 from models.check import check
 from models.errors import ModelError
 from models.pretrained import Torchvision
-from models.spec import Network, build
+from models.spec import Network, build, comes_ready
 from models.weights import fingerprint
 
 
@@ -21,6 +21,12 @@ def test_a_fresh_network_is_to_be_trained() -> None:
     assert not network.ready
     assert (network.crop, network.mean[0]) == (224, 0.485)
     assert check(network.classifier("tv", (3, 64, 64)), torch.rand(2, 3, 64, 64)) == []
+
+
+def test_the_spec_says_whether_it_comes_with_weights() -> None:
+    assert comes_ready(Torchvision("squeezenet1_1"))
+    assert comes_ready(Torchvision("squeezenet1_1", pretrained=False, weights="w.pth"))
+    assert not comes_ready(Torchvision("squeezenet1_1", pretrained=False))
 
 
 def test_a_local_state_dict_is_taken_with_its_own_classes(tmp_path: Path) -> None:
