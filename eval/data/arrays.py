@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from eval.data.samples import Data, Labels, Pixels, Samples, check_labels
 from eval.data.spec import Spec
-from eval.data.subset import split
+from eval.data.subset import TEST_FRACTION, split
 from eval.errors import InputError
 
 LAYOUTS = ("auto", "nhwc", "nchw")
@@ -33,7 +33,8 @@ class Arrays(Spec):
         classes: names; by default the archive's array `classes`, else the numbers up to the largest label.
         num_classes: how many there are, where there are no names and not every class occurs.
         layout: of four-dimensional `x`: `nhwc`, `nchw`, or `auto`, which looks for an axis of 1..4 channels.
-        test_fraction: share of test samples where the archive is not split; 1 for all, none to train on.
+        test_fraction: share of test samples where the archive is not split; None for 0.2, 1 for all, none to
+            train on.
     """
 
     path: str | None = None
@@ -42,7 +43,7 @@ class Arrays(Spec):
     classes: list[str] | None = None
     num_classes: int | None = None
     layout: str = "auto"
-    test_fraction: float = 0.2
+    test_fraction: float | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -53,7 +54,7 @@ class Arrays(Spec):
             )
         if self.layout not in LAYOUTS:
             raise InputError(f"layout: must be one of {', '.join(LAYOUTS)}, got {self.layout!r}")
-        if not 0 < self.test_fraction <= 1:
+        if self.test_fraction is not None and not 0 < self.test_fraction <= 1:
             raise InputError(f"test_fraction: must be in (0, 1], got {self.test_fraction:g}")
         if self.classes is not None and self.num_classes is not None:
             raise InputError("num_classes: must be null where data.classes names them, got both")
@@ -74,9 +75,11 @@ class Arrays(Spec):
             sources = {part: (file, open_npz(file), "") for part, file in files.items()}
         parts = assemble(sources, self.classes, self.num_classes, self.layout)
         where = " and ".join(sorted({str(file) for file, _, _ in sources.values()}, reverse=True))
-        if "all" in parts and self.test_fraction < 1:
-            train, test = split(parts["all"], self.test_fraction, seed)
-            return Data(self.name, f"{len(parts['all'])} images of {where}, split by the seed", train, test)
+        fraction = TEST_FRACTION if self.test_fraction is None else self.test_fraction
+        if "all" in parts and fraction < 1:
+            train, test = split(parts["all"], fraction, seed)
+            share = f"{len(test)} of {len(parts['all'])} images, the rest to train on (data.test_fraction)"
+            return Data(self.name, f"images of {where}, split by the seed: {share}", train, test)
         if "test" not in parts and "all" not in parts:
             raise InputError(f"{self.path}: must hold x_test and y_test beside x_train and y_train, but does not")
         return Data(self.name, f"images of {where}", parts.get("train"), parts["test" if "test" in parts else "all"])

@@ -29,5 +29,8 @@ class Digits(Spec):
         pixels = (bunch.images / 16.0).astype(np.float32)[:, None]
         everything = Samples.of(pixels, bunch.target, [str(name) for name in bunch.target_names], "digits")
         train, test = split(everything, _TEST / len(everything), seed)
-        description = "UCI handwritten digits from scikit-learn: 1,797 images of 8x8 pixels, split by the seed"
+        description = (
+            f"UCI handwritten digits from scikit-learn, 8x8 pixels, split by the seed: {len(test):,} of "
+            f"{len(everything):,} images, the rest to train on"
+        )
         return Data(self.name, description, train, test)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +12,7 @@ import numpy as np
 from eval.data.decode import SUFFIXES, Decoder, FileStore, Frame
 from eval.data.samples import Data, Labels, Samples
 from eval.data.spec import Spec
-from eval.data.subset import balanced, stratified
+from eval.data.subset import TEST_FRACTION, balanced, stratified
 from eval.errors import InputError
 
 _PARTS = ("train", "val", "test")
@@ -29,13 +29,17 @@ class Images(Spec):
     Attributes:
         size: side of the square that images are resized and cropped to, in pixels; None if all have one size.
         channels: 1 (grey) or 3 (RGB).
-        test_fraction: share of the test samples where there are no sub-folders `test` or `val`; 1 for all.
+        num_classes: how many there are, where sub-folders are named by class numbers `0`..`num_classes - 1`, leading
+            zeros allowed, and not every class needs one; None where they are named by the classes themselves.
+        test_fraction: share of the test samples where there are no sub-folders `test` or `val`; None for 0.2, 1 for
+            all, none to train on.
         skip_broken: leave out images that cannot be decoded, with a warning, instead of stopping.
     """
 
     size: int | None = None
     channels: int = 3
-    test_fraction: float = 0.2
+    num_classes: int | None = None
+    test_fraction: float | None = None
     skip_broken: bool = False
 
     def __post_init__(self) -> None:
@@ -44,7 +48,9 @@ class Images(Spec):
             raise InputError(f"channels: must be 1 (grey) or 3 (RGB), got {self.channels}")
         if self.size is not None and self.size < 1:
             raise InputError(f"size: must be at least 1 pixel, got {self.size}")
-        if not 0 < self.test_fraction <= 1:
+        if self.num_classes is not None and self.num_classes < 1:
+            raise InputError(f"num_classes: must be at least 1, got {self.num_classes}")
+        if self.test_fraction is not None and not 0 < self.test_fraction <= 1:
             raise InputError(f"test_fraction: must be in (0, 1], got {self.test_fraction:g}")
 
     def load(self, seed: int) -> Data:
@@ -52,9 +58,12 @@ class Images(Spec):
         root = Path(self.root).expanduser()
         listings = self._divided(root)
         everything = listings.get("all")
-        by_seed = everything is not None and self.test_fraction < 1
-        if everything is not None and by_seed:
-            chosen = stratified(everything.labels, self.test_fraction, seed)
+        fraction = TEST_FRACTION if self.test_fraction is None else self.test_fraction
+        share = ""
+        if everything is not None and fraction < 1:
+            chosen = stratified(everything.labels, fraction, seed)
+            share = f", split by the seed: {chosen.sum()} of {len(chosen)} images, the rest to train on"
+            share += " (data.test_fraction)"
             listings = {"train": everything.select(~chosen), "test": everything.select(chosen)}
         elif everything is not None:
             listings = {"test": everything}
@@ -67,7 +76,7 @@ class Images(Spec):
             raise InputError(f"{root}: train and test images must have one size, got {shapes}; write data.size=PIXELS")
         how = "as they are" if self.size is None else f"resized and cropped to {self.size}x{self.size}"
         how += ", in grey" if self.channels == 1 else ""
-        description = f"images of {root}, {how}{', split by the seed' if by_seed else ''}"
+        description = f"images of {root}, {how}{share}"
         return Data(self.name, description, parts.get("train"), parts["test"], tuple(warnings))
 
     def _divided(self, root: Path) -> dict[str, Listing]:
@@ -76,7 +85,7 @@ class Images(Spec):
             raise InputError(f"data.root: must be a folder with one sub-folder a class, got {root}, which is none")
         found = {part: root / part for part in _PARTS if (root / part).is_dir() and _folders(root / part)}
         if not found:
-            return {"all": _list(root, root, None)}
+            return {"all": _list(root, root, self.num_classes)}
         strays = [folder.name for folder in _folders(root) if folder.name not in _PARTS]
         if strays:
             raise InputError(
@@ -88,9 +97,9 @@ class Images(Spec):
                 f"{root}: must hold test or val beside train, got train alone; or write data.root={root}/train"
             )
         if "train" not in found:
-            return {"test": _list(root, test, None)}
-        train = _list(root, found["train"], None)
-        return {"train": train, "test": _list(root, test, train.classes)}
+            return {"test": _list(root, test, self.num_classes)}
+        train = _list(root, found["train"], self.num_classes)
+        return {"train": train, "test": _list(root, test, self.num_classes, train.classes)}
 
     def _samples(
         self, root: Path, listing: Listing, limit: int | None, key: str, seed: int, warnings: list[str]
@@ -173,23 +182,47 @@ def _images(folder: Path) -> list[Path]:
     return sorted(filter(_is_image, folder.rglob("*")), key=lambda p: natural(p.relative_to(folder).as_posix()))
 
 
-def _list(root: Path, folder: Path, classes: tuple[str, ...] | None) -> Listing:
-    """The images of each class's sub-folder; with `classes`, no other class may occur."""
+def _list(root: Path, folder: Path, num_classes: int | None, classes: tuple[str, ...] | None = None) -> Listing:
+    """The images of each class's sub-folder; with `num_classes` they are numbers, with `classes` no other may occur."""
     for stray in sorted(p for place in {root, folder} for p in place.iterdir() if _is_image(p)):
         raise InputError(f"{stray}: images must lie in {folder}/<class>/, but this one does not; move it or remove it")
-    folders = {sub.name: sub for sub in _folders(folder)}
+    folders = _folders(folder)
     if not folders:
         raise InputError(f"{folder}: must hold one sub-folder a class, got none; put images in {folder}/<class>/")
-    by_class: Mapping[str, list[Path]] = {name: _images(sub) for name, sub in folders.items()}
-    for name, files in by_class.items():
-        if not files:
-            raise InputError(f"{folders[name]}: must hold at least one image, got none; remove it or fill it")
-    names = classes if classes is not None else tuple(folders)
-    unknown = [name for name in folders if name not in names]
-    if unknown:
-        raise InputError(f"{folder}: classes must be those of {root / 'train'}, got {', '.join(unknown)} besides")
-    pairs = [(file, names.index(name)) for name, files in by_class.items() for file in files]
+    by_folder = {sub: _images(sub) for sub in folders}
+    if num_classes is not None:
+        labels, names = _numbers(folders, num_classes), tuple(map(str, range(num_classes)))
+        if not any(by_folder.values()):
+            raise InputError(f"{folder}: must hold at least one image in a sub-folder, got none; fill one")
+    else:
+        for sub, files in by_folder.items():
+            if not files:
+                raise InputError(f"{sub}: must hold at least one image, got none; remove it or fill it")
+        names = classes if classes is not None else tuple(sub.name for sub in folders)
+        unknown = [sub.name for sub in folders if sub.name not in names]
+        if unknown:
+            raise InputError(f"{folder}: classes must be those of {root / 'train'}, got {', '.join(unknown)} besides")
+        labels = {sub: names.index(sub.name) for sub in folders}
+    pairs = [(file, labels[sub]) for sub, files in by_folder.items() for file in files]
     return Listing(tuple(file for file, _ in pairs), np.array([label for _, label in pairs], dtype=np.int64), names)
+
+
+def _numbers(folders: Sequence[Path], num_classes: int) -> dict[Path, int]:
+    """The class number that each folder is named by."""
+    labels: dict[int, Path] = {}
+    for sub in folders:
+        must = f"{sub}: must be named by a class number in 0..{num_classes - 1} (data.num_classes={num_classes})"
+        if not (sub.name.isascii() and sub.name.isdigit()):
+            raise InputError(f"{must}, got {sub.name!r}; rename it, or write data.num_classes=null")
+        number = int(sub.name)
+        if number >= num_classes:
+            raise InputError(f"{must}, got {number}; rename it, or write a larger data.num_classes")
+        if number in labels:
+            raise InputError(
+                f"{sub}: must be the only folder of class {number}, got {labels[number].name} too; join them"
+            )
+        labels[number] = sub
+    return {sub: number for number, sub in labels.items()}
 
 
 def _size(shape: tuple[int, ...]) -> str:

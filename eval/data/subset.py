@@ -8,6 +8,9 @@ import numpy.typing as npt
 from eval.data.samples import Labels, Samples
 from eval.errors import InputError
 
+TEST_FRACTION = 0.2
+"""Share of test samples where neither the data set nor the configuration says it."""
+
 _BALANCED, _SPLIT = 1, 2  # streams of the seed
 
 

@@ -56,6 +56,8 @@ def test_an_archive_with_one_part_is_split_by_the_seed(tmp_path):
     assert (len(one.train), len(one.test)) == (16, 4)
     assert sorted([*one.train.ids, *one.test.ids]) == [f"all/{i:05d}" for i in range(20)]
     assert one.test.ids.tolist() != other.test.ids.tolist()
+    assert "4 of 20 images, the rest to train on (data.test_fraction)" in one.description
+    assert load(tmp_path, x=X, y=Y, spec={"test_fraction": 0.2}).test.fingerprint == one.test.fingerprint
     assert load(tmp_path, x=X, y=Y, spec={"test_fraction": 1}).train is None
 
 

@@ -25,6 +25,7 @@ def test_the_digits_are_those_of_scikit_learn_in_the_unit_interval():
 def test_the_split_is_of_450_and_the_seeds():
     one, same, other = digits().load(0), digits().load(0), digits().load(1)
     assert (len(one.train), len(one.test)) == (1347, 450)
+    assert "450 of 1,797 images" in one.description
     assert not set(one.train.ids) & set(one.test.ids)
     assert one.test.fingerprint == same.test.fingerprint != other.test.fingerprint
 

@@ -64,6 +64,56 @@ def test_all_may_be_test_samples(tmp_path):
     assert data.test.ids.tolist() == [f"{c}/{i}.png" for c in ("cat", "dog") for i in range(10)]
 
 
+def test_a_fifth_is_tested_on_by_default_and_the_description_says_how_many(tmp_path):
+    data = images(fill(tmp_path)).load(0)
+    assert "4 of 20 images, the rest to train on (data.test_fraction)" in data.description
+    assert images(tmp_path, test_fraction=0.2).load(0).test.fingerprint == data.test.fingerprint
+    assert "5 of 20 images" in images(tmp_path, test_fraction=0.25).load(0).description
+    assert "of 20" not in images(tmp_path, test_fraction=1).load(0).description
+
+
+def test_folders_may_be_named_by_class_number(tmp_path):
+    fill(tmp_path, 2, ("007", "12", "2"))
+    (tmp_path / "3").mkdir()
+    data = images(tmp_path, num_classes=1000, test_fraction=1).load(0)
+    assert data.test.classes == tuple(map(str, range(1000)))
+    assert data.test.labels.tolist() == [2, 2, 7, 7, 12, 12]
+    assert data.test.ids[2] == "007/0.png"
+
+
+def test_class_numbers_are_split_and_limited_as_names_are(tmp_path):
+    fill(tmp_path, 10, ("3", "7"))
+    data = images(tmp_path, num_classes=9, limit=2).load(0)
+    assert (len(data.train), data.test.labels.tolist()) == (16, [3, 7])
+
+
+def test_parts_with_class_numbers_need_not_have_the_same(tmp_path):
+    fill(tmp_path / "train", 2, ("0", "1"))
+    fill(tmp_path / "test", 2, ("1", "4"))
+    data = images(tmp_path, num_classes=5).load(0)
+    assert data.train.classes == data.test.classes == ("0", "1", "2", "3", "4")
+    assert (data.train.labels.tolist(), data.test.labels.tolist()) == ([0, 0, 1, 1], [1, 1, 4, 4])
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("cat", r"cat: must be named by a class number in 0\.\.4 \(data\.num_classes=5\), got 'cat'; rename it"),
+        ("-1", r"-1: must be named by a class number in 0\.\.4"),
+        ("5", r"5: must be named by a class number in 0\.\.4 .*got 5; .*a larger data\.num_classes"),
+        ("01", "must be the only folder of class 1"),
+    ],
+)
+def test_a_folder_that_is_no_class_number_is_refused(tmp_path, name, message):
+    fill(tmp_path, 2, ("1", name))
+    refuse(tmp_path, message, num_classes=5)
+
+
+def test_class_numbers_without_any_image_are_refused(tmp_path):
+    (tmp_path / "1").mkdir()
+    refuse(tmp_path, "must hold at least one image in a sub-folder", num_classes=5)
+
+
 def test_order_is_natural_and_depth_does_not_matter(tmp_path):
     for name in ("10.png", "9.png", "b/2.PNG", "b/1.png"):
         paint(tmp_path / "class10" / name, 1)
@@ -241,6 +291,7 @@ def test_a_class_may_be_called_train(tmp_path):
     [
         ({"channels": 4}, "channels: must be 1"),
         ({"size": 0}, "size: must be at least 1"),
+        ({"num_classes": 0}, "num_classes: must be at least 1, got 0"),
         ({"test_fraction": 1.5}, "test_fraction: must be in"),
     ],
 )
