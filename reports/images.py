@@ -13,14 +13,16 @@ from PIL import Image
 Array = npt.NDArray[Any]
 
 _LARGEST = 224  # pixels of the longer side in the page
-_NICE = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
+_NICE = (*(m * d for d in (1, 10, 100) for m in (1, 2, 3, 5, 7)), 1000)
 
 
 def magnification(delta: Array) -> int:
-    """The largest factor of 1, 2, 5, 10 .. 1000 at which the perturbation, in units of the box, stays within a half.
+    """The largest factor of 1, 2, 3, 5, 7, 10 .. 1000 at which a perturbation in box units stays within a half.
 
     >>> magnification(np.array([0.03, -0.01]))
     10
+    >>> magnification(np.array([0.12]))
+    3
     """
     peak = float(np.abs(delta).max(initial=0.0))
     return max((f for f in _NICE if f * peak <= 0.5), default=1)
