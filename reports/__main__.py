@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+
+from eval import __version__
+
+COMPARISON = Path("comparison")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -18,8 +21,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("run", nargs="+", type=Path, metavar="RUN", help="folder of a run, or of a sweep")
     parser.add_argument("--records-csv", action="store_true", help="write all records to records.csv too (one run)")
     parser.add_argument(
-        "--output", type=Path, metavar="DIR", help="where to write (default: the run's folder; of several the parent)"
+        "--output",
+        type=Path,
+        metavar="DIR",
+        help=f"where to write (default: the folder of the run or sweep; of several, ./{COMPARISON})",
     )
+    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     return parser
 
 
@@ -40,8 +47,7 @@ def report(runs: Sequence[Path], output: Path | None = None, *, records_csv: boo
         return write(runs[0], output=output, records_csv=records_csv)
     if records_csv:
         raise InputError("--records-csv: must be given with the folder of one run; name the runs one by one")
-    parent = runs[0] if len(runs) == 1 else Path(os.path.commonpath([r.resolve().parent for r in runs]))
-    return write_sweep(runs, output or parent)
+    return write_sweep(runs, output or (runs[0] if len(runs) == 1 else COMPARISON))
 
 
 def line(error: BaseException) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -215,6 +216,14 @@ def _chart(keys: Sequence[str], at: int, rows: Sequence[Row]) -> Chart | None:
     )
 
 
+def _link(folder: Path, base: Path) -> str:
+    """The address of a job's own page as seen from the folder `base`, or nothing where there is none."""
+    page = folder.resolve() / "report.html"
+    if not page.exists() or page.anchor != base.anchor:  # from one drive to another no relative path leads
+        return ""
+    return quote(Path(os.path.relpath(page, base)).as_posix())
+
+
 def read(paths: Sequence[Path], output: Path) -> Sweep:
     """The combined report of runs and sweeps, to be written in the folder `output`.
 
@@ -240,17 +249,15 @@ def read(paths: Sequence[Path], output: Path) -> Sweep:
             beside[f"config.{key}"] = value
         parts.append(beside.merge(job.table[list(_SUMMARY)], how="cross") if len(job.table) else beside)
         threat = Threat.of(job.run)
-        has_page = (job.folder / "report.html").exists() and not Path(job.name).is_absolute()
         for row in rows_of(job.table[job.table["eps_text"] == threat.headline]):
             clean = Share(
                 row["clean_accuracy"], row["clean_low"], row["clean_high"], int(np.nan_to_num(row["clean_n"]))
             )
             label = f"{norm_label(threat.norm)}, {eps_label(threat.headline)}"
-            href = quote(f"{job.name}/report.html") if has_page else ""
             rows.append(
                 Row(
                     job.name,
-                    href,
+                    _link(job.folder, base),
                     values,
                     row["model"],
                     label,

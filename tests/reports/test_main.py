@@ -1,10 +1,13 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
+from pathlib import Path
 
 import pytest
 
+from eval import __version__
 from reports.__main__ import main
 
 
@@ -14,10 +17,33 @@ def test_one_run_is_rebuilt_in_its_folder(run_folder, capsys):
     assert (run_folder / "records.csv").exists()
 
 
-def test_several_runs_give_one_report_in_their_parent(sweep_folder, capsys):
+def test_several_runs_give_one_report_in_a_folder_of_its_own_here(sweep_folder, tmp_path, capsys, monkeypatch):
+    here = tmp_path / "here"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    main([str(sweep_folder / "0")])
+    capsys.readouterr()
     main([str(sweep_folder / "0"), str(sweep_folder / "1")])
-    assert capsys.readouterr().out.strip() == str(sweep_folder / "report.html")
-    assert "2 runs" in (sweep_folder / "report.html").read_text()
+    assert capsys.readouterr().out.strip() == str(Path("comparison", "report.html"))
+    page = (here / "comparison" / "report.html").read_text()
+    assert "2 runs" in page
+    assert [p.name for p in here.iterdir()] == ["comparison"]
+    assert not (sweep_folder / "report.html").exists()
+    link = re.search(r'href="([^"]+report\.html)"', page).group(1)
+    assert (here / "comparison" / link).resolve() == (sweep_folder / "0" / "report.html").resolve()
+
+
+def test_the_version_is_told(capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(["--version"])
+    assert caught.value.code == 0
+    assert capsys.readouterr().out == f"toastproof-report {__version__}\n"
+
+
+def test_help_says_where_a_comparison_goes(capsys):
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    assert "./comparison" in capsys.readouterr().out
 
 
 def test_output_goes_where_it_is_wanted(sweep_folder, tmp_path):
