@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from reports import tables
 from reports.charts import Chart, accuracy_charts, distortion_charts
 from reports.gallery import Example, gallery
 from reports.matrices import Matrix, matrices, rows_of, share_of
-from reports.texts import Share, claim, eps_label, moment, norm_label
+from reports.texts import Share, claim, eps_label, minimises, moment, norm_label
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,11 @@ class Card:
     strongest: str
     errors: int
 
+    @property
+    def worse_rounded(self) -> bool:
+        """Whether rounding to 8 bits leaves a lower bound."""
+        return self.rounded.known and self.robust.known and self.rounded.value < self.robust.value
+
 
 @dataclass(frozen=True)
 class Cell:
@@ -49,12 +54,13 @@ class Cell:
 class RobustRow:
     """One model and attack; a cell per eps, or None where the attack was not run.
 
-    `alone` counts the samples that no other attack broke, at the headline eps.
+    `alone` counts the samples that no other attack broke, at the headline eps; `minimises` says what a search for the
+    smallest perturbation looks for.
     """
 
     model: str
     attack: str
-    minimal: bool
+    minimises: str
     worst: bool
     cells: tuple[Cell | None, ...]
     alone: int
@@ -85,10 +91,12 @@ class Page:
     models: tuple[str, ...]
     classes: tuple[ClassRow, ...]
     classes_left_out: int
+    class_size: int
     distortions: tuple[Chart, ...]
     distortion_table: tuple[dict[str, Any], ...]
     examples: tuple[Example, ...]
     costs: tuple[dict[str, Any], ...]
+    more_costs: tuple[dict[str, Any], ...]
     config: str
     csv: dict[str, pd.DataFrame] = field(repr=False)
 
@@ -124,7 +132,7 @@ def _cards(run: Run, clean: pd.DataFrame, robust: pd.DataFrame, headline: str) -
     return tuple(cards)
 
 
-def _robust_rows(robust: pd.DataFrame, threat: Threat, minimal: set[str]) -> tuple[RobustRow, ...]:
+def _robust_rows(robust: pd.DataFrame, threat: Threat, minimal: Mapping[str, str]) -> tuple[RobustRow, ...]:
     cells = {
         (row["model"], row["attack"], row["eps_text"]): Cell(
             share_of(row, "robust_accuracy"),
@@ -139,7 +147,7 @@ def _robust_rows(robust: pd.DataFrame, threat: Threat, minimal: set[str]) -> tup
         RobustRow(
             m,
             a,
-            a in minimal,
+            minimal.get(a, ""),
             a == WORST,
             tuple(cells.get((m, a, text)) for text, _ in threat.levels),
             alone.get((m, a, threat.headline), 0),
@@ -168,7 +176,9 @@ def _classes(table: pd.DataFrame, models: Sequence[str]) -> tuple[tuple[ClassRow
 def _overview(run: Run, threat: Threat) -> tuple[tuple[str, str], ...]:
     data = run.data
     shape = " x ".join(str(s) for s in data.get("shape", ()))
-    attacks = ", ".join(f"{a['name']} (minimal)" if a.get("minimal") else str(a["name"]) for a in run.attacks)
+    attacks = ", ".join(
+        f"{a['name']} ({minimises(str(a['norm']))})" if a.get("minimal") else str(a["name"]) for a in run.attacks
+    )
     return (
         ("Data", f"{data['name']} ({data.get('split', '')}), {data['n']} images of {shape}"),
         ("Classes", str(len(data.get("classes", ())))),
@@ -209,13 +219,14 @@ def read(folder: Path) -> Page:
         ranked(metrics.clean_accuracy(records)),
         ranked(metrics.robust_accuracy(rows, threat)),
     )
-    minimal = {str(a["name"]) for a in run.attacks if a.get("minimal")}
+    minimal = {str(a["name"]): minimises(str(a["norm"])) for a in run.attacks if a.get("minimal")}
     cross = transfer(records)
     names = [str(c) for c in run.data.get("classes", ())]
     classes = ranked(metrics.per_class(records, rows, threat))
     classes["class"] = [names[i] if 0 <= i < len(names) else str(i) for i in classes["label"]]
     distances = ranked(effort.distortion(records, threat))
     spent = ranked(effort.costs(rows))
+    first = spent["eps_text"].isin([threat.headline, "min"])
     shown, left_out = _classes(classes, list(order))
     return Page(
         run=run,
@@ -231,13 +242,15 @@ def read(folder: Path) -> Page:
         models=tuple(order),
         classes=shown,
         classes_left_out=left_out,
+        class_size=int(classes["n"].median()) if len(classes) else 0,
         distortions=distortion_charts(distances, threat, list(order)),
         distortion_table=tuple(rows_of(distances)),
         examples=gallery(folder, run, records, threat),
-        costs=tuple(rows_of(spent)),
+        costs=tuple(rows_of(spent[first])),
+        more_costs=tuple(rows_of(spent[~first])),
         config=json.dumps(run.config, indent=2, ensure_ascii=False),
         csv={
-            "summary": tables.summary(robust, clean, minimal),
+            "summary": tables.summary(robust, clean, set(minimal)),
             "transfer": cross[list(tables.TRANSFER)],
             "classes": classes[list(tables.CLASSES)],
             "records": records,

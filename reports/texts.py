@@ -69,6 +69,29 @@ def amount(value: float) -> str:
     return f"{value:.2e}"
 
 
+def duration(seconds: float) -> str:
+    """A time in three significant digits, in the unit that suits it.
+
+    >>> duration(3.303e-6), duration(0.0421), duration(12.5), duration(754)
+    ('3.3 \u00b5s', '42.1 ms', '12.5 s', '12.6 min')
+    """
+    if math.isnan(seconds):
+        return "\u2013"
+    if seconds == 0:
+        return "0 s"
+    units = (("min", 60.0), ("s", 1.0), ("ms", 1e-3), ("\u00b5s", 1e-6))
+    unit, size = next((u for u in units if seconds >= u[1] * (1 if u[0] != "min" else 5)), units[-1])
+    value = seconds / size
+    digits = max(0, 2 - math.floor(math.log10(value)))
+    text = f"{value:,.{digits}f}"
+    return f"{text.rstrip('0').rstrip('.') if '.' in text else text} {unit}"
+
+
+def minimises(norm: str) -> str:
+    """What an attack that searches for the smallest perturbation looks for."""
+    return f"smallest {norm_label(norm)}" if norm else "smallest change"
+
+
 def norm_label(norm: str) -> str:
     """The norm as people write it."""
     return _NORMS.get(norm, norm)

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import pandas as pd
 import pytest
 
 from eval.errors import InputError
 from eval.metrics import WORST
-from eval.records import Run
+from eval.records import Run, write_part
+from reports.build import write
 from reports.content import read
 
 
@@ -73,3 +75,47 @@ def test_any_mixture_of_attacks(tmp_path, make_run, attacks):
     page = read(make_run(tmp_path, attacks=attacks, n=30))
     assert len(page.curves) == 4
     assert all(card.robust.known for card in page.cards)
+
+
+def test_a_search_is_named_by_the_norm_that_it_minimises(tmp_path, make_run):
+    folder = make_run(tmp_path, n=20)
+    header = Run.read(folder)
+    header.attacks[2]["norm"] = "l2"
+    header.write(folder)
+    assert [r.minimises for r in read(folder).robust][:4] == ["", "", "smallest L2", ""]
+    page = write(folder).read_text()
+    assert page.count('<span class="tag">smallest L2</span>') == 3
+    assert "it minimises its own norm" in page
+
+
+def test_a_search_in_the_norm_of_the_threat_needs_no_excuse(run_folder):
+    page = write(run_folder).read_text()
+    assert '<span class="tag">smallest L\u221e</span>' in page
+    assert "it minimises its own norm" not in page
+
+
+@pytest.mark.parametrize("lower", [False, True])
+def test_a_lower_bound_after_rounding_stands_beside_the_headline(tmp_path, make_run, lower):
+    folder = make_run(tmp_path, models=("mlp",))
+    if lower:
+        for path in (folder / "parts").iterdir():
+            table = pd.read_parquet(path)
+            write_part(folder, path.stem, {c: table[c] for c in table} | {"success_8bit": [True] * len(table)})
+    page, card = write(folder).read_text(), read(folder).cards[0]
+    assert card.worse_rounded is lower
+    assert (f"<strong>{card.rounded.text}</strong><span>once images are saved with 8 bits" in page) is lower
+
+
+@pytest.mark.parametrize(("n", "closed"), [(40, True), (300, False)])
+def test_classes_of_few_samples_are_folded_away(tmp_path, make_run, n, closed):
+    page = write(make_run(tmp_path, n=n, models=("mlp",), examples=False)).read_text()
+    section = page.split('<section id="classes">')[1].split("</section>")[0]
+    assert ("<details>" in section) is closed
+    assert ("Closed because half of the classes" in section) is closed
+    assert section.count("<table") == 1
+
+
+def test_costs_are_those_of_the_headline_with_the_rest_folded_away(run_folder):
+    page = read(run_folder)
+    assert {row["eps_text"] for row in page.costs} == {"8/255", "min"}
+    assert {row["eps_text"] for row in page.more_costs} == {"4/255"}
