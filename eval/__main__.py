@@ -36,8 +36,6 @@ def main() -> None:
 
         print(f"toastproof {__version__}")
         return
-    # Threads that spin while they wait for each other make small networks several times slower on a busy machine.
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     import hydra
 
     from eval import task

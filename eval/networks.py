@@ -14,8 +14,10 @@ from torch import Tensor, nn
 from attacks.goal import Goal
 from attacks.rng import Rng
 from attacks.threat import ThreatModel
+from eval.clean import forward_of
 from eval.config import Plan
 from eval.data import Data
+from eval.device import multiplications, share_out
 from eval.errors import InputError
 from eval.progress import Bar
 from eval.records import key
@@ -41,6 +43,7 @@ class Entrant:
         fingerprint: a hash of its weights, its layers, its source and its normalisation.
         trained: how it was trained here; None for a network that came with its weights.
         warnings: what the check found.
+        work: multiplications per image.
     """
 
     name: str
@@ -49,6 +52,7 @@ class Entrant:
     fingerprint: str
     trained: dict[str, Any] | None
     warnings: tuple[str, ...]
+    work: int
 
     def about(self) -> dict[str, Any]:
         """What the header of a run says of it."""
@@ -95,6 +99,9 @@ def enter(plan: Plan, data: Data, device: torch.device, console: Any, logs: Path
                     f"train: {name} came with its weights, which train=adversarial would leave as they are; write "
                     "model.factory.train=true to train it further, or train=standard to attack it as it is"
                 )
+            with forward_of(name):
+                work = multiplications(network.classifier(name, data.test.shape).to(device), probe)
+            share_out(work, device)
             fixed = network.ready and plan.train.method != "finetune"
             trained = None if fixed else _train(plan, data, spec, name, network, device, perturb, console, logs)
             classifier = network.classifier(name, data.test.shape).to(device)
@@ -107,7 +114,7 @@ def enter(plan: Plan, data: Data, device: torch.device, console: Any, logs: Path
                     "normalisation": [list(network.mean), list(network.std), list(network.bounds)],
                 }
             )
-            found[name] = Entrant(name, classifier, network.description, identity, trained, tuple(warnings))
+            found[name] = Entrant(name, classifier, network.description, identity, trained, tuple(warnings), work)
     return list(found.values())
 
 
@@ -125,7 +132,7 @@ def _train(
     if data.train is None:
         raise InputError(
             f"model.{name}: there must be training samples for a network without weights, got none in {data.name}; "
-            "give model.weights, or a data set with a training split"
+            "give model.weights, or a data set with a training part (for one folder or file: data.test_fraction=0.2)"
         )
     logging = tensorboard(logs / name) if plan.tensorboard else nullcontext()
     with logging as log, Bar(console, f"Training {name}") as bar:

@@ -30,6 +30,7 @@ from eval.networks import Entrant, enter
 from eval.progress import Bar
 from eval.records import Run, has_part, key, read_records, write_examples, write_part
 from eval.summary import show
+from models.spec import comes_ready
 
 log = logging.getLogger(__name__)
 
@@ -110,9 +111,7 @@ def _refuse(folder: Path, differs: list[str]) -> None:
 
 def _load(plan: Plan) -> Data:
     spec = plan.data
-    trains = plan.train.method == "finetune" or not all(
-        getattr(model, "ready", False) for model in plan.models.values()
-    )
+    trains = plan.train.method == "finetune" or not all(comes_ready(model) for model in plan.models.values())
     if not trains and getattr(spec, "test_fraction", 1.0) is None:
         spec = dataclasses.replace(spec, test_fraction=1.0)  # nothing needs the other part
     data: Data = spec.load(plan.seed)
@@ -196,8 +195,7 @@ def run(cfg: DictConfig, folder: Path, overrides: list[str], console: Any) -> Ru
         examples=plan.examples,
     )
     about.write(folder)
-    fingerprints = {e.name: e.fingerprint for e in entrants}
-    failures = _work(plan, bench, about, folder, _units(plan, entrants, attacks, len(samples)), fingerprints, console)
+    failures = _work(plan, bench, about, folder, _units(plan, entrants, attacks, len(samples)), entrants, console)
     about.warnings += failures
     about.finished, about.status = now(), "failed" if failures else "complete"
     about.write(folder)
@@ -211,11 +209,13 @@ def _work(
     about: Run,
     folder: Path,
     units: Iterator[Unit],
-    fingerprints: dict[str, str],
+    entrants: list[Entrant],
     console: Any,
 ) -> list[str]:
     """Write every part that is not there yet; returns a line for each attack that crashed."""
     clock = time.perf_counter()
+    device, work = bench.device, {e.name: e.work for e in entrants}
+    fingerprints = {e.name: e.fingerprint for e in entrants}
     for name, fingerprint in fingerprints.items():
         part = key({"clean": fingerprint, "name": name, "data": about.data["fingerprint"]})
         if not has_part(folder, part):
@@ -231,6 +231,7 @@ def _work(
             bar.say(f"{unit.source}: {unit.attack_name} {unit.text if unit.text != 'min' else ''}".rstrip())
             failed = f"{part}-failed"
             (folder / "parts" / f"{failed}.parquet").unlink(missing_ok=True)
+            devices.share_out(work[unit.source], device)
             rows, examples = craft(bench, unit, bar.advance)
             wrong = np.unique(rows["error"][rows["error"] != ""])
             failures |= {f"attack.{unit.attack_name} on {unit.source}": str(w) for w in wrong}

@@ -17,7 +17,7 @@ from eval.records import Run, read_records
 from eval.transfer_metrics import transfer
 from reports import tables
 from reports.charts import Chart, accuracy_charts, distortion_charts
-from reports.gallery import Example, gallery
+from reports.gallery import Example, foremost, gallery
 from reports.matrices import Matrix, matrices, rows_of, share_of
 from reports.texts import Share, claim, eps_label, minimises, moment, norm_label
 
@@ -95,6 +95,7 @@ class Page:
     distortions: tuple[Chart, ...]
     distortion_table: tuple[dict[str, Any], ...]
     examples: tuple[Example, ...]
+    more_examples: tuple[Example, ...]
     costs: tuple[dict[str, Any], ...]
     more_costs: tuple[dict[str, Any], ...]
     config: str
@@ -227,6 +228,11 @@ def read(folder: Path) -> Page:
     distances = ranked(effort.distortion(records, threat))
     spent = ranked(effort.costs(rows))
     first = spent["eps_text"].isin([threat.headline, "min"])
+    strength = {
+        (row["model"], row["attack"]): float(row["robust_accuracy"])
+        for row in rows_of(robust[(robust["eps_text"] == threat.headline) & (robust["n"] > 0)])
+    }
+    shown_first, others = foremost(gallery(folder, run, records, threat), strength)
     shown, left_out = _classes(classes, list(order))
     return Page(
         run=run,
@@ -245,7 +251,8 @@ def read(folder: Path) -> Page:
         class_size=int(classes["n"].median()) if len(classes) else 0,
         distortions=distortion_charts(distances, threat, list(order)),
         distortion_table=tuple(rows_of(distances)),
-        examples=gallery(folder, run, records, threat),
+        examples=shown_first,
+        more_examples=others,
         costs=tuple(rows_of(spent[first])),
         more_costs=tuple(rows_of(spent[~first])),
         config=json.dumps(run.config, indent=2, ensure_ascii=False),

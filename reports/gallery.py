@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from reports.images import triptych
 from reports.texts import eps_label, norm_label
 
 _MOST = 24
+_FOREMOST, _PER_MODEL = 9, 3  # shown at once
 _MOST_PIXELS = 24 * 80 * 80  # fewer of large ones, so that the page stays small
 
 
@@ -106,3 +108,27 @@ def gallery(folder: Path, run: Run, records: pd.DataFrame, threat: Threat) -> tu
             )
         )
     return tuple(result)
+
+
+def foremost(
+    examples: Sequence[Example], strength: Mapping[tuple[str, str], float]
+) -> tuple[tuple[Example, ...], tuple[Example, ...]]:
+    """The examples to show at once, three of each model and nine in all at most, and the rest.
+
+    Args:
+        examples: in the order of the page.
+        strength: robust accuracy under (model, attack) at the headline eps; the first example of each of a model's
+            strongest attacks comes first, then the second of each.
+    """
+    turn: dict[tuple[str, str], int] = {}
+    ranked = []
+    for i, e in enumerate(examples):
+        key = (e.model, e.attack)
+        turn[key] = turn.get(key, -1) + 1
+        ranked.append((turn[key], strength.get(key, math.inf), i))
+    taken: dict[str, list[int]] = {e.model: [] for e in examples}
+    for _, _, i in sorted(ranked):
+        taken[examples[i].model].append(i)
+    rounds = [mine[r] for r in range(_PER_MODEL) for mine in taken.values() if r < len(mine)]
+    chosen = set(rounds[:_FOREMOST])
+    return tuple(examples[i] for i in sorted(chosen)), tuple(e for i, e in enumerate(examples) if i not in chosen)

@@ -13,6 +13,8 @@ const filters = document.querySelectorAll("select[data-filter]");
 for (const select of filters) {
   select.closest("p").hidden = false;
   select.addEventListener("change", () => {
+    const more = document.querySelector("#gallery details");
+    if (more && select.value) more.open = true;
     for (const card of document.querySelectorAll("#gallery figure")) {
       card.hidden = [...filters].some((f) => f.value && card.dataset[f.dataset.filter] !== f.value);
     }

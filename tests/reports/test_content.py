@@ -43,7 +43,8 @@ def test_white_box_transfer_is_complete(run_folder):
 
 
 def test_examples_are_of_several_models_and_attacks(run_folder):
-    examples = read(run_folder).examples
+    page = read(run_folder)
+    examples = page.examples + page.more_examples
     assert {e.model for e in examples} == {"softmax", "mlp", "None"}
     assert {e.attack for e in examples} == {"fgsm", "pgd", "lbfgs"}
     assert all(e.before != e.after for e in examples)
@@ -119,3 +120,12 @@ def test_costs_are_those_of_the_headline_with_the_rest_folded_away(run_folder):
     page = read(run_folder)
     assert {row["eps_text"] for row in page.costs} == {"8/255", "min"}
     assert {row["eps_text"] for row in page.more_costs} == {"4/255"}
+
+
+def test_the_gallery_opens_with_few_of_each_model(run_folder):
+    page = read(run_folder)
+    assert [e.model for e in page.examples].count("mlp") == 3
+    assert len(page.examples) == 9
+    assert {e.attack for e in page.examples} == {"fgsm", "pgd", "lbfgs"}
+    assert page.more_examples
+    assert not set(page.examples) & set(page.more_examples)
