@@ -56,6 +56,7 @@ def test_text_can_be_read_in_both_modes(dark):
         assert _contrast(v["accent"], page) >= 4.5
     assert _contrast(v["warn"], v["warn-page"]) >= 4.5
     assert _contrast(v["bad"], v["bad-page"]) >= 4.5
+    assert _contrast(v["warn"], v["surface"]) >= 4.5
     for i in range(8):
         assert _contrast(v[f"c{i}"], v["surface"]) >= 3
 
