@@ -11,6 +11,7 @@ import pandas as pd
 from eval.metrics import WORST, Threat
 from reports.figures import Axis, Box, Point, Series, boxes, curves, nice_ticks
 from reports.matrices import rows_of
+from reports.measure import Measure
 from reports.texts import amount, eps_label, norm_label, percent
 
 _MOST_BANDS = 5
@@ -30,14 +31,14 @@ class Chart:
     rows: tuple[tuple[str, ...], ...]
 
 
-def _axis(threat: Threat, points: pd.DataFrame) -> Axis:
+def _axis(threat: Threat, points: pd.DataFrame, height: str) -> Axis:
     largest = max((eps for _, eps in threat.levels), default=0.0) or float(points["eps"].quantile(0.95)) or 1.0
     high = largest * (1.2 if bool(points["steps"].any()) else 1.04)
     fractions = any("/" in text for text, _ in threat.levels)
     ticks = ((0.0, "0"), *((eps, text) for text, eps in threat.levels)) if fractions else nice_ticks(0.0, high)
     mark = dict(threat.levels).get(threat.headline)
     shown = None if mark is None else (mark, eps_label(threat.headline))
-    return Axis(f"\u03b5 ({norm_label(threat.norm)}, box units)", 0.0, high, ticks, shown)
+    return Axis(f"\u03b5 ({norm_label(threat.norm)}, box units)", 0.0, high, ticks, shown, height)
 
 
 def _series(name: str, part: pd.DataFrame, *, band: bool = True, strong: bool = False) -> Series:
@@ -68,12 +69,12 @@ def _table(parts: Sequence[tuple[str, pd.DataFrame]], high: float) -> tuple[tupl
     return tuple(rows)
 
 
-def accuracy_charts(table: pd.DataFrame, threat: Threat) -> tuple[Chart, ...]:
+def accuracy_charts(table: pd.DataFrame, threat: Threat, measure: Measure) -> tuple[Chart, ...]:
     """The worst case of all models in one chart, then one chart per model with its attacks."""
     if table.empty:
         return ()
-    axis = _axis(threat, table)
-    head = ("accuracy", "interval", "n")
+    axis = _axis(threat, table, measure.label)
+    head = (measure.column, "interval", "n")
     worst = [(str(m), p) for m, p in table[table["attack"] == WORST].groupby("model", sort=False)]
     few = len(worst) <= _MOST_BANDS
     charts = [
@@ -81,7 +82,7 @@ def accuracy_charts(table: pd.DataFrame, threat: Threat) -> tuple[Chart, ...]:
             "accuracy-worst-case",
             "Worst case over all attacks",
             "For each sample the strongest attack counts." + ("" if few else " Intervals are in the table."),
-            curves("Accuracy against eps, worst case", [_series(m, p, band=few) for m, p in worst], axis),
+            curves(f"{measure.heading} against eps, worst case", [_series(m, p, band=few) for m, p in worst], axis),
             ("model", "eps", *head),
             _table(worst, axis.high),
         )
@@ -94,7 +95,7 @@ def accuracy_charts(table: pd.DataFrame, threat: Threat) -> tuple[Chart, ...]:
                 f"{model}, attack by attack",
                 "The band is that of the worst case.",
                 curves(
-                    f"Accuracy of {model} against eps",
+                    f"{measure.heading} against eps, {model}",
                     [_series(a, p, band=a == WORST, strong=a == WORST) for a, p in parts],
                     axis,
                 ),

@@ -19,12 +19,17 @@ from reports import tables
 from reports.charts import Chart, accuracy_charts, distortion_charts
 from reports.gallery import Example, foremost, gallery
 from reports.matrices import Matrix, matrices, rows_of, share_of
+from reports.measure import Measure
 from reports.texts import Share, claim, eps_label, minimises, moment, norm_label
 
 
 @dataclass(frozen=True)
 class Card:
-    """The headline of a model: `robust` in the worst case over `attacks` attacks."""
+    """The headline of a model: `robust` in the worst case over `attacks` attacks.
+
+    `right` is its accuracy under the attack that left it the least, `against`; known for a targeted goal only, where
+    `robust` is no accuracy.
+    """
 
     model: str
     description: str
@@ -34,6 +39,8 @@ class Card:
     attacks: int
     strongest: str
     errors: int
+    right: Share
+    against: str
 
     @property
     def worse_rounded(self) -> bool:
@@ -43,11 +50,12 @@ class Card:
 
 @dataclass(frozen=True)
 class Cell:
-    """Of the table of robust accuracy."""
+    """Of the table of robust accuracy; `right` as on a card."""
 
     share: Share
     rounded: Share
     errors: int
+    right: Share
 
 
 @dataclass(frozen=True)
@@ -80,6 +88,7 @@ class Page:
 
     run: Run
     claim: str
+    measure: Measure
     headline: str
     norm: str
     eps: tuple[str, ...]
@@ -110,7 +119,21 @@ class Page:
 _MOST_CLASSES = 60
 
 
-def _cards(run: Run, clean: pd.DataFrame, robust: pd.DataFrame, headline: str) -> tuple[Card, ...]:
+def _right(run: Run, cross: pd.DataFrame) -> dict[tuple[str, str, str], Share]:
+    """Accuracy by (model, attack, text of eps) under attacks with a targeted goal: what the white-box error leaves."""
+    if run.goal == "untargeted":
+        return {}
+    return {
+        (row["target"], row["attack"], row["eps_text"]): Share(
+            1 - row["error"], 1 - row["high"], 1 - row["low"], int(row["n"])
+        )
+        for row in rows_of(cross[(cross["source"] == cross["target"]) & (cross["n"] > 0)])
+    }
+
+
+def _cards(
+    run: Run, clean: pd.DataFrame, robust: pd.DataFrame, headline: str, right: Mapping[tuple[str, str, str], Share]
+) -> tuple[Card, ...]:
     said = {row["model"]: share_of(row, "clean_accuracy") for row in rows_of(clean)}
     at = rows_of(robust[robust["eps_text"] == headline])
     cards = []
@@ -118,6 +141,8 @@ def _cards(run: Run, clean: pd.DataFrame, robust: pd.DataFrame, headline: str) -
         mine = [row for row in at if row["model"] == model["name"]]
         worst = next((row for row in mine if row["attack"] == WORST), None)
         single = [row for row in mine if row["attack"] != WORST and row["n"] > 0]
+        accuracies = {a: share for (m, a, text), share in right.items() if (m, text) == (model["name"], headline)}
+        against = min(accuracies, key=lambda a: accuracies[a].value, default="")
         cards.append(
             Card(
                 model=model["name"],
@@ -128,17 +153,22 @@ def _cards(run: Run, clean: pd.DataFrame, robust: pd.DataFrame, headline: str) -
                 attacks=len(single),
                 strongest=min(single, key=lambda row: row["robust_accuracy"])["attack"] if single else "",
                 errors=0 if worst is None else int(worst["errors"]),
+                right=accuracies.get(against, Share.unknown()),
+                against=against,
             )
         )
     return tuple(cards)
 
 
-def _robust_rows(robust: pd.DataFrame, threat: Threat, minimal: Mapping[str, str]) -> tuple[RobustRow, ...]:
+def _robust_rows(
+    robust: pd.DataFrame, threat: Threat, minimal: Mapping[str, str], right: Mapping[tuple[str, str, str], Share]
+) -> tuple[RobustRow, ...]:
     cells = {
         (row["model"], row["attack"], row["eps_text"]): Cell(
             share_of(row, "robust_accuracy"),
             share_of(row, "robust_accuracy_8bit", suffix="_8bit"),
             int(row["errors"]),
+            right.get((row["model"], row["attack"], row["eps_text"]), Share.unknown()),
         )
         for row in rows_of(robust)
     }
@@ -222,7 +252,9 @@ def read(folder: Path) -> Page:
     )
     minimal = {str(a["name"]): minimises(str(a["norm"])) for a in run.attacks if a.get("minimal")}
     cross = transfer(records)
+    right = _right(run, cross)
     names = [str(c) for c in run.data.get("classes", ())]
+    measure = Measure.of(run.goal, names)
     classes = ranked(metrics.per_class(records, rows, threat))
     classes["class"] = [names[i] if 0 <= i < len(names) else str(i) for i in classes["label"]]
     distances = ranked(effort.distortion(records, threat))
@@ -237,13 +269,14 @@ def read(folder: Path) -> Page:
     return Page(
         run=run,
         claim=claim(threat.norm, threat.headline),
+        measure=measure,
         headline=eps_label(threat.headline),
         norm=norm_label(threat.norm),
         eps=tuple(eps_label(text) for text, _ in threat.levels),
         overview=_overview(run, threat),
-        cards=_cards(run, clean, robust, threat.headline),
-        curves=accuracy_charts(ranked(metrics.curve(rows, threat)), threat),
-        robust=_robust_rows(robust, threat, minimal),
+        cards=_cards(run, clean, robust, threat.headline, right),
+        curves=accuracy_charts(ranked(metrics.curve(rows, threat)), threat, measure),
+        robust=_robust_rows(robust, threat, minimal, right),
         matrices=matrices(cross, list(order), list(attacks), threat.headline),
         models=tuple(order),
         classes=shown,

@@ -16,7 +16,7 @@ from pathlib import Path
 COLOURS = 8
 WIDTH = 460.0
 _TEMPLATES = Path(__file__).parent / "templates"
-_LEFT, _RIGHT, _TOP, _PLOT = 46.0, 16.0, 26.0, 220.0
+_LEFT, _RIGHT, _TOP, _PLOT = 46.0, 16.0, 44.0, 220.0
 _CHAR = 6.6  # mean width of a character at 12 px, a little generous
 _KEY = 30.0  # of a legend's sample line and its gap
 _MOST_POINTS = 160
@@ -64,13 +64,14 @@ class Box:
 
 @dataclass(frozen=True)
 class Axis:
-    """The horizontal axis: its name, where it ends, and where it is labelled."""
+    """The horizontal axis: its name, where it ends, and where it is labelled; and the name of the vertical one."""
 
     name: str
     low: float
     high: float
     ticks: tuple[tuple[float, str], ...]
     mark: tuple[float, str] | None = None
+    height: str = ""
 
 
 def number(value: float) -> str:
@@ -190,7 +191,7 @@ def _legend(series: Sequence[Series], y: float) -> tuple[list[str], float]:
 def curves(label: str, series: Sequence[Series], axis: Axis) -> str:
     """Shares (0..100%) against the axis, each with its band, and the legend below."""
     scale, base = (WIDTH - _LEFT - _RIGHT) / (axis.high - axis.low), _TOP + _PLOT
-    body = []
+    body = [f'<text x="0" y="14">{escape(axis.height)}</text>'] if axis.height else []
     for tick in (0.0, 0.25, 0.5, 0.75, 1.0):
         y = base - tick * _PLOT
         body.append(f'<line class="grid" x1="{_LEFT}" x2="{WIDTH - _RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')

@@ -129,3 +129,37 @@ def test_the_gallery_opens_with_few_of_each_model(run_folder):
     assert {e.attack for e in page.examples} == {"fgsm", "pgd", "lbfgs"}
     assert page.more_examples
     assert not set(page.examples) & set(page.more_examples)
+
+
+def test_a_targeted_goal_is_not_called_robust(tmp_path, make_run):
+    folder = make_run(tmp_path, n=40)
+    for path in (folder / "parts").iterdir():  # every attack ends in a wrong class, and none in the wanted one
+        table = pd.read_parquet(path)
+        if table["role"][0] == "attack":
+            wrong = {"target_class": (table["label"] + 2) % 5, "adv_pred": (table["label"] + 1) % 5, "in_budget": True}
+            table = table.assign(**wrong, success=False, success_8bit=False)
+            write_part(folder, path.stem, {c: table[c] for c in table})
+    header = Run.read(folder)
+    header.goal = "next"
+    header.write(folder)
+    page, html = read(folder), write(folder).read_text()
+    assert all(card.robust.value == card.clean.value for card in page.cards)
+    assert all(card.right.value == 0.0 for card in page.cards)
+    assert "<span>correct before, and not brought to the wanted class, \u03b5 = 8/255</span>" in html
+    assert html.count("<strong>0.0%</strong><span>accuracy under fgsm</span>") == 3
+    assert "how often it still is" not in html
+    assert "obust accuracy" not in html
+    assert "correct before, and not brought" in page.curves[0].svg
+
+
+def test_the_accuracy_beside_a_targeted_goal_is_what_the_white_box_error_leaves(tmp_path, make_run):
+    folder = make_run(tmp_path, n=40)
+    assert not read(folder).cards[0].right.known
+    header = Run.read(folder)
+    header.goal = "next"
+    header.write(folder)
+    page = read(folder)
+    matrix = next(m for m in page.matrices if m.attack == "pgd" and m.headline)
+    cell = next(c for c in matrix.cells if c.source == c.target == "mlp")
+    row = next(r for r in page.robust if (r.model, r.attack) == ("mlp", "pgd"))
+    assert row.cells[1].right.value == 1 - cell.error.value
