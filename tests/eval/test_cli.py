@@ -215,3 +215,29 @@ def test_trainings_are_logged_to_tensorboard_on_request(command, tmp_path):
     pytest.importorskip("tensorboard")
     assert command([*SMALL, "tensorboard=true", "seed=77", "hydra.run.dir=out"]).code == 0
     assert list((tmp_path / "out" / "tensorboard" / "softmax").glob("events.*"))
+
+
+def test_a_full_disk_is_one_line_and_what_was_done_is_kept(command, tmp_path, monkeypatch):
+    import errno
+
+    import eval.run
+
+    real, written = eval.run.write_part, []
+
+    def full(folder, name, columns):
+        if len(written) == 2:
+            raise OSError(errno.ENOSPC, "No space left on device", str(folder / "parts"))
+        written.append(name)
+        real(folder, name, columns)
+
+    monkeypatch.setattr(eval.run, "write_part", full)
+    arguments = ["debug=quick", "model=[softmax]", "attack=[fgsm,noise_uniform]", "hydra.run.dir=out"]
+    done = command(arguments)
+    assert done.code == 2
+    assert "parts: No space left on device" in done.err
+    assert len(done.err.strip().splitlines()) == 1
+    monkeypatch.setattr(eval.run, "write_part", real)
+    kept = sorted((tmp_path / "out" / "parts").iterdir())
+    assert len(kept) == 2
+    assert command(arguments).code == 0  # goes on
+    assert set(kept) <= set((tmp_path / "out" / "parts").iterdir())
