@@ -18,7 +18,8 @@ WIDTH = 460.0
 _TEMPLATES = Path(__file__).parent / "templates"
 _LEFT, _RIGHT, _TOP, _PLOT = 46.0, 16.0, 44.0, 220.0
 _CHAR = 6.6  # mean width of a character at 12 px, a little generous
-_KEY = 30.0  # of a legend's sample line and its gap
+_KEY = 46.0  # of a legend's sample line and its gap
+_DASHES, _SHAPES = 5, 7
 _MOST_POINTS = 160
 
 
@@ -132,16 +133,18 @@ def _path(points: Sequence[tuple[float, float]]) -> str:
 
 def _dot(shape: int, x: float, y: float) -> str:
     r = 3.6
-    if shape == 0:
-        return f'<circle class="dot" cx="{x:.1f}" cy="{y:.1f}" r="{r}"/>'
-    corners = {1: ((-r, -r), (r, -r), (r, r), (-r, r)), 2: ((0, -r - 1), (r + 1, r), (-r - 1, r))}.get(
-        shape, ((0, -r - 1), (r + 1, 0), (0, r + 1), (-r - 1, 0))
-    )
-    return f'<polygon class="dot" points="{" ".join(f"{x + a:.1f},{y + b:.1f}" for a, b in corners)}"/>'
+    if shape in (0, 4):
+        return f'<circle class="dot{" open" if shape else ""}" cx="{x:.1f}" cy="{y:.1f}" r="{r}"/>'
+    square, diamond = ((-r, -r), (r, -r), (r, r), (-r, r)), ((0, -r - 1), (r + 1, 0), (0, r + 1), (-r - 1, 0))
+    up, down = ((0, -r - 1), (r + 1, r), (-r - 1, r)), ((0, r + 1), (r + 1, -r), (-r - 1, -r))
+    corners = {1: square, 2: up, 3: diamond, 5: square, 6: down}[shape]
+    look = "dot open" if shape > 4 else "dot"
+    return f'<polygon class="{look}" points="{" ".join(f"{x + a:.1f},{y + b:.1f}" for a, b in corners)}"/>'
 
 
 def _style(index: int, one: Series) -> str:
-    dashes = "strong" if one.strong else f"d{(index + index // COLOURS) % 4}"
+    """Colours, dashes and marks repeat after 8, 5 and 7; the first lines are wider, to be seen below others."""
+    dashes = "strong" if one.strong else f"d{index % _DASHES} w{min(index, 3)}"
     return f"s{index % COLOURS} {dashes}"
 
 
@@ -180,8 +183,8 @@ def _legend(series: Sequence[Series], y: float) -> tuple[list[str], float]:
             x, y = _LEFT - 30, y + 20
         body.append(
             f'<g class="key k{index % COLOURS} {_style(index, one)}"><title>{escape(one.name)}</title>'
-            f'<path class="line" d="M{x:.1f} {y - 4:.1f}H{x + 24:.1f}"/>'
-            f"{'' if one.steps else _dot(index % 4, x + 12, y - 4)}"
+            f'<path class="line" d="M{x:.1f} {y - 4:.1f}H{x + 40:.1f}"/>'
+            f"{'' if one.steps else _dot(index % _SHAPES, x + 20, y - 4)}"
             f'<text class="ink" x="{x + _KEY:.1f}" y="{y:.1f}">{escape(shown)}</text></g>'
         )
         x += width
@@ -225,7 +228,7 @@ def curves(label: str, series: Sequence[Series], axis: Axis) -> str:
         body.append(f'<path class="line" d="{_path(line)}"><title>{escape(one.name)}</title></path>')
         if not one.steps:
             for p, (x, y) in zip(points, place([(p.x, p.y) for p in points]), strict=True):
-                body.append(f"<g>{_dot(index % 4, x, y)}<title>{escape(p.note or one.name)}</title></g>")
+                body.append(f"<g>{_dot(index % _SHAPES, x, y)}<title>{escape(p.note or one.name)}</title></g>")
         body.append("</g>")
     keys, height = _legend(series, base + 60)
     return _svg(height, label, [*body, *keys])

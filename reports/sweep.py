@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -21,11 +19,11 @@ from eval.metrics import WORST, Threat
 from eval.records import Run, read_records
 from reports import tables
 from reports.charts import Chart
-from reports.figures import Axis, Point, Series, curves
 from reports.matrices import rows_of, share_of
+from reports.measure import Measure
+from reports.sweep_charts import Row, charts
 from reports.texts import Share, eps_label, norm_label
 
-_MOST_SERIES = 12
 _SUMMARY = ("model", "norm", "eps_text", "eps", "clean_n", "clean_accuracy", "clean_low", "clean_high", "n",
             "robust_accuracy", "low", "high", "robust_accuracy_8bit", "errors")  # fmt: skip
 
@@ -42,28 +40,16 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Row:
-    """One job and model at the job's headline eps; `trusted` when the job completed."""
-
-    job: str
-    href: str
-    values: tuple[str, ...]
-    model: str
-    headline: str
-    clean: Share
-    robust: Share
-    trusted: bool
-
-
-@dataclass(frozen=True)
 class Sweep:
-    """The combined report."""
+    """The combined report; `measure` is what its numbers count, of a targeted goal where there is one."""
 
     title: str
     jobs: tuple[Job, ...]
     varied: tuple[str, ...]
     rows: tuple[Row, ...]
     charts: tuple[Chart, ...]
+    measure: Measure
+    mixed: bool
     warnings: tuple[tuple[str, str], ...]
     csv: pd.DataFrame = field(repr=False)
 
@@ -149,13 +135,6 @@ def differences(configs: Sequence[Mapping[str, Any]], path: str = "") -> dict[st
     return result
 
 
-def _number(text: str) -> float:
-    try:
-        return float(Fraction(text)) if "/" in text else float(text)
-    except (ValueError, ZeroDivisionError):
-        return math.nan
-
-
 def _varied(jobs: Sequence[Job]) -> dict[str, list[str]]:
     """What varied between the jobs that have a header; where a job wrote to is no parameter."""
     runs = [(j.run, j.folder) for j in jobs if j.run is not None]
@@ -167,53 +146,6 @@ def _varied(jobs: Sequence[Job]) -> dict[str, list[str]]:
         for key, values in found.items()
         if not all(str(folder) in v for v, (_, folder) in zip(values, runs, strict=True))
     }
-
-
-def _chart(keys: Sequence[str], at: int, rows: Sequence[Row]) -> Chart | None:
-    """Robust accuracy against one parameter, if it takes several numbers; a curve per model and other values."""
-    key, short = keys[at], [k.rpartition(".")[2] for k in keys]
-    numbers = {r.values[at]: _number(r.values[at]) for r in rows}
-    finite = sorted({v for v in numbers.values() if math.isfinite(v)})
-    if len(finite) < 2 or any(math.isnan(v) for v in numbers.values()):
-        return None
-    logarithmic = finite[0] > 0 and finite[-1] / finite[0] >= 50
-
-    def place(value: float) -> float:
-        return math.log10(value) if logarithmic else value
-
-    groups: dict[tuple[str, ...], list[Row]] = {}
-    for row in rows:
-        if row.robust.known and row.trusted and math.isfinite(numbers[row.values[at]]):
-            others = [f"{k}={v}" for k, v in zip(short, row.values, strict=True)]
-            groups.setdefault((row.model, *others[:at], *others[at + 1 :]), []).append(row)
-    series, lines = [], []
-    for name, mine in list(groups.items())[:_MOST_SERIES]:
-        label = ", ".join(name)
-        mine.sort(key=lambda r: numbers[r.values[at]])
-        points = []
-        for r in mine:
-            s = r.robust
-            points.append(
-                Point(place(numbers[r.values[at]]), s.value, s.low, s.high, f"{label}, {r.values[at]}: {s.full}")
-            )
-            lines.append((label, r.values[at], s.text, s.interval, str(s.n)))
-        series.append(Series(label, tuple(points)))
-    low, high = place(finite[0]), place(finite[-1])
-    pad = 0.03 * (high - low)
-    ticks = tuple((place(v), next(t for t, n in numbers.items() if n == v)) for v in finite)
-    axis = Axis(f"{key} (logarithmic)" if logarithmic else key, low - pad, high + pad, ticks)
-    note = "Worst case over the attacks of each job, at its headline \u03b5."
-    if len(groups) > _MOST_SERIES:
-        note += f" The first {_MOST_SERIES} of {len(groups)} curves; all are in the table above."
-    svg = curves(f"Robust accuracy against {key}", series, axis)
-    return Chart(
-        f"sweep-{at}",
-        f"Robust accuracy against {key}",
-        note,
-        svg,
-        ("curve", key, "robust", "interval", "n"),
-        tuple(lines),
-    )
 
 
 def _link(folder: Path, base: Path) -> str:
@@ -266,14 +198,17 @@ def read(paths: Sequence[Path], output: Path) -> Sweep:
                     not job.problem,
                 )
             )
-    charts = [_chart(list(varied), at, rows) for at in range(len(varied))]
     runs = [j for j in jobs if j.run is not None]
+    goals = sorted({j.run.goal for j in runs if j.run}, key=lambda goal: goal != "untargeted")
+    measure = Measure.of(goals[-1] if goals else "untargeted")
     return Sweep(
         title=runs[0].run.title if runs and runs[0].run else "Sweep",
         jobs=tuple(jobs),
         varied=tuple(varied),
         rows=tuple(rows),
-        charts=tuple(c for c in charts if c is not None),
+        charts=charts(list(varied), rows, measure),
+        measure=measure,
+        mixed=len(goals) > 1,
         warnings=tuple((j.name, line) for j in runs if j.run for line in j.run.warnings),
         csv=_csv(parts, varied),
     )

@@ -69,3 +69,9 @@ def test_labels_stay_inside_the_picture():
 def test_boxes_of_nothing_and_of_a_single_value():
     ElementTree.fromstring(boxes("x", [], "L2"))
     ElementTree.fromstring(boxes("x", [Box("<a>", (0.0, 0.0, 0.0, 0.0, 0.0), 0)], "L2"))
+
+
+def test_no_two_of_many_series_look_alike():
+    svg = curves("x", [line(1.0, 0.5, name=str(i)) for i in range(20)], AXIS)
+    marks = re.findall(r'class="key k\d ([^"]+)">.*?<(circle|polygon) class="(dot[^"]*)"', svg)
+    assert len(marks) == len(set(marks)) == 20

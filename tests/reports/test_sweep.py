@@ -4,6 +4,7 @@ import pandas as pd
 import pytest
 
 from eval.errors import InputError
+from eval.records import Run
 from reports.build import write, write_sweep
 from reports.sweep import differences, folders, read
 
@@ -98,3 +99,36 @@ def test_a_folder_without_runs_is_refused(tmp_path):
     (tmp_path / "0").mkdir()
     with pytest.raises(InputError, match=r"holds no run\.json"):
         folders([tmp_path])
+
+
+def _grid(make_run, folder, models, decays):
+    for job in range(2 * decays):
+        config = {"steps": 10 * (1 + job % 2), "decay": str(10.0 ** -(job // 2))}
+        make_run(folder / str(job), n=10, models=models, examples=False, config=config, transfer=False, seed=job)
+    return [c for c in read([folder], folder).charts if c.name.startswith("sweep-0")]
+
+
+def test_too_many_curves_for_one_chart_get_one_per_model(tmp_path, make_run):
+    charts = _grid(make_run, tmp_path, ("a", "b", "c"), 3)
+    assert [c.title for c in charts] == [f"Robust accuracy against steps: {m}" for m in "abc"]
+    assert [c.svg.count('class="series') for c in charts] == [3, 3, 3]
+    assert len({c.name for c in charts}) == 3
+
+
+def test_too_many_curves_of_a_model_show_the_lowest(tmp_path, make_run):
+    (chart,) = _grid(make_run, tmp_path, ("a",), 9)
+    assert chart.svg.count('class="series') == 1
+    assert "There are 9 curves" in chart.note
+    rows = [r for r in read([tmp_path], tmp_path).rows if r.values[0] == "10"]
+    assert len(rows) == 9
+    assert chart.rows[0][2] == min(rows, key=lambda r: r.robust.value).robust.text
+
+
+def test_a_sweep_with_targeted_goals_says_what_it_counts(sweep_folder):
+    for job in ("0", "1", "2", "3"):
+        header = Run.read(sweep_folder / job)
+        header.goal = "next"
+        header.write(sweep_folder / job)
+    page = write_sweep([sweep_folder], sweep_folder).read_text()
+    assert "no accuracy, since any other wrong answer counts as held" in page
+    assert "obust accuracy" not in page
