@@ -36,6 +36,7 @@ def show(run: Run, records: pd.DataFrame, console: Console) -> None:
             sheet.add_row("", name, f"{row['robust_accuracy']:.1%}" if row["n"] else "-", low_high, style=style)
         sheet.add_section()
     console.print(sheet)
-    console.print("An attack that fails proves nothing: robust accuracies are upper bounds.", highlight=False)
+    bounds = "robust accuracies are" if untargeted else "these shares are"
+    console.print(f"An attack that fails proves nothing: {bounds} upper bounds.", highlight=False)
     for line in run.warnings:
         console.print(f"[bold red]warning:[/] {line}", highlight=False, soft_wrap=True)

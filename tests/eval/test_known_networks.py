@@ -62,7 +62,7 @@ def test_a_known_network_has_its_known_accuracies(real_data, name, clean, n, rob
     attack = PGD(steps=40 if name.startswith("mnist") else 20)
     for text, most in robust.items():
         threat = ThreatModel("linf", parse_eps(text))
-        rows = pd.DataFrame(craft(bench, Unit(name, "pgd", attack, text, threat, np.arange(n)))[0])
+        rows = pd.DataFrame(craft(bench, Unit(name, "pgd", attack, text, threat, np.arange(n)), lambda done: None)[0])
         left = 100 * (1 - rows["success"].mean())
         print(f"{name}: clean {accuracy:.2f}%, PGD {text} {left:.1f}% of {n} (known: {clean}%, {most}%)")
         assert left <= most + 0.05
