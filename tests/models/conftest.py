@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import os
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -35,11 +33,3 @@ class Blobs:
 @pytest.fixture
 def blobs() -> Blobs:
     return Blobs()
-
-
-@pytest.fixture(scope="session")
-def real_data() -> Path:
-    root = os.environ.get("TOASTPROOF_DATA")
-    if not root:
-        pytest.skip("TOASTPROOF_DATA is not set")
-    return Path(root)
