@@ -11,7 +11,7 @@ Tramer and Boneh, NeurIPS 2019 (arXiv 1904.13000).
 Departures: the best point met is returned, not the last one; the last one is judged too. The first restart runs
 alone; the others run side by side in the same batch, in groups of fixed size, on the samples that are left. With
 `early_stop` a sample leaves the batch once an iterate reaches the goal, also after rounding to 8 bits.
-Cost: at most (1 + restarts * (steps + 1)) forwards, plus one for each iterate found adversarial, and
+Cost: at most restarts * (steps + 1) forwards, plus one for each iterate found adversarial, and
 restarts * steps backwards per sample; fewer for a sample that leaves.
 """
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -16,6 +14,7 @@ from eval.data import Samples
 from eval.judge import predict
 from models.classifier import Classifier
 from models.errors import ModelError
+from models.foreign import told
 
 
 @dataclass(frozen=True)
@@ -39,12 +38,7 @@ def forward_of(name: str) -> Iterator[None]:
     except ModelError:
         raise
     except Exception as error:
-        frames = traceback.extract_tb(error.__traceback__)
-        where = f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else "an unknown place"
-        first = str(error).strip().partition("\n")[0]
-        raise ModelError(
-            f"model {name}: forward must not fail, got {type(error).__name__}: {first}, at {where}"
-        ) from error
+        raise ModelError(f"model {name}: forward must not fail, got {told(error)}") from error
 
 
 def clean_pass(classifier: Classifier, samples: Samples, batch_size: int, device: torch.device) -> Clean:

@@ -148,9 +148,10 @@ def _make(bench: Bench, unit: Unit, x: Tensor, goal: Goal, rng: Rng, start: Tens
     began = time.perf_counter()
     if len(todo) > 0:
         try:
-            candidates = unit.attack(meter, x[todo], goal[todo], unit.threat, rng=rng[todo])
-            if candidates.shape != x[todo].shape:
-                raise ValueError(f"must return {tuple(x[todo].shape)}, got {tuple(candidates.shape)}")
+            images = x[todo]
+            candidates = unit.attack(meter, images, goal[todo], unit.threat, rng=rng[todo])
+            if candidates.shape != images.shape:
+                raise ValueError(f"must return {tuple(images.shape)}, got {tuple(candidates.shape)}")
             x_adv[todo] = candidates.detach().to(x.dtype)
         except Exception as problem:  # of whatever library: told, recorded, and the run ends with a failure
             log.exception("attack.%s on %s failed on %d samples", unit.attack_name, unit.source, len(todo))

@@ -13,8 +13,6 @@ from torch import Tensor, nn
 
 from attacks.goal import Goal
 from attacks.rng import Rng
-from attacks.threat import ThreatModel
-from eval.clean import forward_of
 from eval.config import Plan
 from eval.data import Data
 from eval.device import multiplications, share_out
@@ -73,8 +71,7 @@ def perturbation(plan: Plan, device: torch.device) -> Perturb | None:
 
     def perturb(network: nn.Module, x: Tensor, labels: Tensor, step: int) -> Tensor:
         rng = Rng.of(plan.seed, ["adversary", str(step)], map(str, range(len(x))), device)
-        budget = ThreatModel(threat.norm, threat.eps, threat.box)
-        return attack(network, x, Goal(labels), budget, rng=rng).detach()
+        return attack(network, x, Goal(labels), threat, rng=rng).detach()
 
     return perturb
 
@@ -99,13 +96,15 @@ def enter(plan: Plan, data: Data, device: torch.device, console: Any, logs: Path
                     f"train: {name} came with its weights, which train=adversarial would leave as they are; write "
                     "model.factory.train=true to train it further, or train=standard to attack it as it is"
                 )
-            with forward_of(name):
-                work = multiplications(network.classifier(name, data.test.shape).to(device), probe)
-            share_out(work, device)
-            fixed = network.ready and plan.train.method != "finetune"
-            trained = None if fixed else _train(plan, data, spec, name, network, device, perturb, console, logs)
             classifier = network.classifier(name, data.test.shape).to(device)
-            warnings = check(classifier, probe, data.test.labels)
+            warnings = check(classifier, probe, data.test.labels)  # before any time is spent on it
+            work = multiplications(classifier, probe)
+            share_out(work, device)
+            trained = None
+            if not network.ready or plan.train.method == "finetune":
+                trained = _train(plan, data, spec, name, network, device, perturb, console, logs)
+                classifier = network.classifier(name, data.test.shape).to(device)  # frozen again
+                warnings = check(classifier, probe, data.test.labels)
             identity = key(
                 {
                     "weights": fingerprint(classifier.network),

@@ -96,7 +96,7 @@ def test_a_model_that_fails_late_is_one_line(command, tmp_path):
     )
     done = command(["debug=quick", "model=factory", "model.path=nets.py:late", "attack=[fgsm]", "hydra.run.dir=a/b"])
     assert done.code == 2
-    assert "model late: forward must not fail, got ValueError: only small batches, at nets.py:4" in done.err
+    assert "model late: forward must not fail, got ValueError: only small batches (at nets.py:4)" in done.err
     assert not (tmp_path / "a").exists()
 
 
