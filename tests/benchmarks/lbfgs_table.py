@@ -1,174 +1,172 @@
-"""Print our L-BFGS beside Foolbox's DDN: success, mean and median RMS, evaluations and time per image, in one run.
+"""Our L-BFGS beside the other searches for minimal L2 distortion: success, RMS, evaluations and time, in one run.
 
-    TOASTPROOF_DATA=... python tests/benchmarks/lbfgs_table.py [--images 100] [--networks mlp,mnist_lenet5_clean]
+    TOASTPROOF_DATA=... python -m tests.benchmarks.lbfgs_table --out table.json
+    python -m tests.benchmarks.lbfgs_table --markdown table.json [--brief]
 
-The networks are an MLP of sigmoids, trained here in seconds, and the known ones of the data folder's `nets.py`.
-RMS is sqrt(sum((x' - x)^2) / n), over the images on which all methods of the row's group succeed. Evaluations are
-forwards and backwards per image.
+The images are the first ones, from a number on, that a network classifies correctly; by default that number lies
+behind all images on which settings were chosen (MNIST test from 7000, CIFAR-10 test from 600). RMS is
+sqrt(sum((x' - x)^2) / D) with pixels in [0, 1]. The time of a method is that of one run after a warm-up on two images;
+our default is timed on the same images, for the heavy methods (SciPy, C&W) again right before them.
+With --out, a command that is started again measures what is missing.
 """
 
 from __future__ import annotations
 
 import argparse
-import importlib.util
-import os
+import datetime
 import sys
-import time
-import warnings
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, replace
 from pathlib import Path
 
-import numpy as np
 import torch
-from torch import Tensor, nn
 
-sys.path.insert(0, str(Path(__file__).parents[2]))
-
-from attacks.goal import Goal
-from attacks.lbfgs import LBFGS
-from attacks.rng import Rng
-from attacks.threat import unlimited
-
-NETWORKS = ("mlp", "mnist_lenet5_clean", "mnist_lenet5_adv", "cifar10_resnet20")
-
-
-class Counted(nn.Module):
-    """A network that counts the rows that go through it, forward and backward."""
-
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network = network
-        self.forwards = self.backwards = 0
-
-    def forward(self, x: Tensor) -> Tensor:
-        self.forwards += len(x)
-        z: Tensor = self.network(x)
-        if z.requires_grad:
-            z.register_hook(self.back)
-        return z
-
-    def back(self, grad: Tensor) -> None:
-        self.backwards += len(grad)
+from eval.device import choose
+from eval.errors import InputError
+from tests.benchmarks import markdown
+from tests.benchmarks.measure import measure
+from tests.benchmarks.networks import GOALS, NETWORKS, Subject, load
+from tests.benchmarks.peers import DEFAULT, Method, methods
+from tests.benchmarks.results import Results, Row, code, machine, read
+from tests.benchmarks.summary import groups, text
 
 
-@dataclass
-class Row:
-    """What one method did on n images."""
-
-    method: str
-    reached: Tensor  # (n,) bool
-    rms: Tensor  # (n,)
-    forwards: float
-    backwards: float
-    milliseconds: float
+def positive(string: str) -> int:
+    """A whole number above 0, for argparse."""
+    value = int(string)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"must be >= 1, got {value}")
+    return value
 
 
-def sigmoid_mlp(x: Tensor, y: Tensor) -> nn.Module:
-    """A 784-100-100-10 network of sigmoids, trained for eight epochs."""
-    torch.manual_seed(0)
-    net = nn.Sequential(
-        nn.Flatten(), nn.Linear(784, 100), nn.Sigmoid(), nn.Linear(100, 100), nn.Sigmoid(), nn.Linear(100, 10)
+def arguments() -> argparse.ArgumentParser:
+    """The options of the command."""
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.benchmarks.lbfgs_table",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    optimizer = torch.optim.Adam(net.parameters(), 2e-3)
-    for _ in range(8):
-        for batch in torch.randperm(len(x)).split(200):
-            optimizer.zero_grad()
-            nn.functional.cross_entropy(net(x[batch]), y[batch]).backward()
-            optimizer.step()
-    return net
+    parser.add_argument("--networks", default=",".join(NETWORKS), help="default: %(default)s")
+    parser.add_argument("--goals", default=",".join(GOALS), help="default: %(default)s")
+    parser.add_argument("--methods", help=f"default: all of {','.join(m.name for m in methods())}")
+    parser.add_argument("--images", type=positive, default=100, help="per network; default: %(default)s")
+    parser.add_argument("--heavy-images", type=positive, help="of these, for SciPy and C&W; default: all")
+    parser.add_argument("--first", type=int, help="test image to begin at; default: 7000 of MNIST, 600 of CIFAR-10")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
+    parser.add_argument("--threads", type=positive, default=1, help="of torch on the CPU; default: %(default)s")
+    parser.add_argument("--seed", type=int, default=0, help="of targets and attacks; default: %(default)s")
+    parser.add_argument("--out", type=Path, metavar="FILE.json", help="keep the results, and go on from them")
+    parser.add_argument("--fresh", action="store_true", help="measure again what --out holds")
+    parser.add_argument("--markdown", type=Path, nargs="+", metavar="FILE.json", help="print Markdown from results")
+    parser.add_argument("--brief", action="store_true", help="with --markdown: one table a goal, for a README")
+    return parser
 
 
-def load(name: str, folder: Path) -> tuple[nn.Module, Tensor, Tensor]:
-    """A network, and test images with their labels."""
-    from torchvision.datasets import MNIST
+def chosen(option: str, string: str, known: tuple[str, ...]) -> list[str]:
+    """The names in a comma-separated list.
 
-    spec = importlib.util.spec_from_file_location("known_networks", folder / "nets.py")
-    if spec is None or spec.loader is None:
-        raise SystemExit(f"{folder / 'nets.py'}: must be there; set TOASTPROOF_DATA to the folder with the data")
-    known = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(known)
-    if name.startswith("cifar10"):
-        data = np.load(folder / "cifar10" / "test1000.npz")
-        images = torch.from_numpy(data["x"]).permute(0, 3, 1, 2).float() / 255
-        return getattr(known, name)(), images, torch.from_numpy(data["y"]).long()
-    train, test = (MNIST(folder, train=t, download=False) for t in (True, False))
-    images = test.data[:, None].float() / 255
-    if name == "mlp":
-        return sigmoid_mlp(train.data[:, None].float() / 255, train.targets), images, test.targets
-    return getattr(known, name)(), images, test.targets
+    Raises:
+        InputError: one is unknown.
+    """
+    names = string.split(",")
+    for name in names:
+        if name not in known:
+            raise InputError(f"{option}: {name!r} is none of {', '.join(known)}")
+    return names
 
 
-def measure(method: str, net: nn.Module, x: Tensor, goal: Goal, attack: Callable[[nn.Module], Tensor]) -> Row:
-    """Run `attack` on a counted network."""
-    counted = Counted(net).eval()
-    begin = time.perf_counter()
-    x_adv = attack(counted).detach()
-    if x.is_cuda:
-        torch.cuda.synchronize()
-    seconds = time.perf_counter() - begin
-    with torch.no_grad():
-        reached = goal.reached(net(x_adv))
-    rms = (x_adv - x).flatten(1).square().mean(1).sqrt()
-    n = len(x)
-    return Row(method, reached, rms, counted.forwards / n, counted.backwards / n, 1e3 * seconds / n)
+def blank(subject: Subject, kind: str, method: Method, images: int, seed: int) -> Row:
+    """The row of a measurement yet to be made."""
+    return Row(
+        network=subject.name, goal=kind, method=method.name, images=images, first=subject.first, seed=seed,
+        settings=method.settings, package=f"{method.package} {method.version}".strip(),
+        machine=machine(subject.x.device), weights=subject.weights,
+        code="" if method.package else code(), label=method.label,
+    )  # fmt: skip
 
 
-def foolbox_ddn(steps: int, x: Tensor, goal: Goal) -> Callable[[nn.Module], Tensor]:
-    """Foolbox's DDN with that many steps."""
-    import foolbox
+class Bench:
+    """Measures the methods on one network and goal, in their order.
 
-    def attack(net: nn.Module) -> Tensor:
-        model = foolbox.PyTorchModel(net, bounds=(0, 1), device=x.device)
-        criterion = (
-            foolbox.Misclassification(goal.labels)
-            if goal.targets is None
-            else foolbox.TargetedMisclassification(goal.targets)
-        )
-        found: Tensor = foolbox.attacks.DDNAttack(steps=steps)(model, x, criterion, epsilons=None)[1]
-        return found
+    Args:
+        subject: network and images.
+        kind: of goal.
+        seed: of targets and attacks.
+        results: where rows are looked up and kept.
+    """
 
-    return attack
+    def __init__(self, subject: Subject, kind: str, seed: int, results: Results) -> None:
+        self.subject, self.kind, self.seed, self.results = subject, kind, seed, results
+        self.goal = subject.goal(kind, seed)
+        self.default = methods([DEFAULT])[0]
+        self.timed: dict[int, float] = {}  # ms per image of the default, by the number of images
+
+    def row(self, method: Method, images: int) -> Row:
+        """The row of a method, from the results or measured now."""
+        row = blank(self.subject, self.kind, method, images, self.seed)
+        known = self.results.find(row)
+        if known is not None:
+            return known
+        index = torch.arange(images, device=self.subject.x.device)
+        x, goal = self.subject.x[index], self.goal[index]
+        if method.name != DEFAULT and (method.heavy or images not in self.timed):
+            self.timed[images] = measure(self.default, self.subject.network, x, goal, self.seed).milliseconds
+        made = measure(method, self.subject.network, x, goal, self.seed)
+        if method.name == DEFAULT:
+            self.timed[images] = made.milliseconds
+        today = datetime.datetime.now(datetime.UTC).date().isoformat()
+        row = replace(row, **asdict(made), default_milliseconds=self.timed[images], date=today)
+        self.results.put(row)
+        return row
 
 
-def compare(net: nn.Module, x: Tensor, goal: Goal) -> list[Row]:
-    """Ours, then DDN with 100 and with 1,000 steps."""
-    streams = Rng.of(0, ["table"], map(str, range(len(x))), device=x.device)
-    rows = [measure("L-BFGS", net, x, goal, lambda n: LBFGS()(n, x, goal, unlimited("l2"), rng=streams))]
-    rows += [measure(f"DDN {s}", net, x, goal, foolbox_ddn(s, x, goal)) for s in (100, 1000)]
-    return rows
-
-
-def main() -> None:
-    """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--images", type=int, default=100)
-    parser.add_argument("--networks", default=",".join(NETWORKS))
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--threads", type=int, default=1)
-    options = parser.parse_args()
+def run(options: argparse.Namespace) -> None:
+    """Measure what is asked for and print it as it comes."""
+    networks = chosen("--networks", options.networks, NETWORKS)
+    goals = chosen("--goals", options.goals, GOALS)
+    wanted = methods(options.methods.split(",") if options.methods else None)
+    device = choose(options.device)
     torch.set_num_threads(options.threads)
-    warnings.simplefilter("ignore")
-    folder = Path(os.environ.get("TOASTPROOF_DATA", "data"))
-    print(f"{'network':<20} {'goal':<10} {'method':<9} success  mean RMS  median RMS  forwards backwards  ms/image")
-    for name in options.networks.split(","):
-        net, images, labels = load(name, folder)
-        net = net.to(options.device).eval().requires_grad_(False)
-        x, y = images[: 2 * options.images].to(options.device), labels[: 2 * options.images].to(options.device)
-        right = (net(x).argmax(1) == y).nonzero()[: options.images, 0]
-        x, y = x[right], y[right]
-        shift = torch.randint(1, 10, (len(y),), generator=torch.Generator().manual_seed(1)).to(y)
-        for kind, goal in (("untargeted", Goal(y)), ("targeted", Goal(y, (y + shift) % 10))):
-            rows = compare(net, x, goal)
-            common = torch.stack([r.reached for r in rows]).all(0)
-            for r in rows:
-                print(
-                    f"{name:<20} {kind:<10} {r.method:<9} {r.reached.float().mean():7.1%}"
-                    f"  {r.rms[common].mean():8.5f}  {r.rms[common].median():10.5f}"
-                    f"  {r.forwards:8.1f} {r.backwards:9.1f}  {r.milliseconds:8.1f}",
-                    flush=True,
-                )
+    for reason in dict.fromkeys(m.missing for m in wanted if m.missing):
+        print(f"left out: {', '.join(m.name for m in wanted if m.missing == reason)}: {reason}", flush=True)
+    results = Results(options.out, options.fresh)
+    for name in networks:
+        subject = load(name, options.images, options.first, str(device))
+        n = len(subject.x)
+        if n < options.images:
+            print(f"{name}: only {n} test images from number {subject.first} on are classified correctly", flush=True)
+        for kind in goals:
+            bench = Bench(subject, kind, options.seed, results)
+            for method in (m for m in wanted if not m.missing):
+                images = min(n, options.heavy_images or n) if method.heavy else n
+                print(progress(bench.row(method, images)), flush=True)
+            row = blank(subject, kind, bench.default, n, options.seed)
+            print("\n" + text(next(g for g in groups(results.rows) if g[0].group == row.group)) + "\n", flush=True)
+
+
+def progress(row: Row) -> str:
+    """A line about a row when it is done."""
+    hit = [r for r, reached in zip(row.rms, row.reached, strict=True) if reached]
+    mean = f"{sum(hit) / len(hit):.5f}" if hit else "-"
+    return (
+        f"{row.network} {row.goal} {row.method}: {len(hit)} of {row.images} fooled, mean RMS of these {mean}, "
+        f"{row.forwards:.0f} forwards and {row.milliseconds:.1f} ms an image"
+    )
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Print the table; exit code 2 after a request that cannot be met."""
+    options = arguments().parse_args(argv)
+    try:
+        if options.markdown:
+            rows = [row for path in options.markdown for row in read(path)]
+            print((markdown.brief if options.brief else markdown.full)(rows))
+        else:
+            run(options)
+    except InputError as problem:
+        print(problem, file=sys.stderr)
+        return 2
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())

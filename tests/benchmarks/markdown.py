@@ -1,0 +1,73 @@
+"""The tables in Markdown: all of them in full, or one a goal that fits a README."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from tests.benchmarks.peers import DEFAULT, methods
+from tests.benchmarks.results import Row
+from tests.benchmarks.summary import HEADER, Line, caption, groups, notes, table
+
+_BRIEF = (
+    "Our default's cells: mean RMS, evaluations per image, ms per image. The others': mean RMS over our default's on "
+    "the images on which both succeed, evaluations per image, time over our default's on the same images; first the "
+    "success where it is below 100%. An evaluation is a forward with its backward."
+)
+
+
+def _row(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cells) + " |"
+
+
+def _rule(columns: int) -> str:
+    return "|---" + "|---:" * (columns - 1) + "|"
+
+
+def full(rows: Sequence[Row]) -> str:
+    """A table for each network and goal, with all that is known."""
+    parts = []
+    for group in groups(rows):
+        made = table(group)
+        body = [_row(HEADER), _rule(len(HEADER)), *(_row(line.cells) for line in made.lines)]
+        parts.append("\n".join([f"**{caption(group)}**", "", *body, "", notes(made)]))
+    return "\n\n".join(parts)
+
+
+def _cell(line: Line) -> str:
+    row, share = line.row, line.success[0]
+    evaluations = f"{max(row.forwards, row.backwards):,.0f}"
+    reached = np.asarray(row.reached, dtype=np.bool_)
+    if row.method == DEFAULT:
+        mean = np.asarray(row.rms)[reached].mean() if reached.any() else np.nan
+        figures = [f"{mean:.5f}", evaluations, f"{row.milliseconds:.1f} ms"]
+    else:
+        ratio = "-" if np.isnan(line.ratio[0]) else f"{line.ratio[0]:.3f}"
+        figures = [ratio, evaluations, f"{line.slowdown:,.1f}x"]
+    if row.images and share < 1:
+        figures.insert(0, f"{share:.0%}")
+    return ", ".join(figures)
+
+
+def brief(rows: Sequence[Row]) -> str:
+    """A table for each goal and machine, methods down and networks across."""
+    parts = []
+    heads = dict.fromkeys((r.goal, r.machine["device"], r.machine["threads"]) for r in rows)
+    labels = {m.name: m.label for m in methods()}
+    for goal, device, threads in heads:
+        some = [r for r in rows if (r.goal, r.machine["device"], r.machine["threads"]) == (goal, device, threads)]
+        networks = list(dict.fromkeys(r.network for r in some))
+        names = sorted({r.method for r in some}, key=lambda m: list(labels).index(m) if m in labels else len(labels))
+        cells: dict[tuple[str, str], str] = {}
+        for group in groups(some):
+            for line in reversed(table(group).lines):  # where a method has several rows, that with most images
+                if line.row.forwards > 0:
+                    cells[line.row.method, line.row.network] = _cell(line)
+        body = [
+            _row([labels.get(name, name), *(cells.get((name, network), "") for network in networks)]) for name in names
+        ]
+        counts = "; ".join(f"{c}" for c in dict.fromkeys(caption(g).partition(": ")[2] for g in groups(some)))
+        head = [f"**{goal}** ({counts})", "", _row(["method", *networks]), _rule(1 + len(networks))]
+        parts.append("\n".join([*head, *body]))
+    return "\n\n".join([*parts, _BRIEF])
