@@ -126,6 +126,7 @@ def run(options: argparse.Namespace) -> None:
     wanted = methods(options.methods.split(",") if options.methods else None)
     device = choose(options.device)
     torch.set_num_threads(options.threads)
+    code()  # before anything runs, while the sources are those that were imported
     for reason in dict.fromkeys(m.missing for m in wanted if m.missing):
         print(f"left out: {', '.join(m.name for m in wanted if m.missing == reason)}: {reason}", flush=True)
     results = Results(options.out, options.fresh)

@@ -8,6 +8,7 @@ Everything foreign is imported where it is used, and returns what it believes to
 
 from __future__ import annotations
 
+import functools
 import importlib
 import importlib.metadata
 import importlib.util
@@ -126,8 +127,10 @@ def _scipy(name: str, label: str, attack: Callable[..., Tensor], **settings: Any
     return Method(name, label, "scipy", run, settings, heavy=True)
 
 
-def _all() -> list[Method]:
-    return [
+@functools.cache
+def _all() -> tuple[Method, ...]:
+    """Every method, with the files of conf/attack as they are when this is first called."""
+    return (
         *(_ours(name, path) for name, path in _VARIANTS.items() if path.is_file()),
         _foolbox("ddn-100", "DDN, 100 steps (Foolbox)", "DDNAttack", steps=100),
         _foolbox("ddn-1000", "DDN, 1,000 steps (Foolbox)", "DDNAttack", steps=1000),
@@ -152,7 +155,7 @@ def _all() -> list[Method]:
             "scipy-foolbox2", "SciPy, image by image (Foolbox 2)", scipy_peers.foolbox2,
             epsilon=1e-5, maxiter=150, doublings=30,
         ),
-    ]  # fmt: skip
+    )  # fmt: skip
 
 
 def methods(names: list[str] | None = None) -> list[Method]:

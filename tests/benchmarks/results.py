@@ -7,6 +7,7 @@ a row that differs in it takes the place of the old one.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import platform
@@ -105,8 +106,12 @@ def processor() -> str:
     return models[0] if models else platform.processor() or platform.machine()
 
 
+@functools.cache
 def code() -> str:
-    """Twelve hexadecimal digits that change with the source of any module of `attacks` that is loaded."""
+    """Twelve hexadecimal digits that change with the source of any module of `attacks` that is loaded.
+
+    Read once, at the begin of a command: a source that is edited while it runs is not what is measured.
+    """
     digest = hashlib.sha256()
     for name in sorted(m for m in sys.modules if m.startswith("attacks.")):
         digest.update(Path(str(sys.modules[name].__file__)).read_bytes())

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sys
+import types
 
 import pytest
 import torch
@@ -11,7 +13,7 @@ from torch import nn
 from eval.errors import InputError
 from tests.benchmarks import lbfgs_table
 from tests.benchmarks.networks import Subject, fingerprint, load
-from tests.benchmarks.results import Results, read
+from tests.benchmarks.results import Results, code, read
 
 
 @pytest.fixture
@@ -93,6 +95,23 @@ def test_a_row_whose_code_has_changed_takes_the_place_of_the_old_one(subject, co
     command(*SMALL)
     assert subject == ["default"]
     assert sorted(r.method for r in read(path)) == ["ddn-100", "default"]
+
+
+def test_sources_edited_during_a_run_do_not_change_what_its_rows_say_they_measured(monkeypatch, tmp_path):
+    source = tmp_path / "edited.py"
+    source.write_text("a = 1")
+    module = types.ModuleType("attacks.edited")
+    module.__file__ = str(source)
+    monkeypatch.setitem(sys.modules, "attacks.edited", module)
+    try:
+        code.cache_clear()
+        before = code()
+        source.write_text("a = 2")
+        assert code() == before
+        code.cache_clear()  # as in a new process
+        assert code() != before
+    finally:
+        code.cache_clear()
 
 
 def test_markdown_is_printed_from_files_alone(subject, command, tmp_path, capsys):
