@@ -147,7 +147,7 @@ def run(options: argparse.Namespace) -> None:
 def progress(row: Row) -> str:
     """A line about a row when it is done."""
     hit = [r for r, reached in zip(row.rms, row.reached, strict=True) if reached]
-    mean = f"{sum(hit) / len(hit):.5f}" if hit else "-"
+    mean = f"{sum(hit) / len(hit):#.4g}" if hit else "-"
     return (
         f"{row.network} {row.goal} {row.method}: {len(hit)} of {row.images} fooled, mean RMS of these {mean}, "
         f"{row.forwards:.0f} forwards and {row.milliseconds:.1f} ms an image"

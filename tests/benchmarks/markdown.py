@@ -41,7 +41,7 @@ def _cell(line: Line) -> str:
     reached = np.asarray(row.reached, dtype=np.bool_)
     if row.method == DEFAULT:
         mean = np.asarray(row.rms)[reached].mean() if reached.any() else np.nan
-        figures = [f"{mean:.5f}", evaluations, f"{row.milliseconds:.1f} ms"]
+        figures = [f"{mean:#.4g}", evaluations, f"{row.milliseconds:.1f} ms"]
     else:
         ratio = "-" if np.isnan(line.ratio[0]) else f"{line.ratio[0]:.3f}"
         figures = [ratio, evaluations, f"{line.slowdown:,.1f}x"]

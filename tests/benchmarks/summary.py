@@ -59,8 +59,8 @@ class Line:
         share, low, high = self.success
         known = r.forwards > 0  # not so for our default on the images of a heavy method
         return (
-            r.label, str(r.images), f"{share:.1%} [{low:.1%}, {high:.1%}]", _number(self.mean, ".5f"),
-            _number(self.median, ".5f"), _interval(self.ratio), _number(self.larger, ".1%"),
+            r.label, str(r.images), f"{share:.1%} [{low:.1%}, {high:.1%}]", _number(self.mean, "#.4g"),
+            _number(self.median, "#.4g"), _interval(self.ratio), _number(self.larger, ".1%"),
             f"{r.forwards:.1f}" if known else "", f"{r.backwards:.1f}" if known else "", f"{r.milliseconds:.2f}",
             _number(self.slowdown, ".2f"),
         )  # fmt: skip

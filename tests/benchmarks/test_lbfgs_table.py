@@ -122,7 +122,7 @@ def test_markdown_is_printed_from_files_alone(subject, command, tmp_path, capsys
     printed = capsys.readouterr().out
     assert subject == []
     for row in read(tmp_path / "out.json"):
-        assert f"{sum(row.rms) / 6:.5f}" in printed
+        assert f"{sum(row.rms) / 6:#.4g}" in printed
         assert f"{row.milliseconds:.2f}" in printed
 
 
