@@ -49,12 +49,12 @@ def nearest(
     scale = torch.maximum(w.amax(2), -w.amin(2))  # (B, J)
     scale = torch.where(scale > 0, scale, 1.0)
     first = torch.zeros_like(offset) if start is None else start * scale
-    q, multipliers = _newton(w, scale, offset / scale, low, high, first, steps)
+    q, multipliers = _newton(w, scale, offset / scale, low, high, first, steps=steps)
     return q, multipliers / scale
 
 
 def _newton(
-    w: Tensor, scale: Tensor, offset: Tensor, low: Tensor, high: Tensor, multipliers: Tensor, steps: int
+    w: Tensor, scale: Tensor, offset: Tensor, low: Tensor, high: Tensor, multipliers: Tensor, *, steps: int
 ) -> tuple[Tensor, Tensor]:
     """The same for normals w / scale, whose largest entries are 1: nothing over- or underflows in float32."""
     period = 4 if w.is_cuda else 1  # asking who is done waits for the device
@@ -75,7 +75,7 @@ def _newton(
             if 4 * left <= len(w):
                 some = unsolved.nonzero()[:, 0]
                 rest = (x[some] for x in (w, scale, offset, low, high, multipliers))
-                point, multiplier = _newton(*rest, steps - step)
+                point, multiplier = _newton(*rest, steps=steps - step)
                 return q.index_copy_(0, some, point), multipliers.index_copy(0, some, multiplier)
         free = torch.eq(q, wanted, out=wanted)  # (B, D), 0 or 1; a mask of numbers is many times faster than of bools
         torch.mul(w, free[:, None], out=masked).div_(scale[:, :, None])

@@ -12,8 +12,8 @@ Each step evaluates f once for every row that still runs, whatever it is doing: 
 or a shorter one. All decisions are made per row and by selection (`torch.where`), so that no row, not even one whose
 values are NaN, touches another.
 
-Source: Nocedal and Wright, Numerical Optimization, 2nd ed. 2006, algorithm 7.4 (with `attacks.twoloop`)
-and section 3.5 (backtracking with interpolation); Bertsekas, "Projected Newton methods for optimization problems with
+Source: Nocedal and Wright, Numerical Optimization, 2nd ed. 2006, section 7.2 (in `attacks.inverse_hessian`)
+and 3.5 (backtracking with interpolation); Bertsekas, "Projected Newton methods for optimization problems with
 simple constraints", SIAM J. Control Optim. 20 (1982), for the bounds: coordinates at a bound that the gradient pushes
 outward are held, the recursion runs on the others, and the search follows the projected path.
 Departures: L-BFGS-B (Byrd, Lu, Nocedal and Zhu 1995) finds a Cauchy point first and enforces the strong Wolfe
@@ -30,7 +30,7 @@ from enum import IntEnum
 import torch
 from torch import Tensor
 
-from attacks.twoloop import inverse_hessian_times
+from attacks.inverse_hessian import inverse_hessian_times
 
 Objective = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 """(points (b, D), rows (b,) int64 that they belong to) -> values (b,) of f and gradients (b, D)."""
@@ -82,12 +82,14 @@ class Rows:
         c: weight (b,) of the quadratic part.
         point: iterate (b, D).
         value, grad: f (b,) and its gradient (b, D) at `point`; infinity and 0 before the first answer.
-        trial: the point (b, D) to be evaluated next; equals `point` in rows that have stopped.
         reason: (b,) int64, see `Reason`.
         evaluations: answers taken (b,).
         direction, step, tries: of the line search, (b, D), (b,), (b,).
-        s, dg: pairs, in a ring per row (b, m, D).
+        history: pairs, in a ring per row: slots of s, then those of dg (b, 2m, D).
         pairs: pairs ever stored since the history was last dropped (b,); the next goes to slot `pairs % m`.
+        turning: rows (b,) that need a new direction.
+        ahead: `trial` (b, D), or what it was before the last answer.
+        placed: whether `ahead` is up to date.
     """
 
     low: Tensor
@@ -96,26 +98,26 @@ class Rows:
     point: Tensor
     value: Tensor
     grad: Tensor
-    trial: Tensor
     reason: Tensor
     evaluations: Tensor
     direction: Tensor
     step: Tensor
     tries: Tensor
-    s: Tensor
-    dg: Tensor
+    history: Tensor
     pairs: Tensor
+    turning: Tensor
+    ahead: Tensor
+    placed: bool
 
     @classmethod
     def start(cls, point: Tensor, low: Tensor, high: Tensor, c: Tensor, settings: Settings) -> Rows:
         """Searches that begin at `point` (b, D), moved inside the bounds."""
-        point = torch.minimum(torch.maximum(point, low), high)
-        number, dim = point.shape
-        history = point.new_zeros(number, settings.memory, dim)
-        count = torch.zeros(number, dtype=torch.int64, device=point.device)
+        point = torch.clamp(point, low, high)
+        count = torch.zeros_like(c, dtype=torch.int64)
+        history = point.new_zeros(len(point), 2 * settings.memory, point.shape[1])
         return cls(
-            low, high, c, point, torch.full_like(c, torch.inf), torch.zeros_like(point), point, count, count,
-            torch.zeros_like(point), torch.ones_like(c), count, history, history.clone(), count,
+            low, high, c, point, torch.full_like(c, torch.inf), torch.zeros_like(point), count, count,
+            torch.zeros_like(point), torch.ones_like(c), count, history, count, count > 0, point.clone(), True,
         )  # fmt: skip
 
     @property
@@ -128,27 +130,33 @@ class Rows:
         """F (b,) at `point`."""
         return self.value + self.c * self.point.square().sum(1)
 
+    @property
+    def trial(self) -> Tensor:
+        """The point (b, D) to be evaluated next; equals `point` in rows that have stopped."""
+        if not self.placed:
+            self._place()
+        return self.ahead
+
     def take(self, index: Tensor) -> Rows:
         """The searches of the rows `index`, int64 or bool."""
-        return Rows(**{f.name: getattr(self, f.name)[index] for f in fields(self)})
+        taken = {f.name: getattr(self, f.name)[index] for f in fields(self) if f.name != "placed"}
+        return Rows(**taken, placed=self.placed)
 
     def reweigh(self, rows: Tensor, c: Tensor, settings: Settings) -> None:
         """Go on with another `c` (b,) in `rows` (b,) bool, from where they are and with what they know."""
         self.c = torch.where(rows, c, self.c)
-        revived = rows & torch.isfinite(self.value)
-        self.reason = torch.where(revived, int(Reason.RUNNING), self.reason)
-        self._turn(revived, settings)
+        self._turn(rows & torch.isfinite(self.value), settings)
 
     def move(self, rows: Tensor, point: Tensor) -> None:
         """Begin again at `point` (b, D), with no history, in `rows` (b,) bool."""
-        inside = torch.minimum(torch.maximum(point, self.low), self.high)
+        inside = torch.clamp(point, self.low, self.high)
         self.point = torch.where(rows[:, None], inside, self.point)
-        self.trial = torch.where(rows[:, None], inside, self.trial)
         self.grad = torch.where(rows[:, None], 0.0, self.grad)
         self.value = torch.where(rows, torch.inf, self.value)
         self.pairs = torch.where(rows, 0, self.pairs)
         self.tries = torch.where(rows, 0, self.tries)
         self.reason = torch.where(rows, int(Reason.RUNNING), self.reason)
+        self.placed = False
 
     def tell(self, value: Tensor, grad: Tensor, asked: Tensor, settings: Settings) -> Tensor:
         """Take f (b,) and its gradient (b, D) at `trial`, in the rows `asked` (b,) bool.
@@ -156,14 +164,15 @@ class Rows:
         Returns:
             Rows (b,) whose trial became their point.
         """
+        trial = self.trial
         asked = asked & self.running
         self.evaluations = self.evaluations + asked
         first = torch.isinf(self.value)
-        finite = torch.isfinite(value) & torch.isfinite(grad).all(1)
+        finite = torch.isfinite(value) & torch.isfinite(grad.amax(1)) & torch.isfinite(grad.amin(1))
         before = self.total
-        after = value + self.c * self.trial.square().sum(1)
-        s = self.trial - self.point  # (b, D)
-        slope = (s * (self.grad + 2 * self.c[:, None] * self.point)).sum(1)  # first-order change of F
+        after = value + self.c * trial.square().sum(1)
+        s = trial - self.point  # (b, D)
+        slope = (s * self._gradient()).sum(1)  # first-order change of F
         noise = 4 * torch.finfo(value.dtype).eps * before.abs()
         enough = first | (after <= before + _ARMIJO * slope.clamp(max=0) + noise)
         accepted = asked & finite & enough
@@ -171,9 +180,8 @@ class Rows:
 
         decrease = before - after
         small = ~first & (decrease <= settings.decrease * before.abs())
-        taken = accepted[:, None]
-        self.point = torch.where(taken, self.trial, self.point)
-        self.grad = torch.where(taken, grad, self.grad)
+        self.point = torch.where(accepted[:, None], trial, self.point)
+        self.grad = torch.where(accepted[:, None], grad, self.grad)
         self.value = torch.where(accepted, value, self.value)
 
         rejected = asked & ~accepted
@@ -187,15 +195,22 @@ class Rows:
         stalled = failed & (self.pairs == 0)
         again = failed & (self.pairs > 0)  # the history may be to blame
         self.pairs = torch.where(again, 0, self.pairs)
-        self.tries = torch.where(again, 0, self.tries)
         self._stop(rejected & first, Reason.INVALID)
         self._stop(stalled & ~first, Reason.STALLED)
         self._stop(accepted & small, Reason.CONVERGED)
-        self._turn(accepted | again, settings)
+        self._turn((accepted | again) & self.running, settings)
         return accepted
 
     def _stop(self, rows: Tensor, reason: Reason) -> None:
         self.reason = torch.where(rows & self.running, int(reason), self.reason)
+
+    def _gradient(self) -> Tensor:
+        """Of F at `point` (b, D)."""
+        return torch.addcmul(self.grad, self.point, 2 * self.c[:, None])
+
+    def _own(self) -> Tensor:
+        """Inverse Hessian of the quadratic part (b,); 1 where there is none."""
+        return torch.where(self.c > 0, 0.5 / self.c, 1.0)
 
     def _remember(self, rows: Tensor, s: Tensor, dg: Tensor) -> None:
         """Store the pairs (b, D) whose curvature is positive, each in its row's oldest slot."""
@@ -203,33 +218,49 @@ class Rows:
         curvature = (s * dg).sum(1) + 2 * self.c * length
         kept = rows & (curvature > 0) & (length > 0)
         row = torch.arange(len(s), device=s.device)
-        slot = self.pairs % self.s.shape[1]
-        self.s[row, slot] = torch.where(kept[:, None], s, self.s[row, slot])
-        self.dg[row, slot] = torch.where(kept[:, None], dg, self.dg[row, slot])
+        memory = self.history.shape[1] // 2
+        for vector, slot in ((s, self.pairs % memory), (dg, self.pairs % memory + memory)):
+            self.history[row, slot] = torch.where(kept[:, None], vector, self.history[row, slot])
         self.pairs = self.pairs + kept
 
     def _turn(self, rows: Tensor, settings: Settings) -> None:
-        """Give the rows (b,) a new direction, test them for convergence, and place the next trial of every row."""
-        gradient = self.grad + 2 * self.c[:, None] * self.point
-        held = ((self.point <= self.low) & (gradient > 0)) | ((self.point >= self.high) & (gradient < 0))
-        free = torch.where(held, 0.0, gradient)
-        own = torch.where(self.c > 0, 0.5 / self.c, 1.0)  # inverse Hessian of the quadratic part
-        projected = torch.minimum(torch.maximum(self.point - own[:, None] * free, self.low), self.high)
-        still = (projected - self.point).abs().amax(1) <= settings.gradient
-        self._stop(rows & still, Reason.CONVERGED)
-
-        descent = -inverse_hessian_times(free, ~held, own, self.s, self.dg, self.c, self.pairs)
-        downhill = (descent * free).sum(1) < 0
-        descent = torch.where(downhill[:, None], descent, -own[:, None] * free)
-        blind = (self.pairs == 0) & (self.c == 0)  # nothing tells how far to go
-        longest = free.norm(dim=1).clamp(min=1e-30).reciprocal().clamp(max=1.0)
-        self.direction = torch.where(rows[:, None], descent, self.direction)
-        self.step = torch.where(rows, torch.where(blind, longest, 1.0), self.step)
+        """Let the rows (b,) run on from where they are in a new direction, unless they have converged."""
+        ahead = torch.clamp(self._gradient().mul_(-self._own()[:, None]).add_(self.point), self.low, self.high)
+        still = ahead.sub_(self.point).abs_().amax(1) <= settings.gradient
+        self.reason = torch.where(rows, torch.where(still, int(Reason.CONVERGED), int(Reason.RUNNING)), self.reason)
+        self.turning = self.turning | rows
         self.tries = torch.where(rows, 0, self.tries)
-        ahead = self.point + self.step[:, None] * self.direction
-        ahead = torch.minimum(torch.maximum(ahead, self.low), self.high)
+        self.placed = False
+
+    def _place(self) -> None:
+        """Find new directions where they are needed, and the next trial of every row."""
+        gradient, own = self._gradient(), self._own()
+        free = self._free(gradient)
+        gradient.mul_(free)
+        descent = inverse_hessian_times(gradient, free, own, self.history, self.c, self.pairs)
+        uphill = ~((descent * gradient).sum(1) > 0)
+        descent = torch.where(uphill[:, None], own[:, None] * gradient, descent).neg_()
+        blind = (self.pairs == 0) & (self.c == 0)  # nothing tells how far to go
+        longest = gradient.norm(dim=1).clamp(min=1e-30).reciprocal().clamp(max=1.0)
+        self.direction = torch.where(self.turning[:, None], descent, self.direction)
+        self.step = torch.where(self.turning, torch.where(blind, longest, 1.0), self.step)
+        self.turning = torch.zeros_like(self.turning)
         moving = self.running & torch.isfinite(self.value)
-        self.trial = torch.where(moving[:, None], ahead, self.point)
+        ahead = torch.addcmul(self.point, self.direction, self.step[:, None])
+        ahead = torch.clamp(ahead, self.low, self.high, out=ahead)
+        self.ahead = torch.where(moving[:, None], ahead, self.point)
+        self.placed = True
+
+    def _free(self, gradient: Tensor) -> Tensor:
+        """Coordinates (b, D), 1 or 0, that are not at a bound outside of which the gradient (b, D) lets F fall.
+
+        Numbers, not bools: a CPU multiplies by them many times faster than it selects.
+        """
+        out = torch.le(self.point, self.low, out=torch.empty_like(gradient))
+        held = out.mul_(torch.gt(gradient, 0, out=torch.empty_like(gradient)))
+        out = torch.ge(self.point, self.high, out=torch.empty_like(gradient))
+        held += out.mul_(torch.lt(gradient, 0, out=torch.empty_like(gradient)))
+        return held.neg_().add_(1)
 
 
 @dataclass(frozen=True)
