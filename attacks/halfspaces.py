@@ -26,6 +26,7 @@ import torch
 from torch import Tensor
 
 _TINY = 1e-20
+_ROUNDS = 3
 _RIDGE = 1e-6  # of the diagonal, for inequalities that say nearly the same
 _SOLVED = 32  # units of rounding by which a solution may miss an offset
 
@@ -91,9 +92,12 @@ def _multipliers(gram: Tensor, lacking: Tensor, now: Tensor) -> Tensor:
     diagonal = gram.diagonal(dim1=1, dim2=2)  # (B, J)
     diagonal += _RIDGE * diagonal + _TINY  # moves the steps, not where they end
     const = (gram @ now[:, :, None])[:, :, 0] + lacking
-    new, left = now, lacking
-    for _ in range(3):
+    new, left, guess = now, lacking, torch.full_like(now, -1)
+    for _ in range(_ROUNDS):
         positive = (new + left / diagonal > 0).to(gram.dtype)
+        if not gram.is_cuda and torch.equal(positive, guess):  # to ask would wait for the device
+            break
+        guess = positive
         system = gram * (positive[:, :, None] * positive[:, None])
         system.diagonal(dim1=1, dim2=2).add_(1 - positive)
         new = torch.linalg.solve_ex(system, (positive * const)[:, :, None])[0][:, :, 0]
