@@ -1,6 +1,6 @@
 """Limited-memory BFGS with bounds, for a batch of independent problems side by side.
 
-Row by row it minimises
+Row by row this minimises
 
     F(x) = f(x) + c ||x||^2,    low <= x <= high,
 
@@ -10,15 +10,17 @@ that a pair (s, dg) serves any c as (s, y = 2c s + dg). A row may thus change it
 
 Each step evaluates f once for every row that still runs, whatever it is doing: a first trial along a new direction,
 or a shorter one. All decisions are made per row and by selection (`torch.where`), so that no row, not even one whose
-values are NaN, touches another.
+values are NaN, touches another: parts of a batch give the same bits as the whole, if f does and D numbers fill a
+multiple of 64 bytes, and else the same to rounding, because matrix products then depend on where a row lies in memory.
 
-Source: Nocedal and Wright, Numerical Optimization, 2nd ed. 2006, section 7.2 (in `attacks.inverse_hessian`)
-and 3.5 (backtracking with interpolation); Bertsekas, "Projected Newton methods for optimization problems with
-simple constraints", SIAM J. Control Optim. 20 (1982), for the bounds: coordinates at a bound that the gradient pushes
-outward are held, the recursion runs on the others, and the search follows the projected path.
+Source: Nocedal and Wright, Numerical Optimization, 2nd ed. 2006, sections 7.2 (in `attacks.inverse_hessian`) and 3.5
+(backtracking with interpolation); Bertsekas, "Projected Newton methods for optimization problems with simple
+constraints", SIAM J. Control Optim. 20 (1982), for the bounds: coordinates at a bound that the gradient pushes outward
+are held, the quasi-Newton step is that of the others, and the search follows the projected path.
 Departures: L-BFGS-B (Byrd, Lu, Nocedal and Zhu 1995) finds a Cauchy point first and enforces the strong Wolfe
 condition; here Armijo's alone holds, and a pair whose curvature is not positive is passed over.
-Cost: one evaluation of f with its gradient a step and row; memory (2 memory + 6) D numbers a row.
+Cost: one evaluation of f with its gradient a step and row; memory (2 memory + 11) D numbers a row: 2 memory for the
+pairs, 6 for the bounds and the search, 5 that come and go, f's gradient among them.
 """
 
 from __future__ import annotations
@@ -30,7 +32,7 @@ from enum import IntEnum
 import torch
 from torch import Tensor
 
-from attacks.inverse_hessian import inverse_hessian_times
+from attacks.inverse_hessian import free_coordinates, inverse_hessian_times
 
 Objective = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 """(points (b, D), rows (b,) int64 that they belong to) -> values (b,) of f and gradients (b, D)."""
@@ -87,9 +89,8 @@ class Rows:
         direction, step, tries: of the line search, (b, D), (b,), (b,).
         history: pairs, in a ring per row: slots of s, then those of dg (b, 2m, D).
         pairs: pairs ever stored since the history was last dropped (b,); the next goes to slot `pairs % m`.
-        turning: rows (b,) that need a new direction.
-        ahead: `trial` (b, D), or what it was before the last answer.
-        placed: whether `ahead` is up to date.
+        turning: rows (b,) that need a new direction; found when `trial` is next read.
+        ahead, placed: `trial` (b, D), and whether it is up to date.
     """
 
     low: Tensor
@@ -139,24 +140,12 @@ class Rows:
 
     def take(self, index: Tensor) -> Rows:
         """The searches of the rows `index`, int64 or bool."""
-        taken = {f.name: getattr(self, f.name)[index] for f in fields(self) if f.name != "placed"}
-        return Rows(**taken, placed=self.placed)
+        return Rows(**{f.name: getattr(self, f.name)[index] for f in fields(self)[:-1]}, placed=self.placed)
 
     def reweigh(self, rows: Tensor, c: Tensor, settings: Settings) -> None:
         """Go on with another `c` (b,) in `rows` (b,) bool, from where they are and with what they know."""
         self.c = torch.where(rows, c, self.c)
         self._turn(rows & torch.isfinite(self.value), settings)
-
-    def move(self, rows: Tensor, point: Tensor) -> None:
-        """Begin again at `point` (b, D), with no history, in `rows` (b,) bool."""
-        inside = torch.clamp(point, self.low, self.high)
-        self.point = torch.where(rows[:, None], inside, self.point)
-        self.grad = torch.where(rows[:, None], 0.0, self.grad)
-        self.value = torch.where(rows, torch.inf, self.value)
-        self.pairs = torch.where(rows, 0, self.pairs)
-        self.tries = torch.where(rows, 0, self.tries)
-        self.reason = torch.where(rows, int(Reason.RUNNING), self.reason)
-        self.placed = False
 
     def tell(self, value: Tensor, grad: Tensor, asked: Tensor, settings: Settings) -> Tensor:
         """Take f (b,) and its gradient (b, D) at `trial`, in the rows `asked` (b,) bool.
@@ -192,11 +181,10 @@ class Rows:
         self.tries = torch.where(accepted, 0, self.tries + rejected)
 
         failed = rejected & (self.tries >= settings.trials)
-        stalled = failed & (self.pairs == 0)
         again = failed & (self.pairs > 0)  # the history may be to blame
         self.pairs = torch.where(again, 0, self.pairs)
         self._stop(rejected & first, Reason.INVALID)
-        self._stop(stalled & ~first, Reason.STALLED)
+        self._stop(failed & ~again & ~first, Reason.STALLED)
         self._stop(accepted & small, Reason.CONVERGED)
         self._turn((accepted | again) & self.running, settings)
         return accepted
@@ -217,8 +205,7 @@ class Rows:
         length = s.square().sum(1)
         curvature = (s * dg).sum(1) + 2 * self.c * length
         kept = rows & (curvature > 0) & (length > 0)
-        row = torch.arange(len(s), device=s.device)
-        memory = self.history.shape[1] // 2
+        row, memory = torch.arange(len(s), device=s.device), self.history.shape[1] // 2
         for vector, slot in ((s, self.pairs % memory), (dg, self.pairs % memory + memory)):
             self.history[row, slot] = torch.where(kept[:, None], vector, self.history[row, slot])
         self.pairs = self.pairs + kept
@@ -235,7 +222,7 @@ class Rows:
     def _place(self) -> None:
         """Find new directions where they are needed, and the next trial of every row."""
         gradient, own = self._gradient(), self._own()
-        free = self._free(gradient)
+        free = free_coordinates(self.point, gradient, self.low, self.high)
         gradient.mul_(free)
         descent = inverse_hessian_times(gradient, free, own, self.history, self.c, self.pairs)
         uphill = ~((descent * gradient).sum(1) > 0)
@@ -246,38 +233,19 @@ class Rows:
         self.step = torch.where(self.turning, torch.where(blind, longest, 1.0), self.step)
         self.turning = torch.zeros_like(self.turning)
         moving = self.running & torch.isfinite(self.value)
-        ahead = torch.addcmul(self.point, self.direction, self.step[:, None])
-        ahead = torch.clamp(ahead, self.low, self.high, out=ahead)
+        ahead = torch.addcmul(self.point, self.direction, self.step[:, None]).clamp_(self.low, self.high)
         self.ahead = torch.where(moving[:, None], ahead, self.point)
         self.placed = True
-
-    def _free(self, gradient: Tensor) -> Tensor:
-        """Coordinates (b, D), 1 or 0, that are not at a bound outside of which the gradient (b, D) lets F fall.
-
-        Numbers, not bools: a CPU multiplies by them many times faster than it selects.
-        """
-        out = torch.le(self.point, self.low, out=torch.empty_like(gradient))
-        held = out.mul_(torch.gt(gradient, 0, out=torch.empty_like(gradient)))
-        out = torch.ge(self.point, self.high, out=torch.empty_like(gradient))
-        held += out.mul_(torch.lt(gradient, 0, out=torch.empty_like(gradient)))
-        return held.neg_().add_(1)
 
 
 @dataclass(frozen=True)
 class Result:
-    """What `minimise` found.
+    """What `minimise` found."""
 
-    Attributes:
-        point: (B, D).
-        value: F (B,).
-        reason: why each row stopped (B,) int64, see `Reason`.
-        evaluations: of f, per row (B,) int64.
-    """
-
-    point: Tensor
-    value: Tensor
-    reason: Tensor
-    evaluations: Tensor
+    point: Tensor  # (B, D)
+    value: Tensor  # F (B,)
+    reason: Tensor  # why each row stopped (B,) int64, see `Reason`
+    evaluations: Tensor  # of f, per row (B,) int64
 
 
 def minimise(
@@ -293,10 +261,10 @@ def minimise(
     """Minimise f(x) + c ||x||^2 inside the bounds, row by row.
 
     Args:
-        f: the objective; is called with the points and numbers of the rows that still run.
+        f: the objective; is called with the points and numbers of the rows that still run, on CUDA now and then with
+            rows that have just stopped.
         start: first points (B, D).
-        low: least values (B, D); may be -infinity.
-        high: greatest values (B, D); may be infinity.
+        low, high: bounds (B, D); may be infinite.
         c: weight (B,) of the quadratic part; none without it.
         evaluations: most evaluations of f a row.
         settings: constants of the search.
@@ -306,16 +274,18 @@ def minimise(
     rows = Rows.start(start, low, high, c, settings)
     index = torch.arange(len(start), device=start.device)
     done: list[tuple[Tensor, Rows]] = []
-    for _ in range(evaluations):
-        going = rows.running
-        count = int(going.sum())
-        if count == 0:
-            break
-        if 4 * (len(index) - count) >= len(index):
-            done.append((index[~going], rows.take(~going)))
-            rows, index = rows.take(going), index[going]
+    period = 4 if start.is_cuda else 1  # asking who is done waits for the device
+    going, where = rows.running, index
+    for step in range(evaluations):
+        if step % period == 0:
             going = rows.running
-        where = going.nonzero()[:, 0]
+            if (count := int(going.sum())) == 0:
+                break
+            if 4 * (len(index) - count) >= len(index):
+                done.append((index[~going], rows.take(~going)))
+                rows, index = rows.take(going), index[going]
+                going = rows.running
+            where = going.nonzero()[:, 0]
         value, grad = f(rows.trial[where], index[where])
         values = torch.full_like(rows.value, torch.nan).index_copy(0, where, value)
         grads = torch.zeros_like(rows.grad).index_copy(0, where, grad)

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from attacks.inverse_hessian import inverse_hessian_times
+from attacks.inverse_hessian import free_coordinates, inverse_hessian_times
 
 B, M, D = 20, 5, 16
 
@@ -104,3 +104,10 @@ def test_a_row_depends_on_itself_alone(dtype: torch.dtype) -> None:
     arguments[0][5], arguments[3][5] = torch.nan, torch.nan
     others = torch.arange(B) != 5
     assert torch.equal(inverse_hessian_times(*arguments)[others], together[others])
+
+
+def test_coordinates_at_a_bound_are_held_when_descent_leads_outward() -> None:
+    point = torch.tensor([[0.0, 0.0, 1.0, 1.0, 0.5, 0.0, 1.0]])
+    gradient = torch.tensor([[1.0, -1.0, 1.0, -1.0, 1.0, 0.0, 0.0]])
+    free = free_coordinates(point, gradient, torch.zeros_like(point), torch.ones_like(point))
+    assert free.tolist() == [[0.0, 1.0, 1.0, 0.0, 1.0, 1.0, 1.0]]
