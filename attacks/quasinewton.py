@@ -264,14 +264,14 @@ def minimise(
         f: the objective; is called with the points and numbers of the rows that still run, on CUDA now and then with
             rows that have just stopped.
         start: first points (B, D).
-        low, high: bounds (B, D); may be infinite.
+        low: least values (B, D); may be -infinity.
+        high: greatest values (B, D); may be infinity.
         c: weight (B,) of the quadratic part; none without it.
         evaluations: most evaluations of f a row.
         settings: constants of the search.
     """
     settings = settings or Settings()
-    c = start.new_zeros(len(start)) if c is None else c
-    rows = Rows.start(start, low, high, c, settings)
+    rows = Rows.start(start, low, high, start.new_zeros(len(start)) if c is None else c, settings)
     index = torch.arange(len(start), device=start.device)
     done: list[tuple[Tensor, Rows]] = []
     period = 4 if start.is_cuda else 1  # asking who is done waits for the device
