@@ -1,6 +1,6 @@
 """Limited-memory BFGS with bounds, for a batch of independent problems side by side.
 
-Row by row it minimises
+Row by row this minimises
 
     F(x) = f(x) + c ||x||^2,    low <= x <= high,
 
@@ -10,15 +10,17 @@ that a pair (s, dg) serves any c as (s, y = 2c s + dg). A row may thus change it
 
 Each step evaluates f once for every row that still runs, whatever it is doing: a first trial along a new direction,
 or a shorter one. All decisions are made per row and by selection (`torch.where`), so that no row, not even one whose
-values are NaN, touches another.
+values are NaN, touches another: parts of a batch give the same bits as the whole, if f does and D numbers fill a
+multiple of 64 bytes, and else the same to rounding, because matrix products then depend on where a row lies in memory.
 
-Source: Nocedal and Wright, Numerical Optimization, 2nd ed. 2006, algorithm 7.4 (with `attacks.twoloop`)
-and section 3.5 (backtracking with interpolation); Bertsekas, "Projected Newton methods for optimization problems with
-simple constraints", SIAM J. Control Optim. 20 (1982), for the bounds: coordinates at a bound that the gradient pushes
-outward are held, the recursion runs on the others, and the search follows the projected path.
+Source: Nocedal and Wright, Numerical Optimization, 2nd ed. 2006, sections 7.2 (in `attacks.inverse_hessian`) and 3.5
+(backtracking with interpolation); Bertsekas, "Projected Newton methods for optimization problems with simple
+constraints", SIAM J. Control Optim. 20 (1982), for the bounds: coordinates at a bound that the gradient pushes outward
+are held, the quasi-Newton step is that of the others, and the search follows the projected path.
 Departures: L-BFGS-B (Byrd, Lu, Nocedal and Zhu 1995) finds a Cauchy point first and enforces the strong Wolfe
 condition; here Armijo's alone holds, and a pair whose curvature is not positive is passed over.
-Cost: one evaluation of f with its gradient a step and row; memory (2 memory + 6) D numbers a row.
+Cost: one evaluation of f with its gradient a step and row; memory (2 memory + 11) D numbers a row: 2 memory for the
+pairs, 6 for the bounds and the search, 5 that come and go, f's gradient among them.
 """
 
 from __future__ import annotations
@@ -30,7 +32,7 @@ from enum import IntEnum
 import torch
 from torch import Tensor
 
-from attacks.twoloop import inverse_hessian_times
+from attacks.inverse_hessian import free_coordinates, inverse_hessian_times
 
 Objective = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 """(points (b, D), rows (b,) int64 that they belong to) -> values (b,) of f and gradients (b, D)."""
@@ -82,12 +84,13 @@ class Rows:
         c: weight (b,) of the quadratic part.
         point: iterate (b, D).
         value, grad: f (b,) and its gradient (b, D) at `point`; infinity and 0 before the first answer.
-        trial: the point (b, D) to be evaluated next; equals `point` in rows that have stopped.
         reason: (b,) int64, see `Reason`.
         evaluations: answers taken (b,).
         direction, step, tries: of the line search, (b, D), (b,), (b,).
-        s, dg: pairs, in a ring per row (b, m, D).
+        history: pairs, in a ring per row: slots of s, then those of dg (b, 2m, D).
         pairs: pairs ever stored since the history was last dropped (b,); the next goes to slot `pairs % m`.
+        turning: rows (b,) that need a new direction; found when `trial` is next read.
+        ahead, placed: `trial` (b, D), and whether it is up to date.
     """
 
     low: Tensor
@@ -96,26 +99,26 @@ class Rows:
     point: Tensor
     value: Tensor
     grad: Tensor
-    trial: Tensor
     reason: Tensor
     evaluations: Tensor
     direction: Tensor
     step: Tensor
     tries: Tensor
-    s: Tensor
-    dg: Tensor
+    history: Tensor
     pairs: Tensor
+    turning: Tensor
+    ahead: Tensor
+    placed: bool
 
     @classmethod
     def start(cls, point: Tensor, low: Tensor, high: Tensor, c: Tensor, settings: Settings) -> Rows:
         """Searches that begin at `point` (b, D), moved inside the bounds."""
-        point = torch.minimum(torch.maximum(point, low), high)
-        number, dim = point.shape
-        history = point.new_zeros(number, settings.memory, dim)
-        count = torch.zeros(number, dtype=torch.int64, device=point.device)
+        point = torch.clamp(point, low, high)
+        count = torch.zeros_like(c, dtype=torch.int64)
+        history = point.new_zeros(len(point), 2 * settings.memory, point.shape[1])
         return cls(
-            low, high, c, point, torch.full_like(c, torch.inf), torch.zeros_like(point), point, count, count,
-            torch.zeros_like(point), torch.ones_like(c), count, history, history.clone(), count,
+            low, high, c, point, torch.full_like(c, torch.inf), torch.zeros_like(point), count, count,
+            torch.zeros_like(point), torch.ones_like(c), count, history, count, count > 0, point.clone(), True,
         )  # fmt: skip
 
     @property
@@ -128,27 +131,21 @@ class Rows:
         """F (b,) at `point`."""
         return self.value + self.c * self.point.square().sum(1)
 
+    @property
+    def trial(self) -> Tensor:
+        """The point (b, D) to be evaluated next; equals `point` in rows that have stopped."""
+        if not self.placed:
+            self._place()
+        return self.ahead
+
     def take(self, index: Tensor) -> Rows:
         """The searches of the rows `index`, int64 or bool."""
-        return Rows(**{f.name: getattr(self, f.name)[index] for f in fields(self)})
+        return Rows(**{f.name: getattr(self, f.name)[index] for f in fields(self)[:-1]}, placed=self.placed)
 
     def reweigh(self, rows: Tensor, c: Tensor, settings: Settings) -> None:
         """Go on with another `c` (b,) in `rows` (b,) bool, from where they are and with what they know."""
         self.c = torch.where(rows, c, self.c)
-        revived = rows & torch.isfinite(self.value)
-        self.reason = torch.where(revived, int(Reason.RUNNING), self.reason)
-        self._turn(revived, settings)
-
-    def move(self, rows: Tensor, point: Tensor) -> None:
-        """Begin again at `point` (b, D), with no history, in `rows` (b,) bool."""
-        inside = torch.minimum(torch.maximum(point, self.low), self.high)
-        self.point = torch.where(rows[:, None], inside, self.point)
-        self.trial = torch.where(rows[:, None], inside, self.trial)
-        self.grad = torch.where(rows[:, None], 0.0, self.grad)
-        self.value = torch.where(rows, torch.inf, self.value)
-        self.pairs = torch.where(rows, 0, self.pairs)
-        self.tries = torch.where(rows, 0, self.tries)
-        self.reason = torch.where(rows, int(Reason.RUNNING), self.reason)
+        self._turn(rows & torch.isfinite(self.value), settings)
 
     def tell(self, value: Tensor, grad: Tensor, asked: Tensor, settings: Settings) -> Tensor:
         """Take f (b,) and its gradient (b, D) at `trial`, in the rows `asked` (b,) bool.
@@ -156,14 +153,15 @@ class Rows:
         Returns:
             Rows (b,) whose trial became their point.
         """
+        trial = self.trial
         asked = asked & self.running
         self.evaluations = self.evaluations + asked
         first = torch.isinf(self.value)
-        finite = torch.isfinite(value) & torch.isfinite(grad).all(1)
+        finite = torch.isfinite(value) & torch.isfinite(grad.amax(1)) & torch.isfinite(grad.amin(1))
         before = self.total
-        after = value + self.c * self.trial.square().sum(1)
-        s = self.trial - self.point  # (b, D)
-        slope = (s * (self.grad + 2 * self.c[:, None] * self.point)).sum(1)  # first-order change of F
+        after = value + self.c * trial.square().sum(1)
+        s = trial - self.point  # (b, D)
+        slope = (s * self._gradient()).sum(1)  # first-order change of F
         noise = 4 * torch.finfo(value.dtype).eps * before.abs()
         enough = first | (after <= before + _ARMIJO * slope.clamp(max=0) + noise)
         accepted = asked & finite & enough
@@ -171,9 +169,8 @@ class Rows:
 
         decrease = before - after
         small = ~first & (decrease <= settings.decrease * before.abs())
-        taken = accepted[:, None]
-        self.point = torch.where(taken, self.trial, self.point)
-        self.grad = torch.where(taken, grad, self.grad)
+        self.point = torch.where(accepted[:, None], trial, self.point)
+        self.grad = torch.where(accepted[:, None], grad, self.grad)
         self.value = torch.where(accepted, value, self.value)
 
         rejected = asked & ~accepted
@@ -184,69 +181,71 @@ class Rows:
         self.tries = torch.where(accepted, 0, self.tries + rejected)
 
         failed = rejected & (self.tries >= settings.trials)
-        stalled = failed & (self.pairs == 0)
         again = failed & (self.pairs > 0)  # the history may be to blame
         self.pairs = torch.where(again, 0, self.pairs)
-        self.tries = torch.where(again, 0, self.tries)
         self._stop(rejected & first, Reason.INVALID)
-        self._stop(stalled & ~first, Reason.STALLED)
+        self._stop(failed & ~again & ~first, Reason.STALLED)
         self._stop(accepted & small, Reason.CONVERGED)
-        self._turn(accepted | again, settings)
+        self._turn((accepted | again) & self.running, settings)
         return accepted
 
     def _stop(self, rows: Tensor, reason: Reason) -> None:
         self.reason = torch.where(rows & self.running, int(reason), self.reason)
+
+    def _gradient(self) -> Tensor:
+        """Of F at `point` (b, D)."""
+        return torch.addcmul(self.grad, self.point, 2 * self.c[:, None])
+
+    def _own(self) -> Tensor:
+        """Inverse Hessian of the quadratic part (b,); 1 where there is none."""
+        return torch.where(self.c > 0, 0.5 / self.c, 1.0)
 
     def _remember(self, rows: Tensor, s: Tensor, dg: Tensor) -> None:
         """Store the pairs (b, D) whose curvature is positive, each in its row's oldest slot."""
         length = s.square().sum(1)
         curvature = (s * dg).sum(1) + 2 * self.c * length
         kept = rows & (curvature > 0) & (length > 0)
-        row = torch.arange(len(s), device=s.device)
-        slot = self.pairs % self.s.shape[1]
-        self.s[row, slot] = torch.where(kept[:, None], s, self.s[row, slot])
-        self.dg[row, slot] = torch.where(kept[:, None], dg, self.dg[row, slot])
+        row, memory = torch.arange(len(s), device=s.device), self.history.shape[1] // 2
+        for vector, slot in ((s, self.pairs % memory), (dg, self.pairs % memory + memory)):
+            self.history[row, slot] = torch.where(kept[:, None], vector, self.history[row, slot])
         self.pairs = self.pairs + kept
 
     def _turn(self, rows: Tensor, settings: Settings) -> None:
-        """Give the rows (b,) a new direction, test them for convergence, and place the next trial of every row."""
-        gradient = self.grad + 2 * self.c[:, None] * self.point
-        held = ((self.point <= self.low) & (gradient > 0)) | ((self.point >= self.high) & (gradient < 0))
-        free = torch.where(held, 0.0, gradient)
-        own = torch.where(self.c > 0, 0.5 / self.c, 1.0)  # inverse Hessian of the quadratic part
-        projected = torch.minimum(torch.maximum(self.point - own[:, None] * free, self.low), self.high)
-        still = (projected - self.point).abs().amax(1) <= settings.gradient
-        self._stop(rows & still, Reason.CONVERGED)
-
-        descent = -inverse_hessian_times(free, ~held, own, self.s, self.dg, self.c, self.pairs)
-        downhill = (descent * free).sum(1) < 0
-        descent = torch.where(downhill[:, None], descent, -own[:, None] * free)
-        blind = (self.pairs == 0) & (self.c == 0)  # nothing tells how far to go
-        longest = free.norm(dim=1).clamp(min=1e-30).reciprocal().clamp(max=1.0)
-        self.direction = torch.where(rows[:, None], descent, self.direction)
-        self.step = torch.where(rows, torch.where(blind, longest, 1.0), self.step)
+        """Let the rows (b,) run on from where they are in a new direction, unless they have converged."""
+        ahead = torch.clamp(self._gradient().mul_(-self._own()[:, None]).add_(self.point), self.low, self.high)
+        still = ahead.sub_(self.point).abs_().amax(1) <= settings.gradient
+        self.reason = torch.where(rows, torch.where(still, int(Reason.CONVERGED), int(Reason.RUNNING)), self.reason)
+        self.turning = self.turning | rows
         self.tries = torch.where(rows, 0, self.tries)
-        ahead = self.point + self.step[:, None] * self.direction
-        ahead = torch.minimum(torch.maximum(ahead, self.low), self.high)
+        self.placed = False
+
+    def _place(self) -> None:
+        """Find new directions where they are needed, and the next trial of every row."""
+        gradient, own = self._gradient(), self._own()
+        free = free_coordinates(self.point, gradient, self.low, self.high)
+        gradient.mul_(free)
+        descent = inverse_hessian_times(gradient, free, own, self.history, self.c, self.pairs)
+        uphill = ~((descent * gradient).sum(1) > 0)
+        descent = torch.where(uphill[:, None], own[:, None] * gradient, descent).neg_()
+        blind = (self.pairs == 0) & (self.c == 0)  # nothing tells how far to go
+        longest = gradient.norm(dim=1).clamp(min=1e-30).reciprocal().clamp(max=1.0)
+        self.direction = torch.where(self.turning[:, None], descent, self.direction)
+        self.step = torch.where(self.turning, torch.where(blind, longest, 1.0), self.step)
+        self.turning = torch.zeros_like(self.turning)
         moving = self.running & torch.isfinite(self.value)
-        self.trial = torch.where(moving[:, None], ahead, self.point)
+        ahead = torch.addcmul(self.point, self.direction, self.step[:, None]).clamp_(self.low, self.high)
+        self.ahead = torch.where(moving[:, None], ahead, self.point)
+        self.placed = True
 
 
 @dataclass(frozen=True)
 class Result:
-    """What `minimise` found.
+    """What `minimise` found."""
 
-    Attributes:
-        point: (B, D).
-        value: F (B,).
-        reason: why each row stopped (B,) int64, see `Reason`.
-        evaluations: of f, per row (B,) int64.
-    """
-
-    point: Tensor
-    value: Tensor
-    reason: Tensor
-    evaluations: Tensor
+    point: Tensor  # (B, D)
+    value: Tensor  # F (B,)
+    reason: Tensor  # why each row stopped (B,) int64, see `Reason`
+    evaluations: Tensor  # of f, per row (B,) int64
 
 
 def minimise(
@@ -262,7 +261,8 @@ def minimise(
     """Minimise f(x) + c ||x||^2 inside the bounds, row by row.
 
     Args:
-        f: the objective; is called with the points and numbers of the rows that still run.
+        f: the objective; is called with the points and numbers of the rows that still run, on CUDA now and then with
+            rows that have just stopped.
         start: first points (B, D).
         low: least values (B, D); may be -infinity.
         high: greatest values (B, D); may be infinity.
@@ -271,20 +271,21 @@ def minimise(
         settings: constants of the search.
     """
     settings = settings or Settings()
-    c = start.new_zeros(len(start)) if c is None else c
-    rows = Rows.start(start, low, high, c, settings)
+    rows = Rows.start(start, low, high, start.new_zeros(len(start)) if c is None else c, settings)
     index = torch.arange(len(start), device=start.device)
     done: list[tuple[Tensor, Rows]] = []
-    for _ in range(evaluations):
-        going = rows.running
-        count = int(going.sum())
-        if count == 0:
-            break
-        if 4 * (len(index) - count) >= len(index):
-            done.append((index[~going], rows.take(~going)))
-            rows, index = rows.take(going), index[going]
+    period = 4 if start.is_cuda else 1  # asking who is done waits for the device
+    going, where = rows.running, index
+    for step in range(evaluations):
+        if step % period == 0:
             going = rows.running
-        where = going.nonzero()[:, 0]
+            if (count := int(going.sum())) == 0:
+                break
+            if 4 * (len(index) - count) >= len(index):
+                done.append((index[~going], rows.take(~going)))
+                rows, index = rows.take(going), index[going]
+                going = rows.running
+            where = going.nonzero()[:, 0]
         value, grad = f(rows.trial[where], index[where])
         values = torch.full_like(rows.value, torch.nan).index_copy(0, where, value)
         grads = torch.zeros_like(rows.grad).index_copy(0, where, grad)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -46,19 +47,76 @@ def test_one_half_space_is_solved_as_by_a_quadratic_program(seed: int, dim: int)
 @given(seed=st.integers(0, 10**6), dim=st.integers(3, 12))
 def test_two_half_spaces_are_solved_as_by_a_quadratic_program(seed: int, dim: int) -> None:
     w1, o1, w2, o2, low, high = problem(seed, dim)
-    q = nearest(torch.stack([w1, w2], 1), torch.stack([o1, o2], 1), 4 * low, 4 * high, steps=40, sweeps=40)[0]
+    q = nearest(torch.stack([w1, w2], 1), torch.stack([o1, o2], 1), 4 * low, 4 * high, steps=40)[0]
     for i in range(4):
         normals, offsets = torch.stack([w1[i], w2[i]]).numpy(), torch.stack([o1[i], o2[i]]).numpy()
         best = quadratic_program(normals, offsets, 4 * low[i].numpy(), 4 * high[i].numpy())
         assert abs(float(q[i].norm()) - best) < 1e-4 * (1 + best)
 
 
-def test_a_few_sweeps_come_close_to_many() -> None:
+def four(seed: int, dim: int, number: int = 30, dtype: torch.dtype = torch.float64) -> tuple[torch.Tensor, ...]:
+    """Four half-spaces that lean the same way, a few of them empty, and a box."""
+    g = torch.Generator().manual_seed(seed)
+    shared, own = torch.randn(number, 1, dim, generator=g), torch.randn(number, 4, dim, generator=g)
+    low, high = -4 * torch.rand(number, dim, generator=g), 4 * torch.rand(number, dim, generator=g)
+    inside = low + (high - low) * torch.rand(number, dim, generator=g)
+    w = (0.7 * shared + 0.5 * own) * (torch.rand(number, 4, 1, generator=g) > 0.2)
+    return tuple(x.to(dtype) for x in (w, (w * inside[:, None]).sum(2), low, high))
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 3e-5), (torch.float64, 1e-12)])
+def test_several_half_spaces_satisfy_the_conditions_of_optimality(dtype: torch.dtype, tolerance: float) -> None:
+    w, offset, low, high = four(0, 200, dtype=dtype)
+    q, multipliers = nearest(w, offset, low, high)
+    over = (w @ q[:, :, None])[:, :, 0] - offset
+    bound = tolerance * (1 + offset.abs())
+    assert bool((over >= -bound).all())
+    assert bool((multipliers >= 0).all())
+    assert bool(((over <= bound) | (multipliers == 0)).all())
+    combined = (multipliers[:, None] @ w)[:, 0].clamp(low, high)
+    torch.testing.assert_close(q, combined, rtol=0, atol=tolerance)
+
+
+def test_a_few_iterations_come_close_to_many() -> None:
     for seed in range(40):
-        w1, o1, w2, o2, low, high = problem(seed, 8)
-        arguments = torch.stack([w1, w2], 1), torch.stack([o1, o2], 1), 4 * low, 4 * high
-        few, many = nearest(*arguments)[0], nearest(*arguments, steps=40, sweeps=40)[0]
+        arguments = four(seed, 12)
+        few, many = nearest(*arguments)[0], nearest(*arguments, steps=40)[0]
         torch.testing.assert_close(few.norm(dim=1), many.norm(dim=1), rtol=1e-3, atol=0)
+
+
+@pytest.mark.parametrize("factor", [0.0, 0.9, 1.0, 3.0])
+def test_the_start_does_not_matter(factor: float) -> None:
+    arguments = four(1, 100)
+    q, multipliers = nearest(*arguments)
+    torch.testing.assert_close(nearest(*arguments, start=factor * multipliers)[0], q, rtol=0, atol=1e-10)
+
+
+def test_the_solution_as_a_start_is_taken_at_once() -> None:
+    arguments = four(2, 100)
+    q, multipliers = nearest(*arguments)
+    torch.testing.assert_close(nearest(*arguments, start=multipliers, steps=0)[0], q, rtol=0, atol=1e-12)
+
+
+def test_tiny_and_huge_normals_are_solved_alike() -> None:
+    w, offset, low, high = four(3, 100, dtype=torch.float32)
+    q = nearest(w, offset, low, high)[0]
+    for factor in (1e-25, 1e25):
+        torch.testing.assert_close(nearest(w * factor, offset * factor, low, high)[0], q, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("number", [1, 4])
+def test_a_row_depends_on_itself_alone(dtype: torch.dtype, number: int) -> None:
+    w, offset, low, high = four(4, 48, dtype=dtype)
+    w, offset = w[:, :number], offset[:, :number]
+    q, multipliers = nearest(w, offset, low, high)
+    for rows in (slice(0, 1), slice(1, 4), slice(4, 30)):
+        alone = nearest(w[rows], offset[rows], low[rows], high[rows])
+        assert torch.equal(alone[0], q[rows])
+        assert torch.equal(alone[1], multipliers[rows])
+    w[7], offset[7] = torch.nan, torch.nan
+    others = torch.arange(30) != 7
+    assert torch.equal(nearest(w, offset, low, high)[0][others], q[others])
 
 
 def test_without_a_box_it_is_the_projection() -> None:
