@@ -30,6 +30,7 @@ class Closest:
         r: perturbations (B, D).
         size: their L2 norm (B,); infinity where none reaches the goal.
         margin: of the goal at x + r (B,).
+        evaluations: forwards with a backward (B,), int64.
         clear: margin (B,) that a point must have to count, a little above 0 so that rounding cannot undo it.
         room: least and greatest perturbation, each (B, D).
     """
@@ -41,6 +42,7 @@ class Closest:
         self.size = self.r.new_full((len(x),), torch.inf)
         self.margin = torch.full_like(self.size, -torch.inf)
         self.clear = torch.zeros_like(self.size)
+        self.evaluations = torch.zeros(len(x), dtype=torch.int64, device=x.device)
 
     @property
     def found(self) -> Tensor:
@@ -59,6 +61,7 @@ class Closest:
         Returns:
             Values (b,) of `loss`, their gradients (b, D) by the image, and margins (b,) less the clearance.
         """
+        self.evaluations[index] += 1
         with torch.enable_grad():
             points = self.threat.place(self.x[index], r).requires_grad_()
             z = rows(self.logits, index)(points)

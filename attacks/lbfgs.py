@@ -3,27 +3,33 @@
     minimise  c ||r||_2^2 + loss(x + r, l)   such that x + r stays in the box,
 
 with the largest c > 0 for which the minimiser reaches the goal; per image its own c, curvature history and step
-length (`attacks.quasinewton`), one forward and one backward a step for all images that still search. Then:
+length (`attacks.quasinewton`), one forward and one backward a step for all images that still search. Around it:
 
-1. A class to go to, l. Targeted: the target. Untargeted: among the likeliest other classes the one whose boundary is
-   nearest when the network is linearised at x, box included. Its distance also gives the first c: at the minimiser
-   2 c r = p w, so c = p / (2 lambda) where r = lambda w and p = 1/2 on the boundary.
-2. The search over c (`attacks.bisection`). Each c starts from the last solution and keeps its history. For an
-   untargeted goal the loss is the cross-entropy of two classes, log(1 + exp(z_label - z_l)): to maximise the
-   cross-entropy of the label has no bound and no minimiser, and the cross-entropy over all classes charges for
-   classes that are not in the way. For a targeted goal it is the usual one.
-3. Images for which nothing was found get a signed-gradient start: on adversarially trained networks the loss may be
-   so flat around x that no small step leads anywhere.
+1. A climb from x in signed-gradient steps of the margin until something adversarial is met: on adversarially trained
+   networks the loss may be so flat around x that no small step leads anywhere. Where it does not get there, nor does
+   the search, another one starts from a random point near x.
+2. A class to go to, l. Targeted: the target. Untargeted: of the likeliest other classes those whose boundaries are
+   nearest when the network is linearised at x, box included, one after the other. The distance also gives the first
+   c: at the minimiser 2 c r = p w, so c = p / (2 lambda) where r = lambda w and p = 1/2 on the boundary.
+3. The search over c (`attacks.bisection`). Each c starts from the last solution and keeps its history. A class is given
+   up when a minimiser is no smaller than what was found already, and still not adversarial.
 4. A polish along the decision boundary (`attacks.boundary_polish`).
 
 Returned is the smallest adversarial perturbation met anywhere on the way.
 
+Losses of step 3, for a class l: `ce`, cross-entropy, as in the paper. `pairwise`, for an untargeted goal the
+cross-entropy of two classes, log(1 + exp(z_label - z_l)), which does not charge for classes that are not in the way;
+for a targeted goal `ce`. `margin`, the hinge max(0, k + z_other - z_l) of Carlini and Wagner, with k a small part of
+what the margin has to gain and z_other the logit of the label, or for a targeted goal the greatest other one.
+
 Source: Szegedy, Zaremba, Sutskever, Bruna, Erhan, Goodfellow and Fergus, "Intriguing properties of neural networks",
-ICLR 2014 (arXiv 1312.6199v4), section 4.1.
+ICLR 2014 (arXiv 1312.6199v4), section 4.1. The hinge: Carlini and Wagner, S&P 2017 (arXiv 1608.04644).
 Departures: the paper asks for the smallest c, which is a slip, as r shrinks when c grows. |r| is read as ||r||_2^2,
-which is smooth. Steps 1, 3 and 4 are not in the paper; `conf/attack/lbfgs/paper.yaml` leaves them out.
-Cost: 55 to 130 forwards and backwards an image on the networks of tests/benchmarks/lbfgs_table.py, which prints
-them, and 5 more backwards or so for an untargeted goal; memory (5 memory + 12) D numbers an image.
+which is smooth. An untargeted goal is taken as the nearest of targeted ones: to maximise the cross-entropy of the
+label has no bound and no minimiser. Steps 1, 4 and the guess of c are not in the paper; `conf/attack/lbfgs/paper.yaml`
+leaves them out.
+Cost: at most `evaluations` forwards and backwards an image, and for an untargeted goal up to `candidates` backwards
+more; memory (2 memory + 14) D numbers an image in the search, 17 D in the polish.
 """
 
 from __future__ import annotations
@@ -36,7 +42,8 @@ from torch import Tensor
 
 from attacks.base import Logits, rows
 from attacks.bisection import Bisection
-from attacks.boundary_polish import margin_loss, polish
+from attacks.boundary_polish import polish
+from attacks.climb import climb
 from attacks.closest import Closest, Loss
 from attacks.goal import Goal
 from attacks.halfspaces import nearest
@@ -44,7 +51,9 @@ from attacks.quasinewton import Rows, Settings
 from attacks.rng import Rng
 from attacks.threat import ThreatModel
 
-_PROMISING = 1.5  # a class is tried if its linearised distance is below this many times the best perturbation
+_PROMISING = 1.3  # a class is tried if its linearised distance is below this many times that of the nearest one
+_BELIEVED = 1.5  # or this many times the length of the climb, as then the linearised network says little
+LOSSES = ("pairwise", "ce", "margin")
 
 
 @dataclass(frozen=True)
@@ -52,46 +61,51 @@ class LBFGS:
     """Smallest L2 perturbation by box-constrained L-BFGS.
 
     Attributes:
-        steps: most evaluations (one forward and one backward) an image in the search over c, per class tried.
+        evaluations: most forwards with a backward an image. What the search leaves is for the polish.
+        climb: most signed-gradient steps until the first adversarial point; 0 for none.
+        stride: length of the first of these, as RMS and a part of the width of the box.
+        steps: most evaluations an image in the search over c, per class tried.
+        loss: `pairwise`, `ce` or `margin`.
         weights: most values of c.
         growth: factor between values of c until one succeeds and one fails.
-        guess: choose c by a linear estimate; if false grow and bisect blindly.
+        guess: choose c by a linear estimate; if false grow and bisect blindly. Not for `loss=margin`.
         accuracy: a solution whose margin is within this part of the clean image's ends the search.
         memory: curvature pairs kept an image.
         decrease: a value of c is solved when a step lowers the objective by less than this part of it.
         candidates: untargeted: other classes compared by their linearised distance; 1 takes the likeliest.
-        classes: untargeted: of these the search goes to so many, nearest first, as long as their linearised distance
-            promises something in view of what has been found.
-        pairwise: untargeted: cross-entropy of two classes instead of all.
-        rescue: most signed-gradient steps for images for which nothing was found; 0 for none.
-        stride: length of such a step, as a part of the width of the box.
-        polish: most steps along the boundary; 0 for none.
+        classes: untargeted: of these the search goes to so many, nearest first, unless they are much further off.
+        patience: the polish ends after so many walks in a row that gained next to nothing; 0 for no polish.
     """
 
     norms: ClassVar[frozenset[str]] = frozenset({"l2"})
     minimal: ClassVar[bool] = True
 
-    steps: int = 30
+    evaluations: int = 145
+    climb: int = 100
+    stride: float = 0.01
+    steps: int = 20
+    loss: str = "pairwise"
     weights: int = 14
     growth: float = 2.0
     guess: bool = True
-    accuracy: float = 0.05
+    accuracy: float = 0.1
     memory: int = 8
-    decrease: float = 1e-3
+    decrease: float = 1e-2
     candidates: int = 9
     classes: int = 2
-    pairwise: bool = True
-    rescue: int = 40
-    stride: float = 0.05
-    polish: int = 100
+    patience: int = 2
 
     def __post_init__(self) -> None:
-        for name in ("steps", "weights", "memory", "candidates", "classes"):
+        for name in ("evaluations", "steps", "weights", "memory", "candidates", "classes"):
             if getattr(self, name) < 1:
                 raise ValueError(f"lbfgs.{name}: must be >= 1, got {getattr(self, name)}")
-        for name in ("accuracy", "decrease", "rescue", "polish"):
+        for name in ("accuracy", "decrease", "climb", "patience"):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"lbfgs.{name}: must be >= 0, got {getattr(self, name)}")
+        if self.loss not in LOSSES:
+            raise ValueError(f"lbfgs.loss: must be one of {', '.join(LOSSES)}, got {self.loss!r}")
+        if self.guess and self.loss == "margin":
+            raise ValueError("lbfgs.guess: must be false with loss=margin, whose gradient does not tell the next c")
         if not self.growth > 1:
             raise ValueError(f"lbfgs.growth: must be > 1, the factor between values of c, got {self.growth:g}")
         if not 0 < self.stride <= 1:
@@ -100,24 +114,22 @@ class LBFGS:
     def __call__(self, logits: Logits, x: Tensor, goal: Goal, threat: ThreatModel, *, rng: Rng) -> Tensor:
         """The smallest adversarial points found (B, C, H, W); `x` itself where it already reaches the goal.
 
-        Where nothing adversarial was met, the point that came closest to it. `rng` is not used.
+        Where nothing adversarial was met, the point that came closest to it.
         """
-        del rng
         closest = Closest(logits, x, goal, threat)
         index, deficit, towards, lengths, multipliers = self._linearise(closest)
-        nearer = goal.classes.clone()  # class along whose boundary to polish (B,)
+        if self.climb:
+            climb(closest, index, self.climb, self.stride, self.evaluations // 2)
+        longest = torch.minimum(_PROMISING * lengths[:, :1], _BELIEVED * closest.size[index, None])  # (b, 1)
         for k in range(towards.shape[1]):
-            size = closest.size.clone()
-            worth = lengths[:, k] < _PROMISING * size[index]
+            worth = (lengths <= longest)[:, k]
             if bool(worth.any()):
                 c = Bisection.first(deficit[worth], multipliers[worth, k], self.accuracy)
                 self._search(closest, index[worth], towards[worth, k], deficit[worth], c)
-            better = closest.size[index] < size[index]
-            nearer[index] = torch.where(better, towards[:, k], nearer[index])
-        lost = index[~closest.found[index]]
-        nearer[lost] = self._rescue(closest, lost)
-        found = index[closest.found[index]]
-        polish(closest, found, nearer[found], self.polish)
+        if self.climb:
+            climb(closest, index, self.climb, self.stride, self.evaluations, rng=rng.fold(1))
+        if self.patience:
+            polish(closest, index[closest.found[index]], self.evaluations, self.patience, rng.fold(2))
         return threat.place(x, closest.r)
 
     def _linearise(self, closest: Closest) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
@@ -139,6 +151,7 @@ class LBFGS:
         low, high = closest.room[0][index], closest.room[1][index]
         found = []
         with torch.enable_grad():
+            closest.evaluations[index] += 1
             points = closest.x[index].requires_grad_()
             out = rows(closest.logits, index)(points) if len(index) else z
             for k in range(count if len(index) else 0):
@@ -163,7 +176,7 @@ class LBFGS:
         return index, -goal.margin(z), towards.gather(1, order), lengths, multipliers
 
     def _search(self, closest: Closest, index: Tensor, towards: Tensor, deficit: Tensor, c: Tensor) -> None:
-        """Minimise c ||r||^2 + cross-entropy for one c after another, from r = 0."""
+        """Minimise c ||r||^2 + loss for one c after another, from r = 0."""
         settings = Settings(memory=self.memory, decrease=self.decrease, gradient=0.0)
         low, high = closest.room[0][index], closest.room[1][index]
         state = Rows.start(torch.zeros_like(low), low, high, c, settings)
@@ -173,7 +186,7 @@ class LBFGS:
         going, where = state.running, torch.arange(len(c), device=c.device)
         for step in range(self.steps):
             if step % period == 0:
-                going = state.running
+                going = state.running & (closest.evaluations[index] < self.evaluations)
                 count = int(going.sum())
                 if count == 0:
                     break
@@ -182,7 +195,7 @@ class LBFGS:
                     index, towards, margin = index[going], towards[going], margin[going]
                     going = state.running
                 where = going.nonzero()[:, 0]
-            loss = self._cross_entropy(closest.goal[index[where]], towards[where])
+            loss = self._loss(closest.goal[index[where]], towards[where], weights.deficit[where])
             value, grad, reached = closest.evaluate(state.trial[where], index[where], loss)
             values = torch.full_like(state.value, torch.nan).index_copy(0, where, value)
             grads = torch.zeros_like(state.grad).index_copy(0, where, grad)
@@ -192,12 +205,14 @@ class LBFGS:
                 going & ~state.running, state.c, margin, -torch.expm1(-state.value),
                 growth=self.growth, accuracy=self.accuracy, guess=self.guess,
             )  # fmt: skip
-            state.reweigh(again, c, settings)
+            hopeless = (margin <= 0) & (state.point.norm(dim=1) >= closest.size[index])
+            state.reweigh(again & ~hopeless, c, settings)
 
-    def _cross_entropy(self, goal: Goal, towards: Tensor) -> Loss:
-        def loss(z: Tensor) -> tuple[Tensor, Tensor]:
-            wanted = towards[:, None]
-            if goal.targets is None and self.pairwise:
+    def _loss(self, goal: Goal, towards: Tensor, deficit: Tensor) -> Loss:
+        wanted = towards[:, None]
+
+        def cross_entropy(z: Tensor) -> tuple[Tensor, Tensor]:
+            if goal.targets is None and self.loss == "pairwise":
                 own = goal.labels[:, None]
                 kept = torch.full_like(z, -torch.inf).scatter(1, wanted, z.gather(1, wanted))
                 z = kept.scatter(1, own, z.gather(1, own))
@@ -205,29 +220,11 @@ class LBFGS:
             target = torch.zeros_like(z).scatter(1, wanted, 1.0)
             return -log_p.gather(1, wanted)[:, 0], log_p.exp() - target
 
-        return loss
+        def hinge(z: Tensor) -> tuple[Tensor, Tensor]:
+            others = z.scatter(1, wanted, -torch.inf).argmax(1, keepdim=True)
+            rival = goal.labels[:, None] if goal.targets is None else others
+            seed = torch.zeros_like(z).scatter(1, wanted, -1.0).scatter(1, rival, 1.0)
+            value = (z * seed).sum(1) + 0.5 * self.accuracy * deficit
+            return value.clamp(min=0), torch.where((value > 0)[:, None], seed, 0.0)
 
-    def _rescue(self, closest: Closest, index: Tensor) -> Tensor:
-        """Climb the margin from x in signed-gradient steps, until something adversarial is met.
-
-        Returns:
-            The other class (b,) with the greatest logit, at the last point of each.
-        """
-        everyone, others = index, closest.goal.classes.clone()
-        low, high = closest.room[0][index], closest.room[1][index]
-        r = torch.zeros_like(low)
-        width = closest.threat.box[1] - closest.threat.box[0]
-        for _ in range(self.rescue):
-            if len(index) == 0:
-                break
-            goal = closest.goal[index]
-
-            def loss(z: Tensor, goal: Goal = goal, index: Tensor = index) -> tuple[Tensor, Tensor]:
-                others[index] = z.scatter(1, goal.classes[:, None], -torch.inf).argmax(1)
-                return margin_loss(goal.classes, others[index], goal.direction)(z)
-
-            _, w, _ = closest.evaluate(r, index, loss)
-            r = torch.minimum(torch.maximum(r + w.sign().nan_to_num() * (self.stride * width), low), high)
-            lost = ~closest.found[index]
-            index, low, high, r = index[lost], low[lost], high[lost], r[lost]
-        return others[everyone]
+        return hinge if self.loss == "margin" else cross_entropy

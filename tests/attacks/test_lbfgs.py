@@ -20,9 +20,12 @@ from attacks.rng import Rng
 from attacks.threat import ThreatModel, unlimited
 
 PAPER = LBFGS(
-    steps=1000, weights=20, growth=10.0, guess=False, accuracy=0.0, memory=10, decrease=1e-6,
-    candidates=1, classes=1, pairwise=False, rescue=0, polish=0,
+    evaluations=1000, climb=0, steps=1000, loss="ce", weights=20, growth=10.0, guess=False, accuracy=0.0, memory=10,
+    decrease=1e-6, candidates=1, classes=1, patience=0,
 )  # fmt: skip
+QUICK = LBFGS(evaluations=60, stride=0.02, steps=12, classes=1, patience=1)
+STRONG = LBFGS(evaluations=1000, steps=40, classes=3, patience=10)
+MARGIN = LBFGS(loss="margin", guess=False, steps=60)
 SHAPE = (1, 6, 6)
 
 
@@ -114,7 +117,7 @@ def test_the_papers_form_comes_within_a_few_percent_of_a_linear_network() -> Non
     assert float(length(paper, x).mean()) < 1.1 * float(length(default, x).mean())
 
 
-@pytest.mark.parametrize("attack", [LBFGS(), PAPER, LBFGS(polish=0, rescue=0, candidates=1)])
+@pytest.mark.parametrize("attack", [LBFGS(), PAPER, QUICK, MARGIN, LBFGS(climb=0, patience=0, candidates=1)])
 @pytest.mark.parametrize("targeted", [False, True])
 def test_promises_of_an_attack(attack: LBFGS, targeted: bool) -> None:
     net = smooth()
@@ -134,12 +137,16 @@ def test_rows_do_not_depend_on_the_batch(targeted: bool) -> None:
     net = smooth()
     x, labels, targets = images(net)
     goal = Goal(labels, targets if targeted else None)
-    together = run(LBFGS(), net, x, goal)
+    rng = Rng.of(0, [], map(str, range(len(x))))
+
+    def part(rows: Tensor) -> Tensor:
+        return LBFGS()(net, x[rows], goal[rows], unlimited("l2"), rng=rng[rows])
+
+    everyone = torch.arange(len(x))
+    together = part(everyone)
     order = torch.randperm(len(x), generator=torch.Generator().manual_seed(0))
-    shuffled = run(LBFGS(), net, x[order], goal[order])
-    torch.testing.assert_close(length(shuffled, x[order]), length(together, x)[order], rtol=1e-4, atol=0)
-    halves = [slice(0, 5), slice(5, len(x))]
-    split = torch.cat([run(LBFGS(), net, x[h], goal[torch.arange(len(x))[h]]) for h in halves])
+    torch.testing.assert_close(length(part(order), x[order]), length(together, x)[order], rtol=1e-4, atol=0)
+    split = torch.cat([part(everyone[:5]), part(everyone[5:])])
     torch.testing.assert_close(length(split, x), length(together, x), rtol=1e-4, atol=0)
     assert torch.equal(goal.reached(net(split)), goal.reached(net(together)))
 
@@ -224,8 +231,12 @@ def test_fields_are_checked() -> None:
         LBFGS(memory=0)
     with pytest.raises(ValueError, match=r"lbfgs.stride"):
         LBFGS(stride=8.0)
-    with pytest.raises(ValueError, match=r"lbfgs.polish: must be >= 0"):
-        replace(LBFGS(), polish=-1)
+    with pytest.raises(ValueError, match=r"lbfgs.patience: must be >= 0"):
+        replace(LBFGS(), patience=-1)
+    with pytest.raises(ValueError, match=r"lbfgs.loss: must be one of pairwise, ce, margin, got 'hinge'"):
+        LBFGS(loss="hinge")
+    with pytest.raises(ValueError, match=r"lbfgs.guess: must be false with loss=margin"):
+        LBFGS(loss="margin")
 
 
 def known_networks(folder: Path) -> ModuleType:
@@ -290,8 +301,10 @@ def test_a_ball_is_left_or_entered_along_its_radius(outward: bool) -> None:
 
 def test_the_configurations_are_those_of_the_code() -> None:
     folder = Path(lbfgs_module.__file__).parents[1] / "conf" / "attack"
-    for path, expected in ((folder / "lbfgs.yaml", LBFGS()), (folder / "lbfgs" / "paper.yaml", PAPER)):
-        content = yaml.safe_load(path.read_text())
+    forms = {"lbfgs": LBFGS(), "lbfgs/paper": PAPER, "lbfgs/quick": QUICK, "lbfgs/strong": STRONG}
+    assert {f"lbfgs/{p.stem}" for p in (folder / "lbfgs").glob("*.yaml")} | {"lbfgs"} == set(forms)
+    for name, expected in forms.items():
+        content = yaml.safe_load((folder / f"{name}.yaml").read_text())
         del content["_target_"], content["defaults"]
         assert LBFGS(**content) == expected
         assert set(content) == {f.name for f in fields(LBFGS)}
@@ -303,3 +316,53 @@ def test_the_budget_of_the_threat_model_is_ignored() -> None:
     rng = Rng.of(0, [], map(str, range(4)))
     small = LBFGS()(net, x, Goal(labels), ThreatModel("l2", 1e-3), rng=rng)
     assert torch.equal(small, run(LBFGS(), net, x, Goal(labels)))
+
+
+def test_no_image_costs_more_than_the_evaluations_allowed() -> None:
+    net = smooth()
+    x, labels, targets = images(net)
+    for attack in (replace(LBFGS(), evaluations=20), QUICK, LBFGS(), replace(STRONG, evaluations=300)):
+        for goal in (Goal(labels), Goal(labels, targets)):
+            counter = Counter(net, len(x))
+            attack_on = attack(counter, x, goal, unlimited("l2"), rng=Rng.of(0, [], map(str, range(len(x)))))
+            assert bool(goal.reached(net(attack_on)).all())
+            assert float(counter.forwards.max()) <= attack.evaluations + 1  # the clean image
+
+
+def test_more_evaluations_give_smaller_perturbations_on_a_rugged_boundary() -> None:
+    torch.manual_seed(3)
+    net = nn.Sequential(nn.Flatten(), nn.Linear(36, 200), nn.ReLU(), nn.Linear(200, 60), nn.ReLU(), nn.Linear(60, 10))
+    for layer in (net[1], net[3], net[5]):
+        layer.weight.data.mul_(4)
+    net.requires_grad_(False)
+    x, labels, targets = images(net, 60)
+    goal = Goal(labels, targets)
+    sizes = [float(length(run(form, net, x, goal), x).mean()) for form in (QUICK, LBFGS(), STRONG)]
+    assert sizes[0] >= sizes[1] >= sizes[2]
+    assert sizes[2] < sizes[0]
+
+
+def test_a_network_that_is_flat_around_the_images_is_climbed_out_of() -> None:
+    """Saturated: no gradient worth following before some way is gone, as on adversarially trained networks."""
+    w = torch.randn(36, generator=torch.Generator().manual_seed(4))
+
+    def flat(v: Tensor) -> Tensor:
+        beyond = 40 * ((v.flatten(1) - 0.5) @ w / w.norm() - 1.0)
+        return torch.stack([torch.zeros_like(beyond), torch.nn.functional.softplus(beyond) - 0.01], 1)
+
+    x = torch.full((4, *SHAPE), 0.5)
+    goal = Goal(torch.zeros(4, dtype=torch.int64))
+    alone = run(LBFGS(climb=0), flat, x, goal)
+    assert not bool(goal.reached(flat(alone)).any())
+    x_adv = run(LBFGS(), flat, x, goal)
+    assert bool(goal.reached(flat(x_adv)).all())
+    assert float(length(x_adv, x).max()) < 1.0
+
+
+def test_the_seed_reaches_the_walks_and_only_the_seed() -> None:
+    net = smooth()
+    x, labels, targets = images(net)
+    goal = Goal(labels, targets)
+    assert torch.equal(run(LBFGS(), net, x, goal), run(LBFGS(), net, x, goal))
+    other = LBFGS()(net, x, goal, unlimited("l2"), rng=Rng.of(1, [], map(str, range(len(x)))))
+    torch.testing.assert_close(length(other, x), length(run(LBFGS(), net, x, goal), x), rtol=0.02, atol=0)
