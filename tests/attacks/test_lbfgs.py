@@ -23,7 +23,7 @@ PAPER = LBFGS(
     evaluations=1000, climb=0, steps=1000, loss="ce", weights=20, growth=10.0, guess=False, accuracy=0.0, memory=10,
     decrease=1e-6, candidates=1, classes=1, patience=0,
 )  # fmt: skip
-QUICK = LBFGS(evaluations=60, stride=0.03, steps=12, classes=1, patience=1)
+QUICK = LBFGS(evaluations=60, stride=0.05, steps=12, classes=1, patience=1)
 STRONG = LBFGS(evaluations=1000, steps=40, classes=3, patience=10)
 MARGIN = LBFGS(loss="margin", guess=False, steps=60)
 SHAPE = (1, 6, 6)
