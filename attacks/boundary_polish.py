@@ -15,14 +15,15 @@ and what counts is the best of all walks: basin hopping. For the same reason the
 but a moving average along the walk.
 
 A targeted margin is the least of K - 1 differences of logits, and at the solution several often tie. The newest
-linearisations with a few other competitors are then kept as further inequalities, or the walk would leap between
-them. An untargeted margin is a greatest difference, and any competitor will do: each step takes the one that leads.
+normals of a few other competitors are then kept for further inequalities, or the walk would leap between them; their
+margins at r are exact, as the logits tell them at no cost. An untargeted margin is a greatest difference, and any
+competitor will do: each step takes the one that leads.
 
 Source: the program without box or memory is the step of DeepFool, Moosavi-Dezfooli, Fawzi and Frossard, CVPR 2016
 (arXiv 1511.04599); mixing it with a projection from where one is, FAB, Croce and Hein, ICML 2020 (arXiv 1907.02044);
 basin hopping, Wales and Doye, J. Phys. Chem. A 101 (1997).
 Departures: box and other competitors inside the program; t and a found per sample as the walk goes.
-Cost: one forward and one backward a step and sample; memory (9 + 2 J) D numbers a sample for J competitors.
+Cost: one forward and one backward a step and sample; memory (10 + 2 J) D numbers a sample for J competitors.
 """
 
 from __future__ import annotations
@@ -36,15 +37,17 @@ from attacks.closest import Closest, Loss
 from attacks.halfspaces import nearest
 from attacks.rng import Rng
 
-# Chosen on MNIST test images 5000 to 5200 and CIFAR-10 test images 0 to 60, six networks.
+# Chosen on MNIST test images 5000 to 5200 and CIFAR-10 test images 0 to 60, with six networks.
 _LEAPS = (0.2, 0.4, 0.1)  # noise before a walk, as a part of the size, in turn
-_START, _END = 1.0, 0.025  # t at the begin and at the end of a walk
-_GROW, _SHRINK = 1.2, 0.9
-_SHORTFALL, _FORGET = 0.3, 0.9  # part of a shortfall that a becomes, and what of it is left a step later
+_START, _END = 1.0, 0.05  # t at the begin and at the end of a walk
+_GROW, _SHRINK = 1.2, 0.85  # of t
+_SHORTFALL = 0.3  # part of a shortfall by which a walk aims further inside
+_FORGET = 0.9  # what is left of that a step later,
+_NEAR, _HASTE = 0.1, 0.3  # and less of it where the next step would be shorter than this part of the size
 _AVERAGE = 0.25  # weight of the former normal
-_COMPETITORS, _OLD = 4, 4  # inequalities at once, and steps after which one is dropped
-_SETTLED = 1e-3  # part of the size: a walk whose next step would be shorter has arrived
-_GAIN = 1e-3  # part of the size that a walk takes off if it was not in vain
+_COMPETITORS, _OLD = 4, 8  # inequalities at once, and steps after which one that was not renewed is dropped
+_SETTLED = 2e-3  # part of the size: a walk whose next step would be shorter has arrived
+_GAIN = 4e-3  # part of the size that a walk takes off if it was not in vain
 _LOST = 8  # a first walk that has found nothing in so many steps turns back halfway
 
 
@@ -77,7 +80,7 @@ class _Walks:
     rivals: Tensor  # (b, J) competitors of the inequalities, -1 for none
     age: Tensor  # (b, J) steps since they were new
     normals: Tensor  # (b, J, D)
-    offsets: Tensor  # (b, J)
+    slopes: Tensor  # (b, J) of the margins along the normals
 
     def take(self, rows: Tensor) -> _Walks:
         return _Walks(**{f.name: getattr(self, f.name)[rows] for f in fields(self)})
@@ -99,7 +102,7 @@ def polish(closest: Closest, index: Tensor, evaluations: int, patience: int, rng
     walks = _Walks(
         index=index, low=closest.room[0][index], high=closest.room[1][index], r=r, size=size, begun=size.clone(),
         part=zero + _START, inside=zero, missed=zero.long(), over=zero > 0, number=zero.long(), vain=zero.long(),
-        rivals=few.long() - 1, age=few, normals=r.new_zeros(*few.shape, r.shape[1]), offsets=few,
+        rivals=few.long() - 1, age=few.clone(), normals=r.new_zeros(*few.shape, r.shape[1]), slopes=few + 1,
     )  # fmt: skip
     period = 4 if r.is_cuda else 1  # asking who is done waits for the device
     for step in range(evaluations):
@@ -117,30 +120,40 @@ def polish(closest: Closest, index: Tensor, evaluations: int, patience: int, rng
 def _step(closest: Closest, walks: _Walks) -> None:
     """One evaluation, and one step of each walk."""
     goal = closest.goal[walks.index]
-    rival = goal.classes
+    rival = slot = goal.classes
+    margins = walks.slopes
 
     def loss(z: Tensor) -> tuple[Tensor, Tensor]:
-        nonlocal rival
+        nonlocal rival, slot, margins
         rival = z.scatter(1, goal.classes[:, None], -torch.inf).argmax(1)
+        slot = _enter(walks, rival)
+        lead = z.gather(1, goal.classes[:, None]) - z.gather(1, walks.rivals.clamp(min=0))
+        margins = goal.direction * lead - closest.clear[walks.index, None]  # (b, J)
         return margin_loss(goal.classes, rival, goal.direction)(z)
 
     margin, w, _ = closest.evaluate(walks.r, walks.index, loss)
-    clear = closest.clear[walks.index]
-    margin = margin - clear
-    broken = ~(torch.isfinite(w).all(1) & torch.isfinite(margin))
-    w, margin = torch.where(broken[:, None], 0.0, w), torch.where(broken, 0.0, margin)
+    margin = margin - closest.clear[walks.index]
     slope = w.norm(dim=1).clamp(min=1e-30)  # (b,)
-    normal = w / slope[:, None]
+    broken = ~torch.isfinite(slope + margin)
+    margin = torch.where(broken, 0.0, margin)
+    normal = torch.where(broken[:, None], 0.0, w / slope[:, None])
+    _turn(walks, slot, normal, slope)
 
     walks.inside = torch.maximum(_FORGET * walks.inside, _SHORTFALL * (-margin).clamp(min=0))
-    lacking = (clear + walks.inside - margin) / slope  # (b,) as a length
-    _remember(walks, rival, normal, lacking)
-    q, _ = nearest(walks.normals, walks.offsets, walks.low, walks.high)
-    p = torch.clamp(walks.r + normal * lacking.clamp(min=0)[:, None], walks.low, walks.high)
+    lacking = (walks.inside[:, None] - margins) / walks.slopes  # (b, J) as lengths
+    lacking = torch.where(broken[:, None] | (walks.rivals < 0), 0.0, lacking)
+    used = walks.rivals.shape[1] if walks.r.is_cuda else int((walks.rivals >= 0).any(0).sum())
+    normals = walks.normals[:, :used]
+    reached = (normals @ walks.r[:, :, None])[:, :, 0]  # (b, J)
+    q, _ = nearest(normals, reached + lacking[:, :used], walks.low, walks.high)
+    back = lacking.gather(1, slot[:, None]).clamp(min=0)  # (b, 1)
+    p = torch.clamp(walks.r + normal * back, walks.low, walks.high)
 
     size, found = walks.r.norm(dim=1), margin > 0
     shrunk = found & (size < walks.size)
-    settled = found & ((q - walks.r).norm(dim=1) < _SETTLED * size)
+    way = (q - walks.r).norm(dim=1)
+    settled = found & (way < _SETTLED * size)
+    walks.inside = torch.where(found & (way < _NEAR * size), _HASTE * walks.inside, walks.inside)
     walks.size = torch.where(shrunk, size, walks.size)
     walks.part = torch.where(shrunk, (walks.part * _GROW).clamp(max=1.0), walks.part * _SHRINK)
     walks.missed = torch.where(found, 0, walks.missed + 1)
@@ -149,6 +162,30 @@ def _step(closest: Closest, walks: _Walks) -> None:
     ahead = torch.clamp(p + walks.part[:, None] * (q - p), walks.low, walks.high)
     lost = (walks.missed >= _LOST) & (walks.number == 0) & (walks.size >= walks.begun)
     walks.r = torch.where(lost[:, None], (walks.r + closest.r[walks.index]) / 2, ahead)
+
+
+def _enter(walks: _Walks, rival: Tensor) -> Tensor:
+    """The slot (b,) of each competitor (b,): the one it has, or a free one, or else the oldest."""
+    row = torch.arange(len(rival), device=rival.device)
+    same = walks.rivals == rival[:, None]
+    slot = torch.where(same.any(1), same.long().argmax(1), walks.age.argmax(1))
+    new = ~same.any(1)
+    walks.age = torch.where(walks.rivals < 0, torch.inf, walks.age + 1)
+    walks.age[row, slot] = 0.0
+    walks.normals[row, slot] *= (~new)[:, None].to(walks.normals.dtype)
+    walks.rivals[row, slot] = rival
+    old = walks.age > _OLD
+    walks.rivals = walks.rivals.masked_fill(old, -1)
+    walks.normals *= (~old)[:, :, None].to(walks.normals.dtype)
+    return slot
+
+
+def _turn(walks: _Walks, slot: Tensor, normal: Tensor, slope: Tensor) -> None:
+    """Average the unit normals (b, D) of the slots (b,) with the former ones, and keep the slopes (b,)."""
+    row = torch.arange(len(slot), device=slot.device)
+    mean = normal + _AVERAGE / (1 - _AVERAGE) * walks.normals[row, slot]
+    walks.normals[row, slot] = mean / mean.norm(dim=1, keepdim=True).clamp(min=1e-30)
+    walks.slopes[row, slot] = slope
 
 
 def _begin(closest: Closest, walks: _Walks, rows: Tensor, rng: Rng) -> None:
@@ -167,31 +204,5 @@ def _begin(closest: Closest, walks: _Walks, rows: Tensor, rng: Rng) -> None:
     walks.part[rows] = _START
     walks.over[rows] = False
     walks.rivals[rows] = -1
-    for zeroed in (walks.inside, walks.missed, walks.normals, walks.offsets):
+    for zeroed in (walks.inside, walks.missed, walks.normals):
         zeroed[rows] = 0
-
-
-def _remember(walks: _Walks, rival: Tensor, normal: Tensor, lacking: Tensor) -> None:
-    """Put the inequality in the place of its competitor's last one, or else of the oldest; drop old ones.
-
-    Args:
-        walks: the rows.
-        rival: competitors (b,).
-        normal: unit normals (b, D) of their boundaries.
-        lacking: lengths (b,) by which the points lack the boundary, along the normals.
-    """
-    same = walks.rivals == rival[:, None]
-    met = same.any(1)
-    slot = torch.where(met, same.long().argmax(1), walks.age.argmax(1))[:, None]  # (b, 1)
-    place = slot[:, :, None].expand(-1, 1, normal.shape[1])
-    former = walks.normals.gather(1, place)[:, 0]  # (b, D)
-    mean = normal + (met * (_AVERAGE / (1 - _AVERAGE)))[:, None] * former
-    mean = mean / mean.norm(dim=1, keepdim=True).clamp(min=1e-30)
-    offset = (mean * walks.r).sum(1) + lacking * (mean * normal).sum(1)
-    walks.age = torch.where(walks.rivals < 0, torch.inf, walks.age + 1).scatter(1, slot, 0.0)
-    old = walks.age > _OLD
-    walks.rivals = walks.rivals.scatter(1, slot, rival[:, None]).masked_fill(old, -1)
-    walks.offsets = walks.offsets.scatter(1, slot, offset[:, None]).masked_fill(old, 0.0)
-    walks.normals = walks.normals.scatter(1, place, mean[:, None])
-    if walks.normals.shape[1] > 1:
-        walks.normals = walks.normals.masked_fill(old[:, :, None], 0.0)

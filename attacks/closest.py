@@ -75,6 +75,9 @@ class Closest:
     def _offer(self, r: Tensor, margin: Tensor, index: Tensor) -> None:
         size, best = r.norm(dim=1), self.size[index]
         better = torch.where(margin > 0, size < best, torch.isinf(best) & (margin > self.margin[index]))
-        self.r[index] = torch.where(better[:, None], r, self.r[index])
+        if r.is_cuda:  # to ask for the rows would wait for the device
+            self.r[index] = torch.where(better[:, None], r, self.r[index])
+        else:
+            self.r[index[better]] = r[better]
         self.margin[index] = torch.where(better, margin, self.margin[index])
         self.size[index] = torch.where(better & (margin > 0), size, best)

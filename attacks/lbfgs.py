@@ -93,7 +93,7 @@ class LBFGS:
     decrease: float = 1e-2
     candidates: int = 9
     classes: int = 2
-    patience: int = 2
+    patience: int = 1
 
     def __post_init__(self) -> None:
         for name in ("evaluations", "steps", "weights", "memory", "candidates", "classes"):
