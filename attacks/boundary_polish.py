@@ -39,15 +39,16 @@ from attacks.rng import Rng
 
 # Chosen on MNIST test images 5000 to 5200 and CIFAR-10 test images 0 to 60, with six networks.
 _LEAPS = (0.2, 0.4, 0.1)  # noise before a walk, as a part of the size, in turn
-_START, _END = 1.0, 0.05  # t at the begin and at the end of a walk
+_START, _END = 1.0, 0.07  # t at the begin and at the end of a walk
 _GROW, _SHRINK = 1.2, 0.85  # of t
 _SHORTFALL = 0.3  # part of a shortfall by which a walk aims further inside
 _FORGET = 0.9  # what is left of that a step later,
-_NEAR, _HASTE = 0.1, 0.3  # and less of it where the next step would be shorter than this part of the size
+_NEAR, _HASTE = 0.2, 0.3  # and less of it where the next step would be shorter than this part of the size
 _AVERAGE = 0.25  # weight of the former normal
 _COMPETITORS, _OLD = 4, 8  # inequalities at once, and steps after which one that was not renewed is dropped
 _SETTLED = 2e-3  # part of the size: a walk whose next step would be shorter has arrived
-_GAIN = 4e-3  # part of the size that a walk takes off if it was not in vain
+_LESS = 1e-5  # part of the size by which a smaller point is smaller, and not rounded otherwise
+_GAIN = 6e-3  # part of the size that a walk takes off if it was not in vain
 _LOST = 8  # a first walk that has found nothing in so many steps turns back halfway
 
 
@@ -119,20 +120,19 @@ def polish(closest: Closest, index: Tensor, evaluations: int, patience: int, rng
 
 def _step(closest: Closest, walks: _Walks) -> None:
     """One evaluation, and one step of each walk."""
-    goal = closest.goal[walks.index]
-    rival = slot = goal.classes
+    goal, clear = closest.goal[walks.index], closest.clear[walks.index]
+    slot = goal.classes
     margins = walks.slopes
 
     def loss(z: Tensor) -> tuple[Tensor, Tensor]:
-        nonlocal rival, slot, margins
-        rival = z.scatter(1, goal.classes[:, None], -torch.inf).argmax(1)
+        nonlocal slot, margins
+        rival = _leader(walks, z.scatter(1, goal.classes[:, None], -torch.inf), clear)
         slot = _enter(walks, rival)
         lead = z.gather(1, goal.classes[:, None]) - z.gather(1, walks.rivals.clamp(min=0))
-        margins = goal.direction * lead - closest.clear[walks.index, None]  # (b, J)
+        margins = goal.direction * lead - 2 * clear[:, None]  # (b, J); where 0, there is room for rounding
         return margin_loss(goal.classes, rival, goal.direction)(z)
 
     margin, w, _ = closest.evaluate(walks.r, walks.index, loss)
-    margin = margin - closest.clear[walks.index]
     slope = w.norm(dim=1).clamp(min=1e-30)  # (b,)
     broken = ~torch.isfinite(slope + margin)
     margin = torch.where(broken, 0.0, margin)
@@ -142,7 +142,7 @@ def _step(closest: Closest, walks: _Walks) -> None:
     walks.inside = torch.maximum(_FORGET * walks.inside, _SHORTFALL * (-margin).clamp(min=0))
     lacking = (walks.inside[:, None] - margins) / walks.slopes  # (b, J) as lengths
     lacking = torch.where(broken[:, None] | (walks.rivals < 0), 0.0, lacking)
-    used = walks.rivals.shape[1] if walks.r.is_cuda else int((walks.rivals >= 0).any(0).sum())
+    used = walks.rivals.shape[1] if walks.r.is_cuda else 1 + int((walks.rivals >= 0).any(0).nonzero().max())
     normals = walks.normals[:, :used]
     reached = (normals @ walks.r[:, :, None])[:, :, 0]  # (b, J)
     q, _ = nearest(normals, reached + lacking[:, :used], walks.low, walks.high)
@@ -150,7 +150,7 @@ def _step(closest: Closest, walks: _Walks) -> None:
     p = torch.clamp(walks.r + normal * back, walks.low, walks.high)
 
     size, found = walks.r.norm(dim=1), margin > 0
-    shrunk = found & (size < walks.size)
+    shrunk = found & (size < walks.size * (1 - _LESS))
     way = (q - walks.r).norm(dim=1)
     settled = found & (way < _SETTLED * size)
     walks.inside = torch.where(found & (way < _NEAR * size), _HASTE * walks.inside, walks.inside)
@@ -162,6 +162,17 @@ def _step(closest: Closest, walks: _Walks) -> None:
     ahead = torch.clamp(p + walks.part[:, None] * (q - p), walks.low, walks.high)
     lost = (walks.missed >= _LOST) & (walks.number == 0) & (walks.size >= walks.begun)
     walks.r = torch.where(lost[:, None], (walks.r + closest.r[walks.index]) / 2, ahead)
+
+
+def _leader(walks: _Walks, z: Tensor, tie: Tensor) -> Tensor:
+    """The competitor (b,) with the greatest of the logits (b, K).
+
+    Where several tie, up to `tie` (b,), it is the one among them whose inequality is oldest: rounding does not decide.
+    """
+    top = z.amax(1, keepdim=True)
+    known = walks.age.masked_fill(walks.rivals < 0, 0.0)
+    age = torch.zeros_like(z).scatter_reduce(1, walks.rivals.clamp(min=0), known, "amax")
+    return torch.where(z >= top - tie[:, None], age + 1, 0.0).argmax(1)
 
 
 def _enter(walks: _Walks, rival: Tensor) -> Tensor:
