@@ -78,6 +78,7 @@ class _Walks:
     over: Tensor  # (b,) bool
     number: Tensor  # (b,) walks ended
     vain: Tensor  # (b,) the last so many of them were in vain
+    patience: Tensor  # (b,) so many of them end the search
     rivals: Tensor  # (b, J) competitors of the inequalities, -1 for none
     age: Tensor  # (b, J) steps since they were new
     normals: Tensor  # (b, J, D)
@@ -87,14 +88,14 @@ class _Walks:
         return _Walks(**{f.name: getattr(self, f.name)[rows] for f in fields(self)})
 
 
-def polish(closest: Closest, index: Tensor, evaluations: int, patience: int, rng: Rng) -> None:
+def polish(closest: Closest, index: Tensor, evaluations: int, patience: Tensor, rng: Rng) -> None:
     """Shrink what `closest` has found.
 
     Args:
         closest: the search so far.
         index: samples (b,) with something found.
         evaluations: a sample is done after so many, those before the polish included; on a GPU up to 3 more.
-        patience: or after so many walks in a row that gained next to nothing.
+        patience: or after so many walks (b,) in a row that gained next to nothing.
         rng: streams of the samples of `closest`.
     """
     size, r = closest.size[index], closest.r[index]
@@ -103,13 +104,14 @@ def polish(closest: Closest, index: Tensor, evaluations: int, patience: int, rng
     walks = _Walks(
         index=index, low=closest.room[0][index], high=closest.room[1][index], r=r, size=size, begun=size.clone(),
         part=zero + _START, inside=zero, missed=zero.long(), over=zero > 0, number=zero.long(), vain=zero.long(),
-        rivals=few.long() - 1, age=few.clone(), normals=r.new_zeros(*few.shape, r.shape[1]), slopes=few + 1,
+        patience=patience, rivals=few.long() - 1, age=few.clone(), normals=r.new_zeros(*few.shape, r.shape[1]),
+        slopes=few + 1,
     )  # fmt: skip
     period = 4 if r.is_cuda else 1  # asking who is done waits for the device
     for step in range(evaluations):
         if step % period == 0:
             _begin(closest, walks, walks.over.nonzero()[:, 0], rng.fold(step))
-            going = (walks.vain < patience) & (closest.evaluations[walks.index] < evaluations)
+            going = (walks.vain < walks.patience) & (closest.evaluations[walks.index] < evaluations)
             count = int(going.sum())
             if count == 0:
                 break
@@ -132,7 +134,7 @@ def _step(closest: Closest, walks: _Walks) -> None:
         margins = goal.direction * lead - 2 * clear[:, None]  # (b, J); where 0, there is room for rounding
         return margin_loss(goal.classes, rival, goal.direction)(z)
 
-    margin, w, _ = closest.evaluate(walks.r, walks.index, loss)
+    _, w, margin = closest.evaluate(walks.r, walks.index, loss)
     slope = w.norm(dim=1).clamp(min=1e-30)  # (b,)
     broken = ~torch.isfinite(slope + margin)
     margin = torch.where(broken, 0.0, margin)
@@ -215,5 +217,5 @@ def _begin(closest: Closest, walks: _Walks, rows: Tensor, rng: Rng) -> None:
     walks.part[rows] = _START
     walks.over[rows] = False
     walks.rivals[rows] = -1
-    for zeroed in (walks.inside, walks.missed, walks.normals):
+    for zeroed in (walks.inside, walks.missed, walks.age, walks.normals):
         zeroed[rows] = 0

@@ -51,7 +51,7 @@ class Closest:
 
     def calibrate(self, z: Tensor, margin: Tensor, index: Tensor) -> None:
         """Set what margin is clear of rounding, from the logits (b, K) and margins (b,) of the images `index`."""
-        clear = _ROUNDING * z.abs().amax(1) + _CLEARANCE * margin.abs()
+        clear = _ROUNDING * z.abs().nan_to_num(0.0, 0.0).amax(1) + _CLEARANCE * margin.abs()
         self.clear = self.clear.index_copy(0, index, clear)
         self.margin = self.margin.index_copy(0, index, margin)
 

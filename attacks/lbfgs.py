@@ -12,7 +12,9 @@ length (`attacks.quasinewton`), one forward and one backward a step for all imag
    nearest when the network is linearised at x, box included, one after the other. The distance also gives the first
    c: at the minimiser 2 c r = p w, so c = p / (2 lambda) where r = lambda w and p = 1/2 on the boundary.
 3. The search over c (`attacks.bisection`). Each c starts from the last solution and keeps its history. A class is given
-   up when a minimiser is no smaller than what was found already, and still not adversarial.
+   up when a minimiser is no smaller than what was found already, and still not adversarial, and not tried at all
+   where its linearised distance exceeds what the climb has found by half: there the linearised network says little,
+   and steps 1 and 4 do the work.
 4. A polish along the decision boundary (`attacks.boundary_polish`).
 
 Returned is the smallest adversarial perturbation met anywhere on the way.
@@ -52,7 +54,8 @@ from attacks.rng import Rng
 from attacks.threat import ThreatModel
 
 _PROMISING = 1.3  # a class is tried if its linearised distance is below this many times that of the nearest one
-_BELIEVED = 1.5  # or this many times the length of the climb, as then the linearised network says little
+_BELIEVED = 1.5  # and below this many times the length of the climb: else the linearised network says little
+_RUGGED = 5  # there the polish has so many times the patience
 LOSSES = ("pairwise", "ce", "margin")
 
 
@@ -61,7 +64,8 @@ class LBFGS:
     """Smallest L2 perturbation by box-constrained L-BFGS.
 
     Attributes:
-        evaluations: most forwards with a backward an image. What the search leaves is for the polish.
+        evaluations: most forwards with a backward an image, after one forward; on a GPU, where it would cost time to
+            ask after every step, up to 3 more. What the search leaves is for the polish.
         climb: most signed-gradient steps until the first adversarial point; 0 for none.
         stride: length of the first of these, as RMS and a part of the width of the box.
         steps: most evaluations an image in the search over c, per class tried.
@@ -74,13 +78,14 @@ class LBFGS:
         decrease: a value of c is solved when a step lowers the objective by less than this part of it.
         candidates: untargeted: other classes compared by their linearised distance; 1 takes the likeliest.
         classes: untargeted: of these the search goes to so many, nearest first, unless they are much further off.
-        patience: the polish ends after so many walks in a row that gained next to nothing; 0 for no polish.
+        patience: the polish ends after so many walks in a row that gained next to nothing, and five times as many
+            where the linearised network promised little; 0 for no polish.
     """
 
     norms: ClassVar[frozenset[str]] = frozenset({"l2"})
     minimal: ClassVar[bool] = True
 
-    evaluations: int = 145
+    evaluations: int = 300
     climb: int = 100
     stride: float = 0.01
     steps: int = 20
@@ -114,22 +119,30 @@ class LBFGS:
     def __call__(self, logits: Logits, x: Tensor, goal: Goal, threat: ThreatModel, *, rng: Rng) -> Tensor:
         """The smallest adversarial points found (B, C, H, W); `x` itself where it already reaches the goal.
 
-        Where nothing adversarial was met, the point that came closest to it.
+        Where nothing adversarial was met, the point that came closest to it. Images whose own logits are NaN, or whose
+        margin is infinite, are returned as they are.
         """
         closest = Closest(logits, x, goal, threat)
         index, deficit, towards, lengths, multipliers = self._linearise(closest)
+        if len(index) == 0:
+            return threat.place(x, closest.r)
         if self.climb:
             climb(closest, index, self.climb, self.stride, self.evaluations // 2)
-        longest = torch.minimum(_PROMISING * lengths[:, :1], _BELIEVED * closest.size[index, None])  # (b, 1)
+        climbed = closest.size[index]  # (b,)
+        longest = torch.minimum(_PROMISING * lengths[:, :1], _BELIEVED * climbed[:, None])  # (b, 1)
         for k in range(towards.shape[1]):
             worth = (lengths <= longest)[:, k]
             if bool(worth.any()):
                 c = Bisection.first(deficit[worth], multipliers[worth, k], self.accuracy)
+                c = c if self.guess else torch.ones_like(c)
                 self._search(closest, index[worth], towards[worth, k], deficit[worth], c)
         if self.climb:
             climb(closest, index, self.climb, self.stride, self.evaluations, rng=rng.fold(1))
         if self.patience:
-            polish(closest, index[closest.found[index]], self.evaluations, self.patience, rng.fold(2))
+            rugged = lengths[:, 0] > _BELIEVED * climbed
+            patience = torch.where(rugged, _RUGGED * self.patience, self.patience)
+            found = closest.found[index]
+            polish(closest, index[found], self.evaluations, patience[found], rng.fold(2))
         return threat.place(x, closest.r)
 
     def _linearise(self, closest: Closest) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
@@ -142,7 +155,7 @@ class LBFGS:
         goal = closest.goal
         with torch.no_grad():
             z = closest.logits(closest.x)
-        index = (~goal.reached(z) & torch.isfinite(z).all(1)).nonzero()[:, 0]
+        index = (~goal.reached(z) & torch.isfinite(goal.margin(z)) & ~z.isnan().any(1)).nonzero()[:, 0]
         z, goal = z[index], goal[index]
         closest.calibrate(z, goal.margin(z), index)
         own = goal.classes[:, None]

@@ -273,7 +273,7 @@ def minimise(
     settings = settings or Settings()
     rows = Rows.start(start, low, high, start.new_zeros(len(start)) if c is None else c, settings)
     index = torch.arange(len(start), device=start.device)
-    done: list[tuple[Tensor, Rows]] = []
+    done: list[tuple[Tensor, ...]] = []
     period = 4 if start.is_cuda else 1  # asking who is done waits for the device
     going, where = rows.running, index
     for step in range(evaluations):
@@ -282,8 +282,9 @@ def minimise(
             if (count := int(going.sum())) == 0:
                 break
             if 4 * (len(index) - count) >= len(index):
-                done.append((index[~going], rows.take(~going)))
-                rows, index = rows.take(going), index[going]
+                ended, stay = (~going).nonzero()[:, 0], going.nonzero()[:, 0]
+                done.append(tuple(x[ended] for x in (index, rows.point, rows.total, rows.reason, rows.evaluations)))
+                rows, index = rows.take(stay), index[stay]
                 going = rows.running
             where = going.nonzero()[:, 0]
         value, grad = f(rows.trial[where], index[where])
@@ -291,10 +292,7 @@ def minimise(
         grads = torch.zeros_like(rows.grad).index_copy(0, where, grad)
         rows.tell(values, grads, going, settings)
     rows.reason = torch.where(rows.running, int(Reason.EXHAUSTED), rows.reason)
-    done.append((index, rows))
-    back = torch.cat([i for i, _ in done]).argsort()
-    point, value, reason, used = (
-        torch.cat(parts)[back]
-        for parts in zip(*((r.point, r.total, r.reason, r.evaluations) for _, r in done), strict=True)
-    )
-    return Result(point, value, reason, used)
+    done.append((index, rows.point, rows.total, rows.reason, rows.evaluations))
+    order, *parts = (torch.cat(part) for part in zip(*done, strict=True))
+    back = order.argsort()
+    return Result(*(part[back] for part in parts))

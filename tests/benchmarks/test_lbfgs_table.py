@@ -55,7 +55,7 @@ def test_the_command_writes_rows_as_they_are_measured(subject, command, tmp_path
     assert [r.method for r in rows] == ["default", "ddn-100"]
     assert all(len(r.rms) == len(r.reached) == 6 for r in rows)
     assert rows[1].package.startswith("foolbox ")
-    assert rows[0].settings["evaluations"] == 145
+    assert rows[0].settings["evaluations"] == 300
     printed = capsys.readouterr().out
     assert "mlp untargeted ddn-100: 6 of 6 fooled" in printed
     assert "RMS / default" in printed
