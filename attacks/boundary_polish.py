@@ -57,7 +57,7 @@ def margin_loss(own: Tensor, other: Tensor, direction: float) -> Loss:
 
     def loss(z: Tensor) -> tuple[Tensor, Tensor]:
         seed = torch.zeros_like(z).scatter(1, other[:, None], -direction).scatter(1, own[:, None], direction)
-        return (z * seed).sum(1), seed
+        return (z.gather(1, own[:, None]) - z.gather(1, other[:, None]))[:, 0] * direction, seed
 
     return loss
 
@@ -112,11 +112,11 @@ def polish(closest: Closest, index: Tensor, evaluations: int, patience: Tensor, 
         if step % period == 0:
             _begin(closest, walks, walks.over.nonzero()[:, 0], rng.fold(step))
             going = (walks.vain < walks.patience) & (closest.evaluations[walks.index] < evaluations)
-            count = int(going.sum())
-            if count == 0:
+            stay = going.nonzero()[:, 0]
+            if len(stay) == 0:
                 break
-            if count < len(going):
-                walks = walks.take(going)
+            if len(stay) < len(going):
+                walks = walks.take(stay)
         _step(closest, walks)
 
 

@@ -171,7 +171,7 @@ class LBFGS:
                 rival = others[:, k : k + 1]
                 seed = torch.zeros_like(z).scatter(1, rival, -goal.direction).scatter(1, own, goal.direction)
                 (w,) = torch.autograd.grad(out, points, seed, retain_graph=k + 1 < count)
-                lack = -(z * seed).sum(1)
+                lack = (z.gather(1, rival) - z.gather(1, own))[:, 0] * goal.direction
                 q, multiplier = nearest(w.flatten(1)[:, None], lack[:, None], low, high)
                 # A boundary that the linear model does not reach inside the box is taken to lie further off.
                 short = 1 - (w.flatten(1) * q).sum(1) / lack
@@ -200,14 +200,13 @@ class LBFGS:
         for step in range(self.steps):
             if step % period == 0:
                 going = state.running & (closest.evaluations[index] < self.evaluations)
-                count = int(going.sum())
-                if count == 0:
-                    break
-                if 4 * count <= 3 * len(going):
-                    state, weights = state.take(going), weights.take(going)
-                    index, towards, margin = index[going], towards[going], margin[going]
-                    going = state.running
                 where = going.nonzero()[:, 0]
+                if len(where) == 0:
+                    break
+                if 4 * len(where) <= 3 * len(going):
+                    state, weights = state.take(where), weights.take(where)
+                    index, towards, margin = index[where], towards[where], margin[where]
+                    going, where = state.running, torch.arange(len(where), device=c.device)
             loss = self._loss(closest.goal[index[where]], towards[where], weights.deficit[where])
             value, grad, reached = closest.evaluate(state.trial[where], index[where], loss)
             values = torch.full_like(state.value, torch.nan).index_copy(0, where, value)
@@ -237,7 +236,7 @@ class LBFGS:
             others = z.scatter(1, wanted, -torch.inf).argmax(1, keepdim=True)
             rival = goal.labels[:, None] if goal.targets is None else others
             seed = torch.zeros_like(z).scatter(1, wanted, -1.0).scatter(1, rival, 1.0)
-            value = (z * seed).sum(1) + 0.5 * self.accuracy * deficit
+            value = (z.gather(1, rival) - z.gather(1, wanted))[:, 0] + 0.5 * self.accuracy * deficit
             return value.clamp(min=0), torch.where((value > 0)[:, None], seed, 0.0)
 
         return hinge if self.loss == "margin" else cross_entropy
