@@ -62,13 +62,14 @@ class Closest:
             Values (b,) of `loss`, their gradients (b, D) by the image, and margins (b,) less the clearance.
         """
         self.evaluations[index] += 1
+        x = self.x[index]
         with torch.enable_grad():
-            points = self.threat.place(self.x[index], r).requires_grad_()
+            points = self.threat.place(x, r).requires_grad_()
             z = rows(self.logits, index)(points)
             value, by_logits = loss(z.detach())
             (grad,) = torch.autograd.grad(z, points, by_logits)
         margin = self.goal[index].margin(z.detach()) - self.clear[index]
-        moved = (points.detach() - self.x[index]).flatten(1)
+        moved = (points.detach() - x).flatten(1)
         self._offer(moved, margin, index)
         return value, grad.flatten(1), margin
 

@@ -31,7 +31,7 @@ which is smooth. An untargeted goal is taken as the nearest of targeted ones: to
 label has no bound and no minimiser. Steps 1, 4 and the guess of c are not in the paper; `conf/attack/lbfgs/paper.yaml`
 leaves them out.
 Cost: at most `evaluations` forwards and backwards an image, and for an untargeted goal up to `candidates` backwards
-more; memory (2 memory + 14) D numbers an image in the search, 17 D in the polish.
+more; memory about (2 memory + 14) D numbers an image in the search, 12 D in the polish, 18 D for a targeted goal.
 """
 
 from __future__ import annotations
@@ -204,7 +204,8 @@ class LBFGS:
                 if len(where) == 0:
                     break
                 if 4 * len(where) <= 3 * len(going):
-                    state, weights = state.take(where), weights.take(where)
+                    state.keep(where)
+                    weights = weights.take(where)
                     index, towards, margin = index[where], towards[where], margin[where]
                     going, where = state.running, torch.arange(len(where), device=c.device)
             loss = self._loss(closest.goal[index[where]], towards[where], weights.deficit[where])

@@ -8,10 +8,9 @@ where f comes with its gradient and the quadratic part, which may be absent (c =
 inverse Hessian is that of the quadratic, 1 / (2c), and the history keeps differences of the gradient of f alone, so
 that a pair (s, dg) serves any c as (s, y = 2c s + dg). A row may thus change its c and keep all it has learnt.
 
-Each step evaluates f once for every row that still runs, whatever it is doing: a first trial along a new direction,
-or a shorter one. All decisions are made per row and by selection (`torch.where`), so that no row, not even one whose
-values are NaN, touches another: parts of a batch give the same bits as the whole, if f does and D numbers fill a
-multiple of 64 bytes, and else the same to rounding, because matrix products then depend on where a row lies in memory.
+Each step evaluates f once for every row that runs. All decisions are made per row and by selection (`torch.where`), so
+that no row, not even one whose values are NaN, touches another: parts of a batch give the same bits as the whole, if f
+does and D numbers fill a multiple of 64 bytes, and else the same to rounding, as matrix products depend on memory.
 
 Source: Nocedal and Wright, Numerical Optimization, 2nd ed. 2006, sections 7.2 (in `attacks.inverse_hessian`) and 3.5
 (backtracking with interpolation); Bertsekas, "Projected Newton methods for optimization problems with simple
@@ -69,9 +68,9 @@ class Settings:
     trials: int = 12
 
     def __post_init__(self) -> None:
-        if self.memory < 1 or self.trials < 1:
+        if min(self.memory, self.trials) < 1:
             raise ValueError(f"quasinewton: memory and trials must be >= 1, got {self.memory}, {self.trials}")
-        if self.decrease < 0 or self.gradient < 0:
+        if min(self.decrease, self.gradient) < 0:
             raise ValueError(f"quasinewton: tolerances must be >= 0, got {self.decrease:g}, {self.gradient:g}")
 
 
@@ -138,9 +137,14 @@ class Rows:
             self._place()
         return self.ahead
 
-    def take(self, index: Tensor) -> Rows:
-        """The searches of the rows `index`, int64 or bool."""
-        return Rows(**{f.name: getattr(self, f.name)[index] for f in fields(self)[:-1]}, placed=self.placed)
+    def keep(self, rows: Tensor) -> None:
+        """Go on with the rows (n,) alone, ascending. The history closes up in place, as two would be most of memory."""
+        for i in range(0, len(rows), part := len(rows) // 8 + 1):
+            some = rows[i : i + part]  # never before the places they move to
+            self.history[i : i + len(some)] = self.history[some]
+        self.history = self.history[: len(rows)]
+        for name in (f.name for f in fields(self)[:-1] if f.name != "history"):
+            setattr(self, name, getattr(self, name)[rows])
 
     def reweigh(self, rows: Tensor, c: Tensor, settings: Settings) -> None:
         """Go on with another `c` (b,) in `rows` (b,) bool, from where they are and with what they know."""
@@ -261,8 +265,7 @@ def minimise(
     """Minimise f(x) + c ||x||^2 inside the bounds, row by row.
 
     Args:
-        f: the objective; is called with the points and numbers of the rows that still run, on CUDA now and then with
-            rows that have just stopped.
+        f: the objective; called with the points and numbers of the rows that run, on CUDA also of some just stopped.
         start: first points (B, D).
         low: least values (B, D); may be -infinity.
         high: greatest values (B, D); may be infinity.
@@ -275,24 +278,23 @@ def minimise(
     index = torch.arange(len(start), device=start.device)
     done: list[tuple[Tensor, ...]] = []
     period = 4 if start.is_cuda else 1  # asking who is done waits for the device
-    going, where = rows.running, index
+    going, stay = rows.running, index
     for step in range(evaluations):
         if step % period == 0:
             going = rows.running
-            if (count := int(going.sum())) == 0:
+            if len(stay := going.nonzero()[:, 0]) == 0:
                 break
-            if 4 * (len(index) - count) >= len(index):
-                ended, stay = (~going).nonzero()[:, 0], going.nonzero()[:, 0]
-                done.append(tuple(x[ended] for x in (index, rows.point, rows.total, rows.reason, rows.evaluations)))
-                rows, index = rows.take(stay), index[stay]
-                going = rows.running
-            where = going.nonzero()[:, 0]
-        value, grad = f(rows.trial[where], index[where])
-        values = torch.full_like(rows.value, torch.nan).index_copy(0, where, value)
-        grads = torch.zeros_like(rows.grad).index_copy(0, where, grad)
+            if 4 * (len(index) - len(stay)) >= len(index):
+                done.append(tuple(x[~going] for x in (index, rows.point, rows.total, rows.reason, rows.evaluations)))
+                index = index[stay]
+                rows.keep(stay)
+                going, stay = rows.running, torch.arange(len(stay), device=start.device)
+        value, grad = f(rows.trial[stay], index[stay])
+        values = torch.full_like(rows.value, torch.nan).index_copy(0, stay, value)
+        grads = torch.zeros_like(rows.grad).index_copy(0, stay, grad)
         rows.tell(values, grads, going, settings)
     rows.reason = torch.where(rows.running, int(Reason.EXHAUSTED), rows.reason)
     done.append((index, rows.point, rows.total, rows.reason, rows.evaluations))
-    order, *parts = (torch.cat(part) for part in zip(*done, strict=True))
-    back = order.argsort()
-    return Result(*(part[back] for part in parts))
+    columns = [torch.cat(column) for column in zip(*done, strict=True)]
+    back = columns[0].argsort()
+    return Result(*(column[back] for column in columns[1:]))
