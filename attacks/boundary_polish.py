@@ -6,13 +6,13 @@ w = grad M(r), the smallest perturbation that the linearised network calls adver
     q = argmin ||q||^2   such that   M(r) + <w, q - r> >= a,   low <= q <= high,
 
 with a >= 0 a little inside. The walk goes from p, where the linear model puts the boundary next to r, a part t of the
-way to q: r+ = p + t (q - p). While the adversarial points get smaller t grows, otherwise it shrinks; a grows by what a
-step falls short. The walk is over when t has become small, or when the next step would be.
+way to q: r+ = p + t (q - p). While the adversarial points get smaller t grows, otherwise it shrinks; a is at least a
+part of what a step fell short, and fades. The walk is over when t has become small, or when the next step would be.
 
 Networks of rectified linear units have a boundary of flat pieces, with a local minimum on many of them, and
 adversarially trained ones a rugged one. So the next walk begins from the best perturbation found plus Gaussian noise,
-and what counts is the best of all walks: basin hopping. For the same reason the normal of the boundary is not w alone,
-but a moving average along the walk.
+and what counts is the best of all walks: basin hopping. For the same reason the place of w is taken by an average of
+its directions along the walk.
 
 A targeted margin is the least of K - 1 differences of logits, and at the solution several often tie. The newest
 normals of a few other competitors are then kept for further inequalities, or the walk would leap between them; their
@@ -22,7 +22,8 @@ competitor will do: each step takes the one that leads.
 Source: the program without box or memory is the step of DeepFool, Moosavi-Dezfooli, Fawzi and Frossard, CVPR 2016
 (arXiv 1511.04599); mixing it with a projection from where one is, FAB, Croce and Hein, ICML 2020 (arXiv 1907.02044);
 basin hopping, Wales and Doye, J. Phys. Chem. A 101 (1997).
-Departures: box and other competitors inside the program; t and a found per sample as the walk goes.
+Departures: box and other competitors inside the program; t and a found per sample as the walk goes; of the walks only
+those that improve count, without Wales and Doye's temperature.
 Cost: one forward and one backward a step and sample; memory (10 + 2 J) D numbers a sample for J competitors.
 """
 
@@ -33,7 +34,7 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor
 
-from attacks.closest import Closest, Loss
+from attacks.closest import Closest
 from attacks.halfspaces import nearest
 from attacks.rng import Rng
 
@@ -52,16 +53,6 @@ _GAIN = 6e-3  # part of the size that a walk takes off if it was not in vain
 _LOST = 8  # a first walk that has found nothing in so many steps turns back halfway
 
 
-def margin_loss(own: Tensor, other: Tensor, direction: float) -> Loss:
-    """The logit of the classes `own` (b,) less that of `other` (b,), times `direction`, and its derivative."""
-
-    def loss(z: Tensor) -> tuple[Tensor, Tensor]:
-        seed = torch.zeros_like(z).scatter(1, other[:, None], -direction).scatter(1, own[:, None], direction)
-        return (z.gather(1, own[:, None]) - z.gather(1, other[:, None]))[:, 0] * direction, seed
-
-    return loss
-
-
 @dataclass
 class _Walks:
     """Rows of b samples: where they are, how they step, and the newest inequality of each of J competitors."""
@@ -73,7 +64,7 @@ class _Walks:
     size: Tensor  # (b,) smallest of this walk
     begun: Tensor  # (b,) smallest of all when the walk began
     part: Tensor  # (b,) t
-    inside: Tensor  # (b,) a, beyond the clearance
+    inside: Tensor  # (b,) a, beyond what rounding asks for
     missed: Tensor  # (b,) the last so many points were not adversarial
     over: Tensor  # (b,) bool
     number: Tensor  # (b,) walks ended
@@ -83,6 +74,7 @@ class _Walks:
     age: Tensor  # (b, J) steps since they were new
     normals: Tensor  # (b, J, D)
     slopes: Tensor  # (b, J) of the margins along the normals
+    multipliers: Tensor  # (b, J) of the last program, from which the next is solved sooner
 
     def take(self, rows: Tensor) -> _Walks:
         return _Walks(**{f.name: getattr(self, f.name)[rows] for f in fields(self)})
@@ -105,12 +97,15 @@ def polish(closest: Closest, index: Tensor, evaluations: int, patience: Tensor, 
         index=index, low=closest.room[0][index], high=closest.room[1][index], r=r, size=size, begun=size.clone(),
         part=zero + _START, inside=zero, missed=zero.long(), over=zero > 0, number=zero.long(), vain=zero.long(),
         patience=patience, rivals=few.long() - 1, age=few.clone(), normals=r.new_zeros(*few.shape, r.shape[1]),
-        slopes=few + 1,
+        slopes=few + 1, multipliers=few.clone(),
     )  # fmt: skip
+    leaps = r.new_tensor(_LEAPS)
     period = 4 if r.is_cuda else 1  # asking who is done waits for the device
     for step in range(evaluations):
         if step % period == 0:
-            _begin(closest, walks, walks.over.nonzero()[:, 0], rng.fold(step))
+            over = walks.over.nonzero()[:, 0]
+            if len(over) > 0:
+                _begin(closest, walks, over, leaps, rng.fold(step))
             going = (walks.vain < walks.patience) & (closest.evaluations[walks.index] < evaluations)
             stay = going.nonzero()[:, 0]
             if len(stay) == 0:
@@ -128,11 +123,13 @@ def _step(closest: Closest, walks: _Walks) -> None:
 
     def loss(z: Tensor) -> tuple[Tensor, Tensor]:
         nonlocal slot, margins
-        rival = _leader(walks, z.scatter(1, goal.classes[:, None], -torch.inf), clear)
+        own = goal.classes[:, None]
+        rival = _leader(walks, z.scatter(1, own, -torch.inf), clear)
         slot = _enter(walks, rival)
-        lead = z.gather(1, goal.classes[:, None]) - z.gather(1, walks.rivals.clamp(min=0))
-        margins = goal.direction * lead - 2 * clear[:, None]  # (b, J); where 0, there is room for rounding
-        return margin_loss(goal.classes, rival, goal.direction)(z)
+        lead = goal.direction * (z.gather(1, own) - z.gather(1, walks.rivals.clamp(min=0)))  # (b, J)
+        margins = lead - 2 * clear[:, None]  # where 0, there is room for rounding
+        seed = torch.zeros_like(z).scatter(1, rival[:, None], -goal.direction).scatter(1, own, goal.direction)
+        return lead.gather(1, slot[:, None])[:, 0], seed
 
     _, w, margin = closest.evaluate(walks.r, walks.index, loss)
     slope = w.norm(dim=1).clamp(min=1e-30)  # (b,)
@@ -147,7 +144,8 @@ def _step(closest: Closest, walks: _Walks) -> None:
     used = walks.rivals.shape[1] if walks.r.is_cuda else 1 + int((walks.rivals >= 0).any(0).nonzero().max())
     normals = walks.normals[:, :used]
     reached = (normals @ walks.r[:, :, None])[:, :, 0]  # (b, J)
-    q, _ = nearest(normals, reached + lacking[:, :used], walks.low, walks.high)
+    offsets, first = reached + lacking[:, :used], walks.multipliers[:, :used] * (walks.rivals[:, :used] >= 0)
+    q, walks.multipliers[:, :used] = nearest(normals, offsets, walks.low, walks.high, start=first)
     back = lacking.gather(1, slot[:, None]).clamp(min=0)  # (b, 1)
     p = torch.clamp(walks.r + normal * back, walks.low, walks.high)
 
@@ -181,11 +179,11 @@ def _enter(walks: _Walks, rival: Tensor) -> Tensor:
     """The slot (b,) of each competitor (b,): the one it has, or a free one, or else the oldest."""
     row = torch.arange(len(rival), device=rival.device)
     same = walks.rivals == rival[:, None]
-    slot = torch.where(same.any(1), same.long().argmax(1), walks.age.argmax(1))
-    new = ~same.any(1)
+    met = same.any(1)
+    slot = torch.where(met, same.long().argmax(1), walks.age.argmax(1))
     walks.age = torch.where(walks.rivals < 0, torch.inf, walks.age + 1)
     walks.age[row, slot] = 0.0
-    walks.normals[row, slot] *= (~new)[:, None].to(walks.normals.dtype)
+    walks.normals[row, slot] *= met[:, None].to(walks.normals.dtype)
     walks.rivals[row, slot] = rival
     old = walks.age > _OLD
     walks.rivals = walks.rivals.masked_fill(old, -1)
@@ -201,15 +199,13 @@ def _turn(walks: _Walks, slot: Tensor, normal: Tensor, slope: Tensor) -> None:
     walks.slopes[row, slot] = slope
 
 
-def _begin(closest: Closest, walks: _Walks, rows: Tensor, rng: Rng) -> None:
+def _begin(closest: Closest, walks: _Walks, rows: Tensor, leaps: Tensor, rng: Rng) -> None:
     """Begin the next walk of the rows (n,)."""
-    if len(rows) == 0:
-        return
     index = walks.index[rows]
     best, now = closest.r[index], closest.size[index]
     walks.vain[rows] = torch.where(now < walks.begun[rows] * (1 - _GAIN), 0, walks.vain[rows] + 1)
-    leaps = torch.tensor(_LEAPS, device=best.device)[walks.number[rows] % len(_LEAPS)]  # (n,)
-    noise = rng[index].normal(best.shape[1]) * (leaps * now / best.shape[1] ** 0.5)[:, None]
+    length = leaps[walks.number[rows] % len(leaps)] * now  # (n,)
+    noise = rng[index].normal(best.shape[1]) * (length / best.shape[1] ** 0.5)[:, None]
     walks.r[rows] = torch.clamp(best + noise, walks.low[rows], walks.high[rows])
     walks.number[rows] += 1
     walks.begun[rows] = now
@@ -217,5 +213,5 @@ def _begin(closest: Closest, walks: _Walks, rows: Tensor, rng: Rng) -> None:
     walks.part[rows] = _START
     walks.over[rows] = False
     walks.rivals[rows] = -1
-    for zeroed in (walks.inside, walks.missed, walks.age, walks.normals):
+    for zeroed in (walks.inside, walks.missed, walks.age, walks.normals, walks.multipliers):
         zeroed[rows] = 0

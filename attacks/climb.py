@@ -14,8 +14,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from attacks.boundary_polish import margin_loss
 from attacks.closest import Closest
+from attacks.goal import Goal
+from attacks.losses import loss_named
 from attacks.rng import Rng
 
 _LONGER = 1.05  # factor from one step to the next
@@ -46,6 +47,7 @@ def climb(
 
 
 def _ascend(closest: Closest, index: Tensor, r: Tensor, steps: int, length: float, evaluations: int) -> None:
+    margin = loss_named("margin")
     low, high = closest.room[0][index], closest.room[1][index]
     period = 4 if r.is_cuda else 1  # asking who is done waits for the device
     for step in range(steps):
@@ -57,9 +59,8 @@ def _ascend(closest: Closest, index: Tensor, r: Tensor, steps: int, length: floa
                 index, low, high, r = index[lost], low[lost], high[lost], r[lost]
         goal = closest.goal[index]
 
-        def loss(z: Tensor) -> tuple[Tensor, Tensor]:
-            rival = z.scatter(1, goal.classes[:, None], -torch.inf).argmax(1)  # noqa: B023
-            return margin_loss(goal.classes, rival, goal.direction)(z)  # noqa: B023
+        def loss(z: Tensor, goal: Goal = goal) -> tuple[Tensor, Tensor]:
+            return margin.value(z, goal), margin.cotangent(z, goal)
 
         _, w, _ = closest.evaluate(r, index, loss)
         held = ((r <= low) & (w < 0)) | ((r >= high) & (w > 0))

@@ -13,7 +13,7 @@ Source: Byrd, Nocedal and Schnabel, "Representations of quasi-Newton matrices an
 Math. Prog. 63 (1994), equation 3.1; Nocedal and Wright, Numerical Optimization, 2nd ed. 2006, section 7.2.
 Departures: S and Y are restricted to the free coordinates. The Hessian 2c I of a quadratic part is exact: it is added
 to each pair, y = dg + 2c s, and begins H. A pair without positive curvature on the free coordinates is left out.
-Cost: 2 m + 2 passes over (b, D) and 4 m^2 D products a row; memory 3 D numbers a row.
+Cost: the history is read four times, and 4 m^2 D products a row; memory 3 D numbers a row.
 """
 
 from __future__ import annotations

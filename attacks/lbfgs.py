@@ -130,12 +130,13 @@ class LBFGS:
             climb(closest, index, self.climb, self.stride, self.evaluations // 2)
         climbed = closest.size[index]  # (b,)
         longest = torch.minimum(_PROMISING * lengths[:, :1], _BELIEVED * climbed[:, None])  # (b, 1)
+        worth = lengths <= longest  # (b, n)
         for k in range(towards.shape[1]):
-            worth = (lengths <= longest)[:, k]
-            if bool(worth.any()):
-                c = Bisection.first(deficit[worth], multipliers[worth, k], self.accuracy)
+            some = worth[:, k].nonzero()[:, 0]
+            if len(some) > 0:
+                c = Bisection.first(deficit[some], multipliers[some, k], self.accuracy)
                 c = c if self.guess else torch.ones_like(c)
-                self._search(closest, index[worth], towards[worth, k], deficit[worth], c)
+                self._search(closest, index[some], towards[some, k], deficit[some], c)
         if self.climb:
             climb(closest, index, self.climb, self.stride, self.evaluations, rng=rng.fold(1))
         if self.patience:

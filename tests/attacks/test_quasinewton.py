@@ -1,32 +1,14 @@
 from __future__ import annotations
 
-import weakref
 from itertools import pairwise
 
 import pytest
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 from attacks.quasinewton import Rows, Settings
-
-B, D = 12, 10
-INF = torch.full((B, D), torch.inf, dtype=torch.float64)
-
-
-def quadratics(seed: int, number: int = B, dim: int = D) -> tuple[Tensor, Tensor]:
-    g = torch.Generator().manual_seed(seed)
-    a = torch.randn(number, dim, dim, dtype=torch.float64, generator=g)
-    return a @ a.mT + 0.1 * torch.eye(dim), torch.randn(number, dim, dtype=torch.float64, generator=g)
-
-
-def objective(a: Tensor, b: Tensor):
-    def f(x: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
-        ax = (a[rows] @ x[:, :, None])[:, :, 0]
-        return 0.5 * (x * ax).sum(1) - (b[rows] * x).sum(1), ax - b[rows]
-
-    return f
+from tests.attacks.quadratics import INF, B, D, objective, quadratics
+from tests.benchmarks.memory import LiveStorage
 
 
 @pytest.mark.parametrize("held", [0, 4])
@@ -81,48 +63,24 @@ def test_history_survives_a_change_of_c() -> None:
     torch.testing.assert_close(warm.point, exact, rtol=0, atol=1e-5)
 
 
-class Live(TorchDispatchMode):
-    """Counts the bytes of all tensors made inside it, and remembers the most there were at once."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.now = self.most = 0
-        self.known: set[int] = set()
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        out = func(*args, **(kwargs or {}))
-        for x in tree_leaves(out):
-            if isinstance(x, Tensor) and x.untyped_storage()._cdata not in self.known:
-                storage = x.untyped_storage()
-                self.known.add(storage._cdata)
-                self.now += storage.nbytes()
-                self.most = max(self.most, self.now)
-                weakref.finalize(storage, self.forget, storage._cdata, storage.nbytes())
-        return out
-
-    def forget(self, key: int, size: int) -> None:
-        self.known.discard(key)
-        self.now -= size
-
-
 @pytest.mark.parametrize("memory", [4, 16])
 def test_memory_is_what_the_docstring_says(memory: int) -> None:
     number, dim = 32, 1024
     settings = Settings(memory=memory, decrease=0.0, gradient=0.0)
     everyone, c = torch.ones(number, dtype=torch.bool), torch.full((number,), 0.3)
     b = torch.randn(number, dim, generator=torch.Generator().manual_seed(0))
-    with Live() as live:
+    with LiveStorage() as live:
         low, high = torch.full_like(b, -0.5), torch.full_like(b, 0.5)
         rows = Rows.start(torch.zeros_like(b), low, high, c, settings)
         most = 0
         for _ in range(2 * memory):
             grad = rows.trial - b
-            most, live.most = max(most, live.most), 0
+            most, live.peak = max(most, live.peak), 0
             value = 0.5 * grad.square().sum(1)
-            live.most = live.now  # what f itself takes is not ours
+            live.peak = live.live  # what f itself takes is not ours
             rows.tell(value, grad, everyone, settings)
             del grad
-    most = max(most, live.most)
+    most = max(most, live.peak)
     assert 2 * memory + 6 <= most / (4 * number * dim) <= 2 * memory + 11.2
 
 

@@ -9,24 +9,9 @@ from scipy.optimize import minimize, rosen, rosen_der
 from torch import Tensor
 
 from attacks.quasinewton import Reason, Settings, minimise
+from tests.attacks.quadratics import INF, B, D, objective, quadratics
 
-B, D = 12, 10
-INF = torch.full((B, D), torch.inf, dtype=torch.float64)
 TIGHT = Settings(decrease=1e-14, gradient=1e-8)
-
-
-def quadratics(seed: int, number: int = B, dim: int = D) -> tuple[Tensor, Tensor]:
-    g = torch.Generator().manual_seed(seed)
-    a = torch.randn(number, dim, dim, dtype=torch.float64, generator=g)
-    return a @ a.mT + 0.1 * torch.eye(dim), torch.randn(number, dim, dtype=torch.float64, generator=g)
-
-
-def objective(a: Tensor, b: Tensor):
-    def f(x: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
-        ax = (a[rows] @ x[:, :, None])[:, :, 0]
-        return 0.5 * (x * ax).sum(1) - (b[rows] * x).sum(1), ax - b[rows]
-
-    return f
 
 
 def rosenbrock(x: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:

@@ -22,7 +22,8 @@ import torch
 from attacks.goal import Goal
 from eval.device import choose, synchronize
 from eval.errors import InputError
-from tests.benchmarks.lbfgs_table import chosen, positive
+from models.errors import ModelError
+from tests.benchmarks.lbfgs_table import chosen, common, positive
 from tests.benchmarks.memory import fit, peak
 from tests.benchmarks.networks import GOALS, NETWORKS, Subject, load
 from tests.benchmarks.peers import DEFAULT, methods
@@ -98,12 +99,9 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--networks", default="mlp,mnist_lenet5_clean", help="default: %(default)s")
     parser.add_argument("--goal", default="untargeted", choices=GOALS)
     parser.add_argument("--largest", type=positive, default=max(BATCHES), help="batch; default: %(default)s")
-    parser.add_argument("--first", type=int, help="test image to begin at; default: 7000 of MNIST, 600 of CIFAR-10")
     parser.add_argument("--rows", type=positive, default=64, help="B of the memory; default: %(default)s")
     parser.add_argument("--dim", type=positive, default=784, help="D of the memory; default: %(default)s")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
-    parser.add_argument("--threads", type=positive, default=1, help="of torch on the CPU; default: %(default)s")
-    parser.add_argument("--seed", type=int, default=0, help="default: %(default)s")
+    common(parser)
     parser.add_argument("--out", type=Path, metavar="FILE.json", help="keep the numbers")
     return parser
 
@@ -118,7 +116,7 @@ def main(argv: list[str] | None = None) -> int:
         found: dict[str, Any] = {"machine": machine(device), "code": code()}
         found["time"] = times(options, device)
         found["memory"] = memories(options, device)
-    except InputError as problem:
+    except (InputError, ModelError) as problem:
         print(problem, file=sys.stderr)
         return 2
     if options.out is not None:

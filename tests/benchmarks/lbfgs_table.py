@@ -22,6 +22,7 @@ import torch
 
 from eval.device import choose
 from eval.errors import InputError
+from models.errors import ModelError
 from tests.benchmarks import markdown
 from tests.benchmarks.measure import measure
 from tests.benchmarks.networks import GOALS, NETWORKS, Subject, load
@@ -38,6 +39,14 @@ def positive(string: str) -> int:
     return value
 
 
+def common(parser: argparse.ArgumentParser) -> None:
+    """Add the options of every command here."""
+    parser.add_argument("--first", type=int, help="test image to begin at; default: 7000 of MNIST, 600 of CIFAR-10")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
+    parser.add_argument("--threads", type=positive, default=1, help="of torch on the CPU; default: %(default)s")
+    parser.add_argument("--seed", type=int, default=0, help="of targets and attacks; default: %(default)s")
+
+
 def arguments() -> argparse.ArgumentParser:
     """The options of the command."""
     parser = argparse.ArgumentParser(
@@ -50,10 +59,7 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--methods", help=f"default: all of {','.join(m.name for m in methods())}")
     parser.add_argument("--images", type=positive, default=100, help="per network; default: %(default)s")
     parser.add_argument("--heavy-images", type=positive, help="of these, for SciPy and C&W; default: all")
-    parser.add_argument("--first", type=int, help="test image to begin at; default: 7000 of MNIST, 600 of CIFAR-10")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
-    parser.add_argument("--threads", type=positive, default=1, help="of torch on the CPU; default: %(default)s")
-    parser.add_argument("--seed", type=int, default=0, help="of targets and attacks; default: %(default)s")
+    common(parser)
     parser.add_argument("--out", type=Path, metavar="FILE.json", help="keep the results, and go on from them")
     parser.add_argument("--fresh", action="store_true", help="measure again what --out holds")
     parser.add_argument("--markdown", type=Path, nargs="+", metavar="FILE.json", help="print Markdown from results")
@@ -163,7 +169,7 @@ def main(argv: list[str] | None = None) -> int:
             print((markdown.brief if options.brief else markdown.full)(rows))
         else:
             run(options)
-    except InputError as problem:
+    except (InputError, ModelError) as problem:
         print(problem, file=sys.stderr)
         return 2
     return 0

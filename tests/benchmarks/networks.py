@@ -8,8 +8,6 @@ from 600.
 
 from __future__ import annotations
 
-import hashlib
-import importlib.util
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +18,8 @@ from torch import Tensor, nn
 
 from attacks.goal import Goal
 from eval.errors import InputError
+from models.foreign import import_factory
+from models.weights import fingerprint
 
 NETWORKS = (
     "mlp",
@@ -91,29 +91,20 @@ def _read(name: str, folder: Path) -> tuple[nn.Module, Tensor, Tensor]:
     """A network, and all test images at hand with their labels."""
     from torchvision.datasets import MNIST
 
-    spec = importlib.util.spec_from_file_location("known_networks", folder / "nets.py")
-    if spec is None or spec.loader is None:
-        raise InputError(f"{folder / 'nets.py'}: cannot be imported as Python")
-    known = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(known)
     if name.startswith("cifar10"):
         data = np.load(folder / "cifar10" / "test1000.npz")
         images = torch.from_numpy(data["x"]).permute(0, 3, 1, 2).float() / 255
-        return getattr(known, name)(), images.contiguous(), torch.from_numpy(data["y"]).long()
+        return _known(name, folder), images.contiguous(), torch.from_numpy(data["y"]).long()
     train, test = (MNIST(folder, train=t, download=False) for t in (True, False))
     images = test.data[:, None].float() / 255
     if name == "mlp":
         return sigmoid_mlp(train.data[:, None].float() / 255, train.targets), images, test.targets
-    return getattr(known, name)(), images, test.targets
+    return _known(name, folder), images, test.targets
 
 
-def fingerprint(network: nn.Module) -> str:
-    """Twelve hexadecimal digits that tell the weights of networks apart."""
-    digest = hashlib.sha256()
-    for key, value in network.state_dict().items():
-        digest.update(key.encode())
-        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()[:12]
+def _known(name: str, folder: Path) -> nn.Module:
+    network: nn.Module = import_factory(f"{folder / 'nets.py'}:{name}", name)[0]()
+    return network
 
 
 def load(name: str, images: int, first: int | None = None, device: str = "cpu") -> Subject:

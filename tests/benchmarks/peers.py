@@ -131,7 +131,7 @@ def _scipy(name: str, label: str, attack: Callable[..., Tensor], **settings: Any
 def _all() -> tuple[Method, ...]:
     """Every method, with the files of conf/attack as they are when this is first called."""
     return (
-        *(_ours(name, path) for name, path in _VARIANTS.items() if path.is_file()),
+        *(_ours(name, path) for name, path in _VARIANTS.items()),
         _foolbox("ddn-100", "DDN, 100 steps (Foolbox)", "DDNAttack", steps=100),
         _foolbox("ddn-1000", "DDN, 1,000 steps (Foolbox)", "DDNAttack", steps=1000),
         _adv_lib("advlib-ddn-1000", "DDN, 1,000 steps (adv-lib)", "ddn", steps=1000, levels=None),

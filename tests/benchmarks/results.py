@@ -19,6 +19,7 @@ from typing import Any
 import torch
 
 from eval.errors import InputError
+from eval.records import replace
 
 _FORMAT = "toastproof benchmark of minimal L2 distortion, 1"
 _PLACE = ("network", "goal", "method", "images", "first", "seed")
@@ -138,10 +139,8 @@ class Results:
         """Keep the row, in the place of an older one, and write the file."""
         self.rows = [*(r for r in self.rows if r.place != row.place), row]
         if self.path is not None:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            beside = self.path.with_name(self.path.name + ".part")
-            beside.write_text(json.dumps({"format": _FORMAT, "rows": [asdict(r) for r in self.rows]}) + "\n")
-            beside.replace(self.path)
+            content = json.dumps({"format": _FORMAT, "rows": [asdict(r) for r in self.rows]}) + "\n"
+            replace(self.path, lambda beside: beside.write_text(content))
 
 
 def read(path: Path) -> list[Row]:

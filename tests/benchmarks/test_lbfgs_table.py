@@ -11,8 +11,9 @@ import torch
 from torch import nn
 
 from eval.errors import InputError
+from models.weights import fingerprint
 from tests.benchmarks import lbfgs_table
-from tests.benchmarks.networks import Subject, fingerprint, load
+from tests.benchmarks.networks import Subject, load
 from tests.benchmarks.results import Results, code, read
 
 
