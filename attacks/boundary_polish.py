@@ -34,17 +34,19 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor
 
+from attacks import asking
 from attacks.closest import Closest
 from attacks.halfspaces import nearest
 from attacks.rng import Rng
 
 # Chosen on MNIST test images 5000 to 5200 and CIFAR-10 test images 0 to 60, with six networks.
 _LEAPS = (0.2, 0.4, 0.1)  # noise before a walk, as a part of the size, in turn
-_START, _END = 1.0, 0.07  # t at the begin and at the end of a walk
+_START, _END = 1.0, 0.05  # t at the begin and at the end of a walk
 _GROW, _SHRINK = 1.2, 0.85  # of t
 _SHORTFALL = 0.3  # part of a shortfall by which a walk aims further inside
 _FORGET = 0.9  # what is left of that a step later,
 _NEAR, _HASTE = 0.2, 0.3  # and less of it where the next step would be shorter than this part of the size
+_NEWTON = 4  # iterations of the program; from the last multipliers most need one or two
 _AVERAGE = 0.25  # weight of the former normal
 _COMPETITORS, _OLD = 4, 8  # inequalities at once, and steps after which one that was not renewed is dropped
 _SETTLED = 2e-3  # part of the size: a walk whose next step would be shorter has arrived
@@ -100,7 +102,7 @@ def polish(closest: Closest, index: Tensor, evaluations: int, patience: Tensor, 
         slopes=few + 1, multipliers=few.clone(),
     )  # fmt: skip
     leaps = r.new_tensor(_LEAPS)
-    period = 4 if r.is_cuda else 1  # asking who is done waits for the device
+    period = asking.period(r)
     for step in range(evaluations):
         if step % period == 0:
             over = walks.over.nonzero()[:, 0]
@@ -141,11 +143,11 @@ def _step(closest: Closest, walks: _Walks) -> None:
     walks.inside = torch.maximum(_FORGET * walks.inside, _SHORTFALL * (-margin).clamp(min=0))
     lacking = (walks.inside[:, None] - margins) / walks.slopes  # (b, J) as lengths
     lacking = torch.where(broken[:, None] | (walks.rivals < 0), 0.0, lacking)
-    used = walks.rivals.shape[1] if walks.r.is_cuda else 1 + int((walks.rivals >= 0).any(0).nonzero().max())
+    used = walks.rivals.shape[1] if asking.waits(walks.r) else 1 + int((walks.rivals >= 0).any(0).nonzero().max())
     normals = walks.normals[:, :used]
     reached = (normals @ walks.r[:, :, None])[:, :, 0]  # (b, J)
     offsets, first = reached + lacking[:, :used], walks.multipliers[:, :used] * (walks.rivals[:, :used] >= 0)
-    q, walks.multipliers[:, :used] = nearest(normals, offsets, walks.low, walks.high, start=first)
+    q, walks.multipliers[:, :used] = nearest(normals, offsets, walks.low, walks.high, start=first, steps=_NEWTON)
     back = lacking.gather(1, slot[:, None]).clamp(min=0)  # (b, 1)
     p = torch.clamp(walks.r + normal * back, walks.low, walks.high)
 

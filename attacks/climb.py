@@ -14,13 +14,20 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from attacks.closest import Closest
+from attacks import asking
+from attacks.closest import Closest, Loss
 from attacks.goal import Goal
 from attacks.losses import loss_named
 from attacks.rng import Rng
 
 _LONGER = 1.05  # factor from one step to the next
 _AWAY = 0.1  # noise from which a climb from a random point starts, as RMS and a part of the width of the box
+
+
+def attempt(closest: Closest, index: Tensor, r: Tensor) -> None:
+    """Let `closest` know of the points at `r` (b, D) from the images `index` (b,)."""
+    goal = closest.goal[index]
+    closest.evaluate(torch.clamp(r, closest.room[0][index], closest.room[1][index]), index, _margin(goal))
 
 
 def climb(
@@ -47,9 +54,8 @@ def climb(
 
 
 def _ascend(closest: Closest, index: Tensor, r: Tensor, steps: int, length: float, evaluations: int) -> None:
-    margin = loss_named("margin")
     low, high = closest.room[0][index], closest.room[1][index]
-    period = 4 if r.is_cuda else 1  # asking who is done waits for the device
+    period = asking.period(r)
     for step in range(steps):
         if step % period == 0:
             lost = (~closest.found[index] & (closest.evaluations[index] < evaluations)).nonzero()[:, 0]
@@ -57,13 +63,13 @@ def _ascend(closest: Closest, index: Tensor, r: Tensor, steps: int, length: floa
                 return
             if len(lost) < len(index):
                 index, low, high, r = index[lost], low[lost], high[lost], r[lost]
-        goal = closest.goal[index]
-
-        def loss(z: Tensor, goal: Goal = goal) -> tuple[Tensor, Tensor]:
-            return margin.value(z, goal), margin.cotangent(z, goal)
-
-        _, w, _ = closest.evaluate(r, index, loss)
+        _, w, _ = closest.evaluate(r, index, _margin(closest.goal[index]))
         held = ((r <= low) & (w < 0)) | ((r >= high) & (w > 0))
         sign = w.sign().nan_to_num().masked_fill(held, 0.0)
         r = r + sign * (length * _LONGER**step / sign.norm(dim=1, keepdim=True).clamp(min=1.0))
         r = torch.clamp(r, low, high)
+
+
+def _margin(goal: Goal) -> Loss:
+    margin = loss_named("margin")
+    return lambda z: (margin.value(z, goal), margin.cotangent(z, goal))

@@ -12,6 +12,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from attacks import asking
 from attacks.base import Logits, rows
 from attacks.goal import Goal
 from attacks.threat import ThreatModel
@@ -76,7 +77,7 @@ class Closest:
     def _offer(self, r: Tensor, margin: Tensor, index: Tensor) -> None:
         size, best = r.norm(dim=1), self.size[index]
         better = torch.where(margin > 0, size < best, torch.isinf(best) & (margin > self.margin[index]))
-        if r.is_cuda:  # to ask for the rows would wait for the device
+        if asking.waits(r):
             self.r[index] = torch.where(better[:, None], r, self.r[index])
         else:
             self.r[index[better]] = r[better]

@@ -25,6 +25,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from attacks import asking
+
 _TINY = 1e-20
 _ROUNDS = 3
 _RIDGE = 1e-6  # of the diagonal, for inequalities that say nearly the same
@@ -42,7 +44,8 @@ def nearest(
         low: least values (B, D), <= 0.
         high: greatest values (B, D), >= 0.
         start: first multipliers (B, J), >= 0; those of a problem much like this one save iterations.
-        steps: most iterations; the default solves one inequality to rounding, and several, unless nearly parallel.
+        steps: most iterations, and on a GPU, which is not asked, all of them; the default solves one inequality to
+            rounding, and several, unless nearly parallel.
 
     Returns:
         Points (B, D), where one inequality cannot be met a corner that comes close to it; multipliers (B, J).
@@ -58,7 +61,6 @@ def _newton(
     w: Tensor, scale: Tensor, offset: Tensor, low: Tensor, high: Tensor, multipliers: Tensor, *, steps: int
 ) -> tuple[Tensor, Tensor]:
     """The same for normals w / scale, whose largest entries are 1: nothing over- or underflows in float32."""
-    period = 4 if w.is_cuda else 1  # asking who is done waits for the device
     near = _SOLVED * torch.finfo(w.dtype).eps * offset.abs()
     wanted, q, masked = torch.empty_like(low), torch.empty_like(low), torch.empty_like(w)
     for step in range(steps + 1):
@@ -69,7 +71,7 @@ def _newton(
             break
         off = torch.where(multipliers > 0, lacking.abs(), lacking)
         unsolved = ~(off <= near).all(1)  # (B,)
-        if step % period == 0:
+        if not asking.waits(w):
             left = int(unsolved.sum())
             if left == 0:
                 break
@@ -95,7 +97,7 @@ def _multipliers(gram: Tensor, lacking: Tensor, now: Tensor) -> Tensor:
     new, left, guess = now, lacking, torch.full_like(now, -1)
     for _ in range(_ROUNDS):
         positive = (new + left / diagonal > 0).to(gram.dtype)
-        if not gram.is_cuda and torch.equal(positive, guess):  # to ask would wait for the device
+        if not asking.waits(gram) and torch.equal(positive, guess):
             break
         guess = positive
         system = gram * (positive[:, :, None] * positive[:, None])

@@ -5,16 +5,18 @@
 with the largest c > 0 for which the minimiser reaches the goal; per image its own c, curvature history and step
 length (`attacks.quasinewton`), one forward and one backward a step for all images that still search. Around it:
 
-1. A climb from x in signed-gradient steps of the margin until something adversarial is met: on adversarially trained
-   networks the loss may be so flat around x that no small step leads anywhere. Where it does not get there, nor does
-   the search, another one starts from a random point near x.
-2. A class to go to, l. Targeted: the target. Untargeted: of the likeliest other classes those whose boundaries are
-   nearest when the network is linearised at x, box included, one after the other. The distance also gives the first
-   c: at the minimiser 2 c r = p w, so c = p / (2 lambda) where r = lambda w and p = 1/2 on the boundary.
+1. A class to go to, l. Targeted: the target. Untargeted: of the likeliest other classes those whose boundaries are
+   nearest when the network is linearised at x, box included, one after the other (`attacks.linearised`). The distance
+   also gives the first c: at the minimiser 2 c r = p w, so c = p / (2 lambda) where r = lambda w and p = 1/2 on the
+   boundary.
+2. Something adversarial, however large: a little beyond the linearised boundary, or else by a climb from x in
+   signed-gradient steps of the margin (`attacks.climb`). On adversarially trained networks the loss may be so flat
+   around x that no small step leads anywhere. Where the climb does not get there, nor does the search, another one
+   starts from a random point near x.
 3. The search over c (`attacks.bisection`). Each c starts from the last solution and keeps its history. A class is given
    up when a minimiser is no smaller than what was found already, and still not adversarial, and not tried at all
-   where its linearised distance exceeds what the climb has found by half: there the linearised network says little,
-   and steps 1 and 4 do the work.
+   where its linearised distance exceeds what step 2 has found by half: there the linearised network says little, and
+   steps 2 and 4 do the work.
 4. A polish along the decision boundary (`attacks.boundary_polish`).
 
 Returned is the smallest adversarial perturbation met anywhere on the way.
@@ -42,19 +44,21 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from attacks.base import Logits, rows
+from attacks import asking
+from attacks.base import Logits
 from attacks.bisection import Bisection
 from attacks.boundary_polish import polish
-from attacks.climb import climb
+from attacks.climb import attempt, climb
 from attacks.closest import Closest, Loss
 from attacks.goal import Goal
-from attacks.halfspaces import nearest
+from attacks.linearised import linearise
 from attacks.quasinewton import Rows, Settings
 from attacks.rng import Rng
 from attacks.threat import ThreatModel
 
 _PROMISING = 1.3  # a class is tried if its linearised distance is below this many times that of the nearest one
 _BELIEVED = 1.5  # and below this many times the length of the climb: else the linearised network says little
+_BEYOND = 1.5  # the first point tried lies at this many times the linearised distance
 _RUGGED = 5  # there the polish has so many times the patience
 LOSSES = ("pairwise", "ce", "margin")
 
@@ -123,20 +127,23 @@ class LBFGS:
         margin is infinite, are returned as they are.
         """
         closest = Closest(logits, x, goal, threat)
-        index, deficit, towards, lengths, multipliers = self._linearise(closest)
+        outlook = linearise(closest, self.candidates, self.classes)
+        index, lengths = outlook.index, outlook.lengths
         if len(index) == 0:
             return threat.place(x, closest.r)
         if self.climb:
+            attempt(closest, index, _BEYOND * outlook.shift)
             climb(closest, index, self.climb, self.stride, self.evaluations // 2)
         climbed = closest.size[index]  # (b,)
         longest = torch.minimum(_PROMISING * lengths[:, :1], _BELIEVED * climbed[:, None])  # (b, 1)
         worth = lengths <= longest  # (b, n)
-        for k in range(towards.shape[1]):
+        for k in range(lengths.shape[1]):
             some = worth[:, k].nonzero()[:, 0]
             if len(some) > 0:
-                c = Bisection.first(deficit[some], multipliers[some, k], self.accuracy)
+                deficit = outlook.deficit[some]
+                c = Bisection.first(deficit, outlook.multipliers[some, k], self.accuracy)
                 c = c if self.guess else torch.ones_like(c)
-                self._search(closest, index[some], towards[some, k], deficit[some], c)
+                self._search(closest, index[some], outlook.towards[some, k], deficit, c)
         if self.climb:
             climb(closest, index, self.climb, self.stride, self.evaluations, rng=rng.fold(1))
         if self.patience:
@@ -146,49 +153,6 @@ class LBFGS:
             polish(closest, index[found], self.evaluations, patience[found], rng.fold(2))
         return threat.place(x, closest.r)
 
-    def _linearise(self, closest: Closest) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-        """Where to go from the images, by the linearised network.
-
-        Returns:
-            The images `index` (b,) that do not reach the goal; the margins (b,) they have to gain; classes to go to
-            (b, n), nearest first; lengths (b, n) and multipliers (b, n) of the linearised perturbations.
-        """
-        goal = closest.goal
-        with torch.no_grad():
-            z = closest.logits(closest.x)
-        index = (~goal.reached(z) & torch.isfinite(goal.margin(z)) & ~z.isnan().any(1)).nonzero()[:, 0]
-        z, goal = z[index], goal[index]
-        closest.calibrate(z, goal.margin(z), index)
-        own = goal.classes[:, None]
-        others = z.scatter(1, own, -torch.inf).argsort(stable=True, dim=1, descending=True)
-        count = 1 if goal.targets is not None else min(self.candidates, z.shape[1] - 1)
-        low, high = closest.room[0][index], closest.room[1][index]
-        found = []
-        with torch.enable_grad():
-            closest.evaluations[index] += 1
-            points = closest.x[index].requires_grad_()
-            out = rows(closest.logits, index)(points) if len(index) else z
-            for k in range(count if len(index) else 0):
-                rival = others[:, k : k + 1]
-                seed = torch.zeros_like(z).scatter(1, rival, -goal.direction).scatter(1, own, goal.direction)
-                (w,) = torch.autograd.grad(out, points, seed, retain_graph=k + 1 < count)
-                lack = (z.gather(1, rival) - z.gather(1, own))[:, 0] * goal.direction
-                q, multiplier = nearest(w.flatten(1)[:, None], lack[:, None], low, high)
-                # A boundary that the linear model does not reach inside the box is taken to lie further off.
-                short = 1 - (w.flatten(1) * q).sum(1) / lack
-                length = q.norm(dim=1) * (1 + 10 * short.clamp(min=0))
-                # Nor does it reach anything where its gradient is 0; q is then 0, which would come first.
-                length = torch.where(w.flatten(1).any(1), length, torch.inf)
-                found.append(torch.stack([length, multiplier[:, 0]]))
-        if not found:
-            empty = z.new_zeros(len(index), 0)
-            return index, -goal.margin(z), others[:, :0], empty, empty
-        lengths, multipliers = torch.stack(found, 2)  # (b, count) each
-        order = lengths.nan_to_num(torch.inf).argsort(stable=True, dim=1)[:, : self.classes]
-        towards = others[:, :count] if goal.targets is None else goal.targets[:, None]
-        lengths, multipliers = lengths.gather(1, order), multipliers.gather(1, order)
-        return index, -goal.margin(z), towards.gather(1, order), lengths, multipliers
-
     def _search(self, closest: Closest, index: Tensor, towards: Tensor, deficit: Tensor, c: Tensor) -> None:
         """Minimise c ||r||^2 + loss for one c after another, from r = 0."""
         settings = Settings(memory=self.memory, decrease=self.decrease, gradient=0.0)
@@ -196,7 +160,7 @@ class LBFGS:
         state = Rows.start(torch.zeros_like(low), low, high, c, settings)
         weights = Bisection.start(deficit, self.weights)
         margin = torch.full_like(c, -torch.inf)
-        period = 4 if c.is_cuda else 1  # asking who is done waits for the device
+        period = asking.period(c)
         going, where = state.running, torch.arange(len(c), device=c.device)
         for step in range(self.steps):
             if step % period == 0:

@@ -31,6 +31,7 @@ from enum import IntEnum
 import torch
 from torch import Tensor
 
+from attacks import asking
 from attacks.inverse_hessian import free_coordinates, inverse_hessian_times
 
 Objective = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
@@ -277,7 +278,7 @@ def minimise(
     rows = Rows.start(start, low, high, start.new_zeros(len(start)) if c is None else c, settings)
     index = torch.arange(len(start), device=start.device)
     done: list[tuple[Tensor, ...]] = []
-    period = 4 if start.is_cuda else 1  # asking who is done waits for the device
+    period = asking.period(start)
     going, stay = rows.running, index
     for step in range(evaluations):
         if step % period == 0:
