@@ -46,6 +46,7 @@ _GROW, _SHRINK = 1.2, 0.85  # of t
 _SHORTFALL = 0.3  # part of a shortfall by which a walk aims further inside
 _FORGET = 0.9  # what is left of that a step later,
 _NEAR, _HASTE = 0.2, 0.3  # and less of it where the next step would be shorter than this part of the size
+_FAR = 1e9  # an inequality so far behind is none
 _NEWTON = 4  # iterations of the program; from the last multipliers most need one or two
 _AVERAGE = 0.25  # weight of the former normal
 _COMPETITORS, _OLD = 4, 8  # inequalities at once, and steps after which one that was not renewed is dropped
@@ -120,14 +121,14 @@ def polish(closest: Closest, index: Tensor, evaluations: int, patience: Tensor, 
 def _step(closest: Closest, walks: _Walks) -> None:
     """One evaluation, and one step of each walk."""
     goal, clear = closest.goal[walks.index], closest.clear[walks.index]
-    slot = goal.classes
+    slot = met = goal.classes
     margins = walks.slopes
 
     def loss(z: Tensor) -> tuple[Tensor, Tensor]:
-        nonlocal slot, margins
+        nonlocal slot, met, margins
         own = goal.classes[:, None]
         rival = _leader(walks, z.scatter(1, own, -torch.inf), clear)
-        slot = _enter(walks, rival)
+        slot, met = _enter(walks, rival)
         lead = goal.direction * (z.gather(1, own) - z.gather(1, walks.rivals.clamp(min=0)))  # (b, J)
         margins = lead - 2 * clear[:, None]  # where 0, there is room for rounding
         seed = torch.zeros_like(z).scatter(1, rival[:, None], -goal.direction).scatter(1, own, goal.direction)
@@ -138,11 +139,12 @@ def _step(closest: Closest, walks: _Walks) -> None:
     broken = ~torch.isfinite(slope + margin)
     margin = torch.where(broken, 0.0, margin)
     normal = torch.where(broken[:, None], 0.0, w / slope[:, None])
-    _turn(walks, slot, normal, slope)
+    _turn(walks, slot, met, normal, slope)
 
     walks.inside = torch.maximum(_FORGET * walks.inside, _SHORTFALL * (-margin).clamp(min=0))
     lacking = (walks.inside[:, None] - margins) / walks.slopes  # (b, J) as lengths
-    lacking = torch.where(broken[:, None] | (walks.rivals < 0), 0.0, lacking)
+    lacking = torch.where(broken[:, None], 0.0, lacking)
+    lacking = torch.where(walks.rivals < 0, -_FAR, lacking)
     used = walks.rivals.shape[1] if asking.waits(walks.r) else 1 + int((walks.rivals >= 0).any(0).nonzero().max())
     normals = walks.normals[:, :used]
     reached = (normals @ walks.r[:, :, None])[:, :, 0]  # (b, J)
@@ -177,26 +179,21 @@ def _leader(walks: _Walks, z: Tensor, tie: Tensor) -> Tensor:
     return torch.where(z >= top - tie[:, None], age + 1, 0.0).argmax(1)
 
 
-def _enter(walks: _Walks, rival: Tensor) -> Tensor:
-    """The slot (b,) of each competitor (b,): the one it has, or a free one, or else the oldest."""
-    row = torch.arange(len(rival), device=rival.device)
+def _enter(walks: _Walks, rival: Tensor) -> tuple[Tensor, Tensor]:
+    """The slot (b,) of each competitor (b,): the one it has, or a free one, or else the oldest; and which it had."""
     same = walks.rivals == rival[:, None]
     met = same.any(1)
     slot = torch.where(met, same.long().argmax(1), walks.age.argmax(1))
-    walks.age = torch.where(walks.rivals < 0, torch.inf, walks.age + 1)
-    walks.age[row, slot] = 0.0
-    walks.normals[row, slot] *= met[:, None].to(walks.normals.dtype)
-    walks.rivals[row, slot] = rival
-    old = walks.age > _OLD
-    walks.rivals = walks.rivals.masked_fill(old, -1)
-    walks.normals *= (~old)[:, :, None].to(walks.normals.dtype)
-    return slot
+    age = torch.where(walks.rivals < 0, torch.inf, walks.age + 1)
+    walks.age = age.scatter(1, slot[:, None], 0.0)
+    walks.rivals = walks.rivals.scatter(1, slot[:, None], rival[:, None]).masked_fill(walks.age > _OLD, -1)
+    return slot, met
 
 
-def _turn(walks: _Walks, slot: Tensor, normal: Tensor, slope: Tensor) -> None:
-    """Average the unit normals (b, D) of the slots (b,) with the former ones, and keep the slopes (b,)."""
+def _turn(walks: _Walks, slot: Tensor, met: Tensor, normal: Tensor, slope: Tensor) -> None:
+    """Average the unit normals (b, D) of the slots (b,) with the former ones if `met`, and keep the slopes (b,)."""
     row = torch.arange(len(slot), device=slot.device)
-    mean = normal + _AVERAGE / (1 - _AVERAGE) * walks.normals[row, slot]
+    mean = normal.addcmul(walks.normals[row, slot], (met * (_AVERAGE / (1 - _AVERAGE)))[:, None])
     walks.normals[row, slot] = mean / mean.norm(dim=1, keepdim=True).clamp(min=1e-30)
     walks.slopes[row, slot] = slope
 
@@ -211,9 +208,8 @@ def _begin(closest: Closest, walks: _Walks, rows: Tensor, leaps: Tensor, rng: Rn
     walks.r[rows] = torch.clamp(best + noise, walks.low[rows], walks.high[rows])
     walks.number[rows] += 1
     walks.begun[rows] = now
-    walks.size[rows] = torch.inf
-    walks.part[rows] = _START
-    walks.over[rows] = False
-    walks.rivals[rows] = -1
-    for zeroed in (walks.inside, walks.missed, walks.age, walks.normals, walks.multipliers):
-        zeroed[rows] = 0
+    walks.size.index_fill_(0, rows, torch.inf)
+    walks.part.index_fill_(0, rows, _START)
+    walks.rivals.index_fill_(0, rows, -1)
+    for zeroed in (walks.over, walks.inside, walks.missed, walks.age, walks.multipliers):
+        zeroed.index_fill_(0, rows, 0)

@@ -228,7 +228,7 @@ def test_a_constant_network_and_an_empty_batch() -> None:
 
 
 def test_fields_are_checked() -> None:
-    with pytest.raises(ValueError, match=r"lbfgs.growth: must be > 1"):
+    with pytest.raises(ValueError, match=r"lbfgs.growth: must be > 1 and finite"):
         LBFGS(growth=1.0)
     with pytest.raises(ValueError, match=r"lbfgs.memory: must be >= 1"):
         LBFGS(memory=0)

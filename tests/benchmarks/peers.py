@@ -36,12 +36,13 @@ DEFAULT = "default"
 
 ADV_LIB = "pip install 'setuptools<80' && pip install --no-build-isolation visdom adv-lib"
 _CONF = Path(__file__).parents[2] / "conf" / "attack"
-_VARIANTS = {
-    DEFAULT: _CONF / "lbfgs.yaml",
-    "quick": _CONF / "lbfgs" / "quick.yaml",
-    "strong": _CONF / "lbfgs" / "strong.yaml",
-    "paper": _CONF / "lbfgs" / "paper.yaml",
+_FORMS = {
+    DEFAULT: "lbfgs.yaml",
+    "quick": "lbfgs/quick.yaml",
+    "strong": "lbfgs/strong.yaml",
+    "paper": "lbfgs/paper.yaml",
 }
+_HINGE = {"loss": "margin", "guess": False, "steps": 60}  # without the guess of c it takes more steps
 
 
 @dataclass(frozen=True)
@@ -77,17 +78,17 @@ class Method:
         return importlib.metadata.version(self.package) if self.package else ""
 
 
-def _ours(name: str, path: Path) -> Method:
-    settings = OmegaConf.to_container(OmegaConf.load(path))
+def _ours(name: str, file: str, label: str = "", **changes: Any) -> Method:
+    settings = OmegaConf.to_container(OmegaConf.load(_CONF / file))
     assert isinstance(settings, dict)
-    fields = {str(k): v for k, v in settings.items() if k not in ("_target_", "defaults")}
+    fields = {str(k): v for k, v in settings.items() if k not in ("_target_", "defaults")} | changes
     attack = LBFGS(**fields)
 
     def run(net: nn.Module, x: Tensor, goal: Goal, seed: int) -> Tensor:
         streams = Rng.of(seed, ["lbfgs"], map(str, range(len(x))), device=x.device)
         return attack(net, x, goal, unlimited("l2"), rng=streams)
 
-    return Method(name, f"ours, {name}", "", run, fields)
+    return Method(name, f"ours, {label or name}", "", run, fields)
 
 
 def _import(module: str) -> Any:
@@ -131,7 +132,9 @@ def _scipy(name: str, label: str, attack: Callable[..., Tensor], **settings: Any
 def _all() -> tuple[Method, ...]:
     """Every method, with the files of conf/attack as they are when this is first called."""
     return (
-        *(_ours(name, path) for name, path in _VARIANTS.items()),
+        *(_ours(name, file) for name, file in _FORMS.items()),
+        _ours("ce", "lbfgs.yaml", "default with cross-entropy", loss="ce"),
+        _ours("margin", "lbfgs.yaml", "default with the hinge of C&W", **_HINGE),
         _foolbox("ddn-100", "DDN, 100 steps (Foolbox)", "DDNAttack", steps=100),
         _foolbox("ddn-1000", "DDN, 1,000 steps (Foolbox)", "DDNAttack", steps=1000),
         _adv_lib("advlib-ddn-1000", "DDN, 1,000 steps (adv-lib)", "ddn", steps=1000, levels=None),

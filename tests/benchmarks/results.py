@@ -7,6 +7,7 @@ a row that differs in it takes the place of the old one.
 
 from __future__ import annotations
 
+import ast
 import functools
 import hashlib
 import json
@@ -109,14 +110,25 @@ def processor() -> str:
 
 @functools.cache
 def code() -> str:
-    """Twelve hexadecimal digits that change with the source of any module of `attacks` that is loaded.
+    """Twelve hexadecimal digits that change with the statements of any module of `attacks` that is loaded.
 
-    Read once, at the begin of a command: a source that is edited while it runs is not what is measured.
+    Comments, docstrings and layout do not count. Read once, at the begin of a command: a source that is edited while
+    it runs is not what is measured.
     """
     digest = hashlib.sha256()
     for name in sorted(m for m in sys.modules if m.startswith("attacks.")):
-        digest.update(Path(str(sys.modules[name].__file__)).read_bytes())
+        digest.update(statements(Path(str(sys.modules[name].__file__)).read_text()).encode())
     return digest.hexdigest()[:12]
+
+
+def statements(source: str) -> str:
+    """What a source does: its syntax tree without docstrings."""
+    tree = ast.parse(source)
+    for node in ast.walk(tree):
+        body = getattr(node, "body", None)
+        if isinstance(body, list):
+            node.body = [s for s in body if not (isinstance(s, ast.Expr) and isinstance(s.value, ast.Constant))]  # type: ignore[attr-defined]
+    return ast.dump(tree)
 
 
 class Results:

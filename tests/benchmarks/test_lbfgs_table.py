@@ -100,7 +100,7 @@ def test_a_row_whose_code_has_changed_takes_the_place_of_the_old_one(subject, co
 
 def test_sources_edited_during_a_run_do_not_change_what_its_rows_say_they_measured(monkeypatch, tmp_path):
     source = tmp_path / "edited.py"
-    source.write_text("a = 1")
+    source.write_text('"""One."""\na = 1')
     module = types.ModuleType("attacks.edited")
     module.__file__ = str(source)
     monkeypatch.setitem(sys.modules, "attacks.edited", module)
@@ -111,6 +111,9 @@ def test_sources_edited_during_a_run_do_not_change_what_its_rows_say_they_measur
         assert code() == before
         code.cache_clear()  # as in a new process
         assert code() != before
+        source.write_text("a = 1  # one")
+        code.cache_clear()
+        assert code() == before
     finally:
         code.cache_clear()
 
