@@ -79,7 +79,7 @@ def linearise(closest: Closest, candidates: int, classes: int) -> Outlook:
             short = 1 - (w * q).sum(1) / lack
             length = q.norm(dim=1) * (1 + _FURTHER * short.clamp(min=0))
             # Where its gradient is 0 it reaches nothing; q is then 0, which would come first.
-            length = torch.where(w.any(1), length, torch.inf).nan_to_num(torch.inf)
+            length = torch.where(w.any(1) & ~length.isnan(), length, torch.inf)
             shift = torch.where((length < shortest)[:, None], q, shift)
             shortest = torch.minimum(shortest, length)
             found.append(torch.stack([length, multiplier[:, 0]]))

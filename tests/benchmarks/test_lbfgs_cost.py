@@ -18,7 +18,8 @@ from tests.benchmarks.peers import DEFAULT, methods
 pytestmark = pytest.mark.slow
 
 IMAGES, FEW = 100, 20
-FASTER, EVALUATIONS = 50, 150
+FASTER = 50
+EVALUATIONS = {"mlp": 60, "mnist_lenet5_clean": 120}
 
 
 @pytest.mark.parametrize("kind", ["untargeted", "targeted"])
@@ -43,6 +44,6 @@ def test_the_default_is_many_times_faster_than_scipy_at_no_larger_distortion(ben
     )
     assert all(ours.reached)
     assert all(theirs.reached)
-    assert evaluations <= EVALUATIONS
+    assert evaluations <= EVALUATIONS[network]
     assert sizes[0] <= sizes[1]
     assert faster >= FASTER
