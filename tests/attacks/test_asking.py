@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -16,6 +17,8 @@ from attacks.goal import Goal
 from attacks.halfspaces import nearest
 from attacks.lbfgs import LBFGS
 from attacks.quasinewton import Settings, minimise
+from attacks.rng import Rng
+from attacks.threat import unlimited
 from tests.attacks.quadratics import INF, B, D, objective, quadratics
 from tests.attacks.small_networks import MARGIN, PAPER, QUICK, images, length, rugged, run, smooth
 
@@ -120,3 +123,43 @@ def test_a_few_evaluations_too_many_at_most() -> None:
 
     run(LBFGS(evaluations=21), Owners(), x, Goal(labels))
     assert max(calls.values()) <= 1 + 21 + 3
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("targeted", [False, True])
+@pytest.mark.parametrize("form", [LBFGS(), QUICK, PAPER, MARGIN])
+def test_a_gpu_finds_what_a_cpu_finds(form: LBFGS, targeted: bool) -> None:
+    net = smooth()
+    x, labels, targets = images(net)
+    goal = Goal(labels, targets if targeted else None)
+    usual = length(run(form, net, x, goal), x).mean()
+    goal = Goal(labels.cuda(), targets.cuda() if targeted else None)
+    streams = Rng.of(0, [], map(str, range(len(x))), device="cuda")
+    x_adv = form(net.cuda(), x.cuda(), goal, unlimited("l2"), rng=streams)
+    assert bool(goal.reached(net(x_adv)).all())
+    assert float(length(x_adv.cpu(), x).mean()) == pytest.approx(float(usual), rel=0.01)
+
+
+@pytest.mark.gpu
+def test_a_gpu_waits_as_seldom_as_is_counted_on_a_cpu() -> None:
+    net = rugged()
+    x, labels, targets = (t.cuda() for t in images(net))
+    net.cuda()
+    steps = 0
+
+    def counting(v: Tensor) -> Tensor:
+        nonlocal steps
+        steps += 1
+        return net(v)
+
+    streams = Rng.of(0, [], map(str, range(len(x))), device="cuda")
+    goal = Goal(labels, targets)
+    with warnings.catch_warnings(record=True) as met:
+        warnings.simplefilter("always")
+        torch.cuda.set_sync_debug_mode("warn")
+        try:
+            LBFGS()(counting, x, goal, unlimited("l2"), rng=streams)
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+    waits = [w for w in met if "synchroniz" in str(w.message)]
+    assert len(waits) <= steps / 2 + 20
