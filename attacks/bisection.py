@@ -75,8 +75,6 @@ class Bisection:
         self.works = torch.where(ended & won, torch.maximum(self.works, c), self.works)
         self.fails = torch.where(ended & ~won, torch.minimum(self.fails, c), self.fails)
         self.left = self.left - ended.to(self.left.dtype)
-        # A success at a larger weight than a failure (networks are not convex) counts for more.
-        self.fails = torch.where(self.fails > self.works, self.fails, torch.inf)
 
         known = (self.works > 0) & torch.isfinite(self.fails)
         ratio = torch.where(known, self.fails / self.works, 1.0)

@@ -2,8 +2,8 @@
 
 On networks whose loss is flat around x a search for the smallest perturbation finds nothing to follow. The sign of the
 gradient does not shrink with it, so the climb goes on; coordinates that stand at the box are left out, and the steps
-get longer, so that within some dozen steps a corner of the box is reached. Where the climb from x fails, one from a
-random point near it may not.
+get longer, so that within a few dozen steps a corner of the box is reached. The climb ends at what is adversarial, or
+where it cannot move. Where the climb from x fails, one from a random point near it may not.
 
 Source: the steps of FGSM, Goodfellow, Shlens and Szegedy, ICLR 2015 (arXiv 1412.6572), repeated.
 Cost: one forward and one backward a step and sample.
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from attacks import asking
-from attacks.closest import Closest, Loss
+from attacks.closest import Closest, Objective
 from attacks.goal import Goal
 from attacks.losses import loss_named
 from attacks.rng import Rng
@@ -55,10 +55,11 @@ def climb(
 
 def _ascend(closest: Closest, index: Tensor, r: Tensor, steps: int, length: float, evaluations: int) -> None:
     low, high = closest.room[0][index], closest.room[1][index]
+    moved = torch.ones_like(index, dtype=torch.bool)
     period = asking.period(r)
     for step in range(steps):
         if step % period == 0:
-            lost = (~closest.found[index] & (closest.evaluations[index] < evaluations)).nonzero()[:, 0]
+            lost = (moved & ~closest.found[index] & (closest.evaluations[index] < evaluations)).nonzero()[:, 0]
             if len(lost) == 0:
                 return
             if len(lost) < len(index):
@@ -66,10 +67,11 @@ def _ascend(closest: Closest, index: Tensor, r: Tensor, steps: int, length: floa
         _, w, _ = closest.evaluate(r, index, _margin(closest.goal[index]))
         held = ((r <= low) & (w < 0)) | ((r >= high) & (w > 0))
         sign = w.sign().nan_to_num().masked_fill(held, 0.0)
-        r = r + sign * (length * _LONGER**step / sign.norm(dim=1, keepdim=True).clamp(min=1.0))
-        r = torch.clamp(r, low, high)
+        ahead = r + sign * (length * _LONGER**step / sign.norm(dim=1, keepdim=True).clamp(min=1.0))
+        ahead = torch.clamp(ahead, low, high)
+        moved, r = (ahead != r).any(1), ahead
 
 
-def _margin(goal: Goal) -> Loss:
+def _margin(goal: Goal) -> Objective:
     margin = loss_named("margin")
     return lambda z: (margin.value(z, goal), margin.cotangent(z, goal))

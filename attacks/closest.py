@@ -17,10 +17,10 @@ from attacks.base import Logits, rows
 from attacks.goal import Goal
 from attacks.threat import ThreatModel
 
-Loss = Callable[[Tensor], tuple[Tensor, Tensor]]
+Objective = Callable[[Tensor], tuple[Tensor, Tensor]]
 """Logits (b, K) -> values (b,) and their derivatives by the logits (b, K)."""
 
-_ROUNDING = 4e-6  # of the largest logit: what a batch of another size may change
+_ROUNDING = 4e-6  # of the larger of the logits that the margin compares: what a batch of another size may change
 _CLEARANCE = 1e-4  # of the margin to be overcome
 
 
@@ -30,7 +30,7 @@ class Closest:
     Attributes:
         r: perturbations (B, D).
         size: their L2 norm (B,); infinity where none reaches the goal.
-        margin: of the goal at x + r (B,).
+        margin: of the goal at x + r (B,), less `clear`.
         evaluations: forwards with a backward (B,), int64.
         clear: margin (B,) that a point must have to count, a little above 0 so that rounding cannot undo it.
         room: least and greatest perturbation, each (B, D).
@@ -52,11 +52,14 @@ class Closest:
 
     def calibrate(self, z: Tensor, margin: Tensor, index: Tensor) -> None:
         """Set what margin is clear of rounding, from the logits (b, K) and margins (b,) of the images `index`."""
-        clear = _ROUNDING * z.abs().nan_to_num(0.0, 0.0).amax(1) + _CLEARANCE * margin.abs()
+        goal = self.goal[index]
+        own = z.gather(1, goal.classes[:, None])[:, 0]
+        other = own - goal.direction * margin
+        clear = _ROUNDING * torch.maximum(own.abs(), other.abs()) + _CLEARANCE * margin.abs()
         self.clear = self.clear.index_copy(0, index, clear)
-        self.margin = self.margin.index_copy(0, index, margin)
+        self.margin = self.margin.index_copy(0, index, margin - clear)
 
-    def evaluate(self, r: Tensor, index: Tensor, loss: Loss) -> tuple[Tensor, Tensor, Tensor]:
+    def evaluate(self, r: Tensor, index: Tensor, loss: Objective) -> tuple[Tensor, Tensor, Tensor]:
         """One forward and one backward of the rows `index` (b,) at the perturbations `r` (b, D).
 
         Returns:
@@ -66,10 +69,11 @@ class Closest:
         x = self.x[index]
         with torch.enable_grad():
             points = self.threat.place(x, r).requires_grad_()
-            z = rows(self.logits, index)(points)
-            value, by_logits = loss(z.detach())
-            (grad,) = torch.autograd.grad(z, points, by_logits)
-        margin = self.goal[index].margin(z.detach()) - self.clear[index]
+            out = rows(self.logits, index)(points)
+            z = out.detach().to(x.dtype)
+            value, by_logits = loss(z)
+            (grad,) = torch.autograd.grad(out, points, by_logits.to(out.dtype))
+        margin = self.goal[index].margin(z) - self.clear[index]
         moved = (points.detach() - x).flatten(1)
         self._offer(moved, margin, index)
         return value, grad.flatten(1), margin

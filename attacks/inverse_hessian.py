@@ -13,7 +13,8 @@ Source: Byrd, Nocedal and Schnabel, "Representations of quasi-Newton matrices an
 Math. Prog. 63 (1994), equation 3.1; Nocedal and Wright, Numerical Optimization, 2nd ed. 2006, section 7.2.
 Departures: S and Y are restricted to the free coordinates. The Hessian 2c I of a quadratic part is exact: it is added
 to each pair, y = dg + 2c s, and begins H. A pair without positive curvature on the free coordinates is left out.
-Cost: the history is read four times, and 4 m^2 D products a row; memory 3 D numbers a row.
+Cost: the history is read four times, and 4 m^2 D products a row; memory 3 D numbers a row, and at least the history
+of one row.
 """
 
 from __future__ import annotations
@@ -90,7 +91,7 @@ def _gram(history: Tensor, free: Tensor) -> Tensor:
     A few rows at a time, since their masked history has to be written down.
     """
     number, vectors, dim = history.shape
-    part = -(-2 * number // vectors)
+    part = max(1, -(-2 * number // vectors))
     gram = history.new_empty(number, vectors, vectors)
     room = history.new_empty(part, vectors, dim)
     for begin in range(0, number, part):

@@ -29,13 +29,15 @@ what the margin has to gain and z_other the logit of the label, or for a targete
 Source: Szegedy, Zaremba, Sutskever, Bruna, Erhan, Goodfellow and Fergus, "Intriguing properties of neural networks",
 ICLR 2014 (arXiv 1312.6199v4), section 4.1. The hinge: Carlini and Wagner, S&P 2017 (arXiv 1608.04644).
 Departures: the paper asks for the smallest c, which is a slip, as r shrinks when c grows. |r| is read as ||r||_2^2,
-which is smooth. An untargeted goal is taken as the nearest of targeted ones: to maximise the cross-entropy of the
-label has no bound and no minimiser. Steps 1, 4 and the guess of c are not in the paper; `conf/attack/lbfgs/paper.yaml`
-leaves them out.
+which is smooth. An untargeted goal is taken as the nearest of a few targeted ones, tried one after the other: to
+maximise the cross-entropy of the label has no bound and no minimiser. Steps 2, 4, the guess of c and the comparison of
+classes are not in the paper; `conf/attack/lbfgs/paper.yaml` leaves them out, and goes to the likeliest other class. It
+keeps of them that the network is linearised once, and that a solution that fails and is no smaller than one found ends
+the search over c.
 Not compiled: `torch.compile` takes a third off `attacks.halfspaces` on a CPU, nothing off the products with the
 history, and 5 to 70 s at its first call.
 Cost: at most `evaluations` forwards and backwards an image, and for an untargeted goal up to `candidates` backwards
-more; memory about (2 memory + 14) D numbers an image in the search, 12 D in the polish, 18 D for a targeted goal.
+more; memory at most (2 memory + 18) D numbers an image, those of the network left out, and at least 27 D.
 """
 
 from __future__ import annotations
@@ -52,9 +54,10 @@ from attacks.base import Logits
 from attacks.bisection import Bisection
 from attacks.boundary_polish import polish
 from attacks.climb import attempt, climb
-from attacks.closest import Closest, Loss
+from attacks.closest import Closest, Objective
 from attacks.goal import Goal
 from attacks.linearised import linearise
+from attacks.losses import lead, loss_named
 from attacks.quasinewton import Rows, Settings
 from attacks.rng import Rng
 from attacks.threat import ThreatModel
@@ -63,7 +66,7 @@ _PROMISING = 1.3  # a class is tried if its linearised distance is below this ma
 _BELIEVED = 1.5  # and below this many times what has been met by then: else the linearised network says little
 _BEYOND = 1.5  # the first point tried lies at this many times the linearised distance
 _RUGGED = 5  # there the polish has so many times the patience
-LOSSES = ("pairwise", "ce", "margin")
+_OBJECTIVES = ("pairwise", "ce", "margin")
 
 
 @dataclass(frozen=True)
@@ -73,7 +76,8 @@ class LBFGS:
     Attributes:
         evaluations: most forwards with a backward an image, after one forward; on a GPU, where it would cost time to
             ask after every step, up to 3 more. What the search leaves is for the polish.
-        climb: most signed-gradient steps until the first adversarial point; 0 for none.
+        climb: most signed-gradient steps until the first adversarial point, from the image with half the evaluations
+            at most, and again from a random point; 0 for neither, nor for the point beyond the linearised boundary.
         stride: length of the first of these, as RMS and a part of the width of the box.
         steps: most evaluations an image in the search over c, per class tried.
         loss: `pairwise`, `ce` or `margin`.
@@ -114,8 +118,8 @@ class LBFGS:
         for name in ("accuracy", "decrease", "climb", "patience"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise ValueError(f"lbfgs.{name}: must be >= 0 and finite, got {getattr(self, name)}")
-        if self.loss not in LOSSES:
-            raise ValueError(f"lbfgs.loss: must be one of {', '.join(LOSSES)}, got {self.loss!r}")
+        if self.loss not in _OBJECTIVES:
+            raise ValueError(f"lbfgs.loss: must be one of {', '.join(_OBJECTIVES)}, got {self.loss!r}")
         if self.guess and self.loss == "margin":
             raise ValueError("lbfgs.guess: must be false with loss=margin, whose gradient does not tell the next c")
         if not 1 < self.growth < math.inf:
@@ -165,32 +169,30 @@ class LBFGS:
         weights = Bisection.start(deficit, self.weights)
         margin = torch.full_like(c, -torch.inf)
         period = asking.period(c)
-        going, where = state.running, torch.arange(len(c), device=c.device)
+        where = torch.arange(len(c), device=c.device)
         for step in range(self.steps):
             if step % period == 0:
-                going = state.running & (closest.evaluations[index] < self.evaluations)
-                where = going.nonzero()[:, 0]
+                where = (state.running & (closest.evaluations[index] < self.evaluations)).nonzero()[:, 0]
                 if len(where) == 0:
                     break
-                if 4 * len(where) <= 3 * len(going):
+                if 4 * len(where) <= 3 * len(index):
                     state.keep(where)
                     weights = weights.take(where)
                     index, towards, margin = index[where], towards[where], margin[where]
-                    going, where = state.running, torch.arange(len(where), device=c.device)
-            loss = self._loss(closest.goal[index[where]], towards[where], weights.deficit[where])
+                    where = torch.arange(len(where), device=c.device)
+            loss = self._objective(closest.goal[index[where]], towards[where], weights.deficit[where])
             value, grad, reached = closest.evaluate(state.trial[where], index[where], loss)
-            values = torch.full_like(state.value, torch.nan).index_copy(0, where, value)
-            grads = torch.zeros_like(state.grad).index_copy(0, where, grad)
-            moved = state.tell(values, grads, going, settings)
+            before = state.running
+            moved = state.hear(where, value, grad, settings)
             margin = torch.where(moved, margin.index_copy(0, where, reached), margin)
             again, c = weights.next(
-                going & ~state.running, state.c, margin, -torch.expm1(-state.value),
+                before & ~state.running, state.c, margin, -torch.expm1(-state.value),
                 growth=self.growth, accuracy=self.accuracy, guess=self.guess,
             )  # fmt: skip
             hopeless = (margin <= 0) & (state.point.norm(dim=1) >= closest.size[index])
             state.reweigh(again & ~hopeless, c, settings)
 
-    def _loss(self, goal: Goal, towards: Tensor, deficit: Tensor) -> Loss:
+    def _objective(self, goal: Goal, towards: Tensor, deficit: Tensor) -> Objective:
         wanted = towards[:, None]
 
         def cross_entropy(z: Tensor) -> tuple[Tensor, Tensor]:
@@ -198,15 +200,13 @@ class LBFGS:
                 own = goal.labels[:, None]
                 kept = torch.full_like(z, -torch.inf).scatter(1, wanted, z.gather(1, wanted))
                 z = kept.scatter(1, own, z.gather(1, own))
-            log_p = z.log_softmax(1)
-            target = torch.zeros_like(z).scatter(1, wanted, 1.0)
-            return -log_p.gather(1, wanted)[:, 0], log_p.exp() - target
+            loss, aim = loss_named("ce"), goal.towards(towards)
+            return -loss.value(z, aim), -loss.cotangent(z, aim)
 
         def hinge(z: Tensor) -> tuple[Tensor, Tensor]:
-            others = z.scatter(1, wanted, -torch.inf).argmax(1, keepdim=True)
-            rival = goal.labels[:, None] if goal.targets is None else others
-            seed = torch.zeros_like(z).scatter(1, wanted, -1.0).scatter(1, rival, 1.0)
-            value = (z.gather(1, rival) - z.gather(1, wanted))[:, 0] + 0.5 * self.accuracy * deficit
+            rival = goal.labels if goal.targets is None else z.scatter(1, wanted, -torch.inf).argmax(1)
+            value, seed = lead(z, rival, towards)
+            value = value + 0.5 * self.accuracy * deficit
             return value.clamp(min=0), torch.where((value > 0)[:, None], seed, 0.0)
 
         return hinge if self.loss == "margin" else cross_entropy

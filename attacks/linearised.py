@@ -19,6 +19,7 @@ from torch import Tensor
 from attacks.base import rows
 from attacks.closest import Closest
 from attacks.halfspaces import nearest
+from attacks.losses import lead
 
 _FURTHER = 10  # times the part of its way that a boundary lacks inside the box, it is taken to lie further off
 
@@ -52,7 +53,7 @@ def linearise(closest: Closest, candidates: int, classes: int) -> Outlook:
     """
     goal = closest.goal
     with torch.no_grad():
-        z = closest.logits(closest.x)
+        z = closest.logits(closest.x).to(closest.x.dtype)
     index = (~goal.reached(z) & torch.isfinite(goal.margin(z)) & ~z.isnan().any(1)).nonzero()[:, 0]
     z, goal = z[index], goal[index]
     closest.calibrate(z, goal.margin(z), index)
@@ -71,10 +72,10 @@ def linearise(closest: Closest, candidates: int, classes: int) -> Outlook:
         points = closest.x[index].requires_grad_()
         out = rows(closest.logits, index)(points)
         for k in range(count):
-            rival = others[:, k : k + 1]
-            seed = torch.zeros_like(z).scatter(1, rival, -goal.direction).scatter(1, own, goal.direction)
+            ahead, seed = lead(z, goal.classes, others[:, k])
+            seed = (seed * goal.direction).to(out.dtype)
             w = torch.autograd.grad(out, points, seed, retain_graph=k + 1 < count)[0].flatten(1)
-            lack = (z.gather(1, rival) - z.gather(1, own))[:, 0] * goal.direction
+            lack = -goal.direction * ahead
             q, multiplier = nearest(w[:, None], lack[:, None], low, high)
             short = 1 - (w * q).sum(1) / lack
             length = q.norm(dim=1) * (1 + _FURTHER * short.clamp(min=0))

@@ -51,7 +51,13 @@ def _margin(logits: Tensor, goal: Goal) -> Tensor:
 
 def _margin_cotangent(logits: Tensor, goal: Goal) -> Tensor:
     rival = logits.scatter(1, goal.classes[:, None], -torch.inf).argmax(dim=1)
-    return (_one_hot(goal.classes, logits) - _one_hot(rival, logits)) * goal.direction
+    return lead(logits, goal.classes, rival)[1] * goal.direction
+
+
+def lead(logits: Tensor, classes: Tensor, others: Tensor) -> tuple[Tensor, Tensor]:
+    """By how much (B,) the logits of `classes` (B,) exceed those of `others` (B,), and its derivative (B, K)."""
+    value = logits.gather(1, classes[:, None]) - logits.gather(1, others[:, None])
+    return value[:, 0], _one_hot(classes, logits) - _one_hot(others, logits)
 
 
 LOSSES: Mapping[str, Loss] = MappingProxyType(

@@ -124,6 +124,7 @@ class PGD:
 
     def __call__(self, logits: Logits, x: Tensor, goal: Goal, threat: ThreatModel, *, rng: Rng) -> Tensor:
         """Per sample the candidate (B, C, H, W) with the largest margin over all steps and restarts."""
+        x = x.detach()
         best = _Best(x, threat, leave=self.early_stop is not False)
         first = 0
         while first < self.restarts and len(left := best.unbroken()) > 0:

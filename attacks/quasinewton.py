@@ -17,9 +17,10 @@ Source: Nocedal and Wright, Numerical Optimization, 2nd ed. 2006, sections 7.2 (
 constraints", SIAM J. Control Optim. 20 (1982), for the bounds: coordinates at a bound that the gradient pushes outward
 are held, the quasi-Newton step is that of the others, and the search follows the projected path.
 Departures: L-BFGS-B (Byrd, Lu, Nocedal and Zhu 1995) finds a Cauchy point first and enforces the strong Wolfe
-condition; here Armijo's alone holds, and a pair whose curvature is not positive is passed over.
-Cost: one evaluation of f with its gradient a step and row; memory (2 memory + 11) D numbers a row: 2 memory for the
-pairs, 6 for the bounds and the search, 5 that come and go, f's gradient among them.
+condition; here Armijo's alone holds, up to rounding, and a pair whose curvature is not positive is passed over.
+Bertsekas also holds coordinates within some distance of a bound; his condition scales the slope by H, ours does not.
+Cost: one evaluation of f with its gradient a step and row; memory (2 memory + 11) D numbers a row for B >= memory rows:
+2 memory for the pairs, 6 for the bounds and the search, 5 that come and go, f's gradient among them.
 """
 
 from __future__ import annotations
@@ -77,38 +78,24 @@ class Settings:
 
 @dataclass
 class Rows:
-    """The state of b searches: `trial` is what each asks about, and `tell` gives it the answer.
+    """The state of b searches: `trial` is what each asks about, and `tell` gives it the answer."""
 
-    Attributes:
-        low, high: bounds (b, D).
-        c: weight (b,) of the quadratic part.
-        point: iterate (b, D).
-        value, grad: f (b,) and its gradient (b, D) at `point`; infinity and 0 before the first answer.
-        reason: (b,) int64, see `Reason`.
-        evaluations: answers taken (b,).
-        direction, step, tries: of the line search, (b, D), (b,), (b,).
-        history: pairs, in a ring per row: slots of s, then those of dg (b, 2m, D).
-        pairs: pairs ever stored since the history was last dropped (b,); the next goes to slot `pairs % m`.
-        turning: rows (b,) that need a new direction; found when `trial` is next read.
-        ahead, placed: `trial` (b, D), and whether it is up to date.
-    """
-
-    low: Tensor
-    high: Tensor
-    c: Tensor
-    point: Tensor
-    value: Tensor
-    grad: Tensor
-    reason: Tensor
-    evaluations: Tensor
-    direction: Tensor
-    step: Tensor
-    tries: Tensor
-    history: Tensor
-    pairs: Tensor
-    turning: Tensor
-    ahead: Tensor
-    placed: bool
+    low: Tensor  # (b, D) bounds
+    high: Tensor  # (b, D)
+    c: Tensor  # (b,) weight of the quadratic part
+    point: Tensor  # (b, D) iterate
+    value: Tensor  # (b,) f at `point`; infinity before the first answer
+    grad: Tensor  # (b, D) its gradient; 0 before the first answer
+    reason: Tensor  # (b,) int64, see `Reason`
+    evaluations: Tensor  # (b,) answers taken
+    direction: Tensor  # (b, D) of the line search
+    step: Tensor  # (b,)
+    tries: Tensor  # (b,)
+    history: Tensor  # (b, 2m, D) pairs, in a ring per row: slots of s, then those of dg
+    pairs: Tensor  # (b,) ever stored since the history was last dropped; the next goes to slot `pairs % m`
+    turning: Tensor  # (b,) rows that need a new direction; found when `trial` is next read
+    ahead: Tensor  # (b, D) `trial`
+    placed: bool  # whether that is up to date
 
     @classmethod
     def start(cls, point: Tensor, low: Tensor, high: Tensor, c: Tensor, settings: Settings) -> Rows:
@@ -194,16 +181,18 @@ class Rows:
         self._turn((accepted | again) & self.running, settings)
         return accepted
 
+    def hear(self, rows: Tensor, value: Tensor, grad: Tensor, settings: Settings) -> Tensor:
+        """`tell`, of the rows (n,) int64 alone: f (n,) and its gradient (n, D)."""
+        asked = torch.zeros_like(self.turning).index_fill(0, rows, True)
+        values = torch.full_like(self.value, torch.nan).index_copy(0, rows, value)
+        return self.tell(values, torch.zeros_like(self.grad).index_copy(0, rows, grad), asked, settings)
+
     def _stop(self, rows: Tensor, reason: Reason) -> None:
         self.reason = torch.where(rows & self.running, int(reason), self.reason)
 
     def _gradient(self) -> Tensor:
         """Of F at `point` (b, D)."""
         return torch.addcmul(self.grad, self.point, 2 * self.c[:, None])
-
-    def _own(self) -> Tensor:
-        """Inverse Hessian of the quadratic part (b,); 1 where there is none."""
-        return torch.where(self.c > 0, 0.5 / self.c, 1.0)
 
     def _remember(self, rows: Tensor, s: Tensor, dg: Tensor) -> None:
         """Store the pairs (b, D) whose curvature is positive, each in its row's oldest slot."""
@@ -214,6 +203,10 @@ class Rows:
         for vector, slot in ((s, self.pairs % memory), (dg, self.pairs % memory + memory)):
             self.history[row, slot] = torch.where(kept[:, None], vector, self.history[row, slot])
         self.pairs = self.pairs + kept
+
+    def _own(self) -> Tensor:
+        """Inverse Hessian of the quadratic part (b,); 1 where there is none."""
+        return torch.where(self.c > 0, 0.5 / self.c, 1.0)
 
     def _turn(self, rows: Tensor, settings: Settings) -> None:
         """Let the rows (b,) run on from where they are in a new direction, unless they have converged."""
@@ -279,21 +272,19 @@ def minimise(
     index = torch.arange(len(start), device=start.device)
     done: list[tuple[Tensor, ...]] = []
     period = asking.period(start)
-    going, stay = rows.running, index
+    stay = index
     for step in range(evaluations):
         if step % period == 0:
             going = rows.running
             if len(stay := going.nonzero()[:, 0]) == 0:
                 break
             if 4 * (len(index) - len(stay)) >= len(index):
-                done.append(tuple(x[~going] for x in (index, rows.point, rows.total, rows.reason, rows.evaluations)))
+                gone = (~going).nonzero()[:, 0]
+                done.append(tuple(x[gone] for x in (index, rows.point, rows.total, rows.reason, rows.evaluations)))
                 index = index[stay]
                 rows.keep(stay)
-                going, stay = rows.running, torch.arange(len(stay), device=start.device)
-        value, grad = f(rows.trial[stay], index[stay])
-        values = torch.full_like(rows.value, torch.nan).index_copy(0, stay, value)
-        grads = torch.zeros_like(rows.grad).index_copy(0, stay, grad)
-        rows.tell(values, grads, going, settings)
+                stay = torch.arange(len(stay), device=start.device)
+        rows.hear(stay, *f(rows.trial[stay], index[stay]), settings)
     rows.reason = torch.where(rows.running, int(Reason.EXHAUSTED), rows.reason)
     done.append((index, rows.point, rows.total, rows.reason, rows.evaluations))
     columns = [torch.cat(column) for column in zip(*done, strict=True)]

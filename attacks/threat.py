@@ -74,8 +74,8 @@ class ThreatModel:
         return self.box[0] - flat, self.box[1] - flat
 
     def place(self, x: Tensor, delta: Tensor) -> Tensor:
-        """`x` moved by `delta` (B, D), clamped to the box against rounding; shaped like `x`."""
-        return (x.flatten(1) + delta).clamp_(*self.box).view_as(x)
+        """`x` moved by `delta` (B, D), clamped to the box against rounding; shaped like `x`, without a graph."""
+        return (x.flatten(1) + delta).clamp_(*self.box).view_as(x).detach()
 
     def project(self, x_adv: Tensor, x: Tensor) -> Tensor:
         """The nearest point of ball and box."""

@@ -19,7 +19,7 @@ from attacks.lbfgs import LBFGS
 from attacks.quasinewton import Settings, minimise
 from attacks.rng import Rng
 from attacks.threat import unlimited
-from tests.attacks.quadratics import INF, B, D, objective, quadratics
+from tests.attacks.quadratics import B, D, objective, quadratics
 from tests.attacks.small_networks import MARGIN, PAPER, QUICK, images, length, rugged, run, smooth
 
 _ASK = {"aten::nonzero", "aten::_local_scalar_dense", "aten::equal", "aten::masked_select", "aten::lift_fresh"}
@@ -74,6 +74,23 @@ def test_a_search_asks_at_most_twice_in_four_steps(targeted: bool) -> None:
 
 
 @pytest.mark.usefixtures("waiting")
+def test_minimise_asks_once_in_four_steps_and_once_when_rows_leave() -> None:
+    a, b = quadratics(3, number=64)
+    start = torch.zeros(64, D, dtype=torch.float64)
+    asked = 0
+
+    def f(x: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+        nonlocal asked
+        asked += 1
+        return objective(a, b)(x, rows)
+
+    with Questions() as questions:
+        minimise(f, start, start - 0.3, start + 0.3, settings=Settings(decrease=1e-14, gradient=1e-8))
+    assert asked > 10
+    assert questions.asked.total() <= asked / 2 + 1, questions.asked
+
+
+@pytest.mark.usefixtures("waiting")
 def test_half_spaces_are_found_without_a_question() -> None:
     g = torch.Generator().manual_seed(0)
     w, offset = torch.randn(6, 3, 20, generator=g), torch.rand(6, 3, generator=g)
@@ -99,10 +116,11 @@ def test_asking_seldom_finds_the_same(monkeypatch: pytest.MonkeyPatch, form: LBF
 def test_minimise_asked_seldom_ends_at_the_same_minima(monkeypatch: pytest.MonkeyPatch) -> None:
     a, b = quadratics(3)
     start = torch.zeros(B, D, dtype=torch.float64)
+    low, high = torch.full_like(start, -0.3), torch.full_like(start, 0.3)
     settings = Settings(decrease=1e-14, gradient=1e-8)
-    often = minimise(objective(a, b), start, -0.3 * INF.isinf(), 0.3 * INF.isinf(), settings=settings)
+    often = minimise(objective(a, b), start, low, high, settings=settings)
     monkeypatch.setattr(asking, "waits", lambda x: True)
-    seldom = minimise(objective(a, b), start, -0.3 * INF.isinf(), 0.3 * INF.isinf(), settings=settings)
+    seldom = minimise(objective(a, b), start, low, high, settings=settings)
     torch.testing.assert_close(seldom.point, often.point, rtol=0, atol=1e-12)
     assert torch.equal(seldom.evaluations, often.evaluations)
 

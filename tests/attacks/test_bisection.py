@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from torch import Tensor
 
 from attacks.bisection import Bisection
 
@@ -44,3 +45,29 @@ def test_a_success_near_the_boundary_ends_the_search() -> None:
         torch.ones(2, dtype=torch.bool), torch.ones(2), margin, margin, growth=2.0, accuracy=0.05, guess=True
     )
     assert again.tolist() == [False, True]
+
+
+def test_a_guess_needs_fewer_weights_than_growing_and_halving() -> None:
+    """A linear margin with cross-entropy: M(r) = |w| |r| - deficit, whose minimisers are known."""
+    deficit = torch.linspace(0.5, 8.0, 20)
+
+    def solve(c: Tensor) -> Tensor:
+        """|r| where 2 c |r| = sigmoid(-M), with |w| = 1, by bisection."""
+        low, high = torch.zeros_like(c), torch.full_like(c, 40.0)
+        for _ in range(60):
+            middle = (low + high) / 2
+            rising = 2 * c * middle > torch.sigmoid(deficit - middle)
+            low, high = torch.where(rising, low, middle), torch.where(rising, middle, high)
+        return low
+
+    def weights_tried(guess: bool) -> float:
+        state = Bisection.start(deficit, 50)
+        c, going, tried = 1.8 * Bisection.first(deficit, deficit, 0.05), torch.ones(20, dtype=torch.bool), 0
+        while bool(going.any()):
+            margin = solve(c) - deficit
+            tried += int(going.sum())
+            again, ahead = state.next(going, c, margin, torch.sigmoid(-margin), growth=2.0, accuracy=0.05, guess=guess)
+            c, going = torch.where(again, ahead, c), again
+        return tried / len(deficit)
+
+    assert weights_tried(guess=True) < 0.7 * weights_tried(guess=False)

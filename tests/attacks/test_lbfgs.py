@@ -37,7 +37,7 @@ def test_promises_of_an_attack(attack: LBFGS, targeted: bool) -> None:
     x, labels, targets = images(net)
     goal = Goal(labels, targets if targeted else None)
     before = x.clone()
-    x_adv = run(attack, net, x, goal)
+    x_adv = run(attack, net, x.requires_grad_(), goal)
     assert torch.equal(x, before)
     assert x_adv.shape == x.shape
     assert not x_adv.requires_grad
@@ -76,44 +76,6 @@ def test_images_that_reach_the_goal_are_returned_after_one_forward() -> None:
     assert counter.forwards[already].tolist() == [1] * int(already.sum())
     assert counter.backwards[already].sum() == 0
     assert bool((counter.forwards[~already] > 5).all())
-
-
-@pytest.mark.parametrize("targeted", [False, True])
-@pytest.mark.parametrize("form", [LBFGS(), PAPER, QUICK, STRONG, MARGIN])
-def test_a_row_whose_logits_are_nan_leaves_the_others_alone(form: LBFGS, targeted: bool) -> None:
-    net = smooth()
-    x, labels, targets = images(net)
-    bad = x[3, 0, 0, 0]
-
-    def broken(v: Tensor) -> Tensor:
-        # The network fails for the third image, as soon as it moves.
-        near = (v[:, 0, 3:] - x[3, 0, 3:]).flatten(1).norm(dim=1) < 1.0
-        moved = near & (v[:, 0, 0, 0] != bad)
-        return torch.where(moved[:, None], torch.nan, net(v))
-
-    goal = Goal(labels, targets if targeted else None)
-    fine, x_adv = run(form, net, x, goal), run(form, broken, x, goal)
-    assert bool(torch.isfinite(x_adv).all())
-    others = torch.arange(len(x)) != 3
-    torch.testing.assert_close(length(x_adv, x)[others], length(fine, x)[others], rtol=3e-3, atol=0)
-
-
-def test_a_network_that_never_gives_in_returns_a_finite_try() -> None:
-    def stubborn(v: Tensor) -> Tensor:
-        flat = v.flatten(1)
-        return torch.stack([flat.sum(1) * 0 + 5.0, flat.mean(1)], 1)
-
-    x = torch.rand(3, *SHAPE, generator=torch.Generator().manual_seed(0))
-    x_adv = run(LBFGS(), stubborn, x, Goal(torch.zeros(3, dtype=torch.int64)))
-    assert bool(unlimited("l2").inside_box(x_adv).all())
-
-
-def test_a_constant_network_and_an_empty_batch() -> None:
-    x = torch.rand(3, *SHAPE)
-    constant = lambda v: v.flatten(1)[:, :3] * 0 + torch.tensor([2.0, 1.0, 0.0])  # noqa: E731
-    zero = Goal(torch.zeros(3, dtype=torch.int64))
-    assert bool(torch.isfinite(run(LBFGS(), constant, x, zero)).all())
-    assert run(LBFGS(), constant, x[:0], zero[torch.arange(0)]).shape == (0, *SHAPE)
 
 
 def test_fields_are_checked() -> None:
@@ -179,17 +141,6 @@ def test_an_image_alone_gets_what_it_gets_among_others() -> None:
     torch.testing.assert_close(length(torch.cat(one_by_one), x), length(together, x), rtol=3e-3, atol=0)
 
 
-@pytest.mark.parametrize("form", [LBFGS(), QUICK, PAPER])
-def test_a_class_that_is_masked_out_is_no_obstacle(form: LBFGS) -> None:
-    net = smooth()
-    masked = torch.zeros(10).index_fill(0, torch.tensor([4, 7]), -torch.inf)
-    x, labels, _ = images(net)
-    labels = (net(x) + masked).argmax(1)
-    goal = Goal(labels)
-    x_adv = run(form, lambda v: net(v) + masked, x, goal)
-    assert bool(goal.reached(net(x_adv) + masked).all())
-
-
 def test_a_network_that_is_flat_around_the_images_is_climbed_out_of() -> None:
     """Saturated: no gradient worth following before some way is gone, as on adversarially trained networks."""
     w = torch.randn(36, generator=torch.Generator().manual_seed(4))
@@ -215,61 +166,3 @@ def test_the_seed_reaches_the_walks_and_only_the_seed() -> None:
     other = LBFGS()(net, x, goal, unlimited("l2"), rng=Rng.of(1, [], map(str, range(len(x)))))
     assert not torch.equal(other, run(LBFGS(), net, x, goal))
     torch.testing.assert_close(length(other, x), length(run(LBFGS(), net, x, goal), x), rtol=0.02, atol=0)
-
-
-EACH = pytest.mark.parametrize(
-    "form",
-    [LBFGS(), PAPER, QUICK, replace(STRONG, patience=3), MARGIN],
-    ids=["default", "paper", "quick", "strong", "margin"],
-)
-
-
-@EACH
-@pytest.mark.parametrize("targeted", [False, True])
-@pytest.mark.parametrize("box", [(-1.0, 1.0), (0.0, 255.0), (-2.5, 3.0)])
-def test_units_of_the_box_change_nothing(form: LBFGS, box: tuple[float, float], targeted: bool) -> None:
-    net = smooth()
-    x, labels, targets = images(net)
-    goal, width = Goal(labels, targets if targeted else None), box[1] - box[0]
-    scaled = x * width + box[0]
-    x_adv = run(form, lambda v: net((v - box[0]) / width), scaled, goal, box)
-    assert bool(goal.reached(net((x_adv - box[0]) / width)).all())
-    mean, usual = length(x_adv, scaled).mean() / width, length(run(form, net, x, goal), x).mean()
-    assert float(mean) == pytest.approx(float(usual), rel=0.02)
-
-
-@EACH
-@pytest.mark.parametrize("targeted", [False, True])
-def test_no_images_images_that_are_done_and_a_network_of_nan(form: LBFGS, targeted: bool) -> None:
-    net = smooth()
-    x, labels, targets = images(net)
-    goal = Goal(labels, targets if targeted else None)
-    assert run(form, net, x[:0], goal[torch.arange(0)]).shape == (0, *SHAPE)
-    done = Goal((labels + 1) % 10, labels if targeted else None)
-    assert torch.equal(run(form, net, x, done), x)
-    assert torch.equal(run(form, lambda v: net(v) * torch.nan, x, goal), x)
-
-
-@EACH
-def test_two_classes_are_one_goal(form: LBFGS) -> None:
-    net = smooth(classes=2)
-    x = torch.rand(24, *SHAPE, generator=torch.Generator().manual_seed(2))
-    labels = net(x).argmax(1)
-    away, to = run(form, net, x, Goal(labels)), run(form, net, x, Goal(labels, 1 - labels))
-    assert bool(Goal(labels).reached(net(away)).all())
-    assert bool(Goal(labels).reached(net(to)).all())
-    assert float(length(to, x).mean()) == pytest.approx(float(length(away, x).mean()), rel=1e-3)
-
-
-@EACH
-@pytest.mark.parametrize("targeted", [False, True])
-@pytest.mark.parametrize("most", [1, 2, 3, 7])
-def test_the_fewest_evaluations_are_not_exceeded(form: LBFGS, targeted: bool, most: int) -> None:
-    net = smooth()
-    x, labels, targets = images(net)
-    counter = Counter(net, len(x))
-    x_adv = run(replace(form, evaluations=most), counter, x, Goal(labels, targets if targeted else None))
-    assert bool(torch.isfinite(x_adv).all())
-    assert float(counter.forwards.max()) <= 1 + most
-    compared = 1 if targeted else form.candidates
-    assert float(counter.backwards.max()) <= most - 1 + compared

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from attacks.quasinewton import Rows, Settings
+from attacks.quasinewton import Reason, Rows, Settings
 from tests.attacks.quadratics import INF, B, D, objective, quadratics
 from tests.benchmarks.memory import LiveStorage
 
@@ -89,3 +89,39 @@ def test_settings_are_checked() -> None:
         Settings(memory=0)
     with pytest.raises(ValueError, match="tolerances must be >= 0"):
         Settings(decrease=-1.0)
+
+
+def test_a_row_that_was_invalid_is_not_revived_by_another_c() -> None:
+    a, b = quadratics(4)
+    settings = Settings()
+    rows = Rows.start(torch.zeros_like(INF), -INF, INF, torch.ones(B, dtype=torch.float64), settings)
+    everyone = torch.ones(B, dtype=torch.bool)
+    value, grad = objective(a, b)(rows.trial, torch.arange(B))
+    value[3] = torch.nan
+    rows.tell(value, grad, everyone, settings)
+    rows.reweigh(everyone, 2 * rows.c, settings)
+    assert rows.reason[3] == Reason.INVALID
+    assert bool(rows.running[torch.arange(B) != 3].all())
+
+
+def test_a_history_that_misleads_is_dropped_before_the_row_is() -> None:
+    """Pairs of the opposite scale: no step along their direction helps, the steepest descent does."""
+    a, b = quadratics(5)
+    settings = Settings(trials=3)
+    rows = Rows.start(torch.zeros_like(INF), -INF, INF, torch.zeros(B, dtype=torch.float64), settings)
+    everyone, f = torch.ones(B, dtype=torch.bool), objective(a, b)
+    for _ in range(4):
+        rows.tell(*f(rows.trial, torch.arange(B)), everyone, settings)
+    assert bool((rows.pairs > 0).all())
+    rows.history[:, settings.memory :] *= 1e-9  # as if nothing curved: steps a thousand million times too long
+    rows.turning |= everyone
+    rows.placed = False
+    for _ in range(settings.trials):
+        assert bool((rows.pairs > 0).all())
+        rows.tell(*f(rows.trial, torch.arange(B)), everyone, settings)
+    assert rows.pairs.tolist() == [0] * B
+    assert bool(rows.running.all())
+    before = rows.total
+    for _ in range(settings.trials):
+        rows.tell(*f(rows.trial, torch.arange(B)), everyone, settings)
+    assert bool((rows.total < before).any())
