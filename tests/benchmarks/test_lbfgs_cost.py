@@ -18,12 +18,17 @@ from tests.benchmarks.peers import DEFAULT, methods
 pytestmark = pytest.mark.slow
 
 IMAGES, FEW = 100, 20
-FASTER = 50
-EVALUATIONS = {"mlp": 60, "mnist_lenet5_clean": 120}
+# Times faster than SciPy, and evaluations an image at most; DDN takes 1,000.
+BOUNDS = {
+    "mlp": (50, 60),
+    "mnist_lenet5_clean": (50, 120),
+    "mnist_lenet5_adv": (50, 280),
+    "cifar10_resnet20": (15, 150),
+}
 
 
 @pytest.mark.parametrize("kind", ["untargeted", "targeted"])
-@pytest.mark.parametrize("network", ["mlp", "mnist_lenet5_clean"])
+@pytest.mark.parametrize("network", BOUNDS)
 def test_the_default_is_many_times_faster_than_scipy_at_no_larger_distortion(benchmark, real_data, network, kind):
     subject = load(network, IMAGES)
     goal = subject.goal(kind, 0)
@@ -44,6 +49,7 @@ def test_the_default_is_many_times_faster_than_scipy_at_no_larger_distortion(ben
     )
     assert all(ours.reached)
     assert all(theirs.reached)
-    assert evaluations <= EVALUATIONS[network]
+    least, most = BOUNDS[network]
+    assert evaluations <= most
     assert sizes[0] <= sizes[1]
-    assert faster >= FASTER
+    assert faster >= least
