@@ -34,8 +34,8 @@ maximise the cross-entropy of the label has no bound and no minimiser. Steps 2, 
 classes are not in the paper; `conf/attack/lbfgs/paper.yaml` leaves them out, and goes to the likeliest other class. It
 keeps of them that the network is linearised once, and that a solution that fails and is no smaller than one found ends
 the search over c.
-Not compiled: `torch.compile` takes a third off `attacks.halfspaces` on a CPU, nothing off the products with the
-history, and 5 to 70 s at its first call.
+Not compiled: on a CPU `torch.compile` halves the time of `attacks.halfspaces` and of the products with the history, a
+third of a search on a small network and little on others, but its first calls take a minute or more.
 Cost: at most `evaluations` forwards and backwards an image, and for an untargeted goal up to `candidates` backwards
 more; memory at most (2 memory + 18) D numbers an image, those of the network left out, and at least 27 D.
 """
