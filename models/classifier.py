@@ -57,6 +57,7 @@ class Classifier(nn.Module):
         self.requires_grad_(False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits (B, K) of images (B, C, H, W) in box units."""
+        """Logits (B, K) of images (B, C, H, W) in box units, of the images' dtype whatever the network computes in."""
         logits: Tensor = self.network(x if self.identity else (x - self.mean) / self.std)
-        return logits
+        # what is no tensor, or of whole numbers, is for `models.check` to refuse
+        return logits.to(x.dtype) if isinstance(logits, Tensor) and logits.is_floating_point() else logits

@@ -171,6 +171,23 @@ def test_logits_that_are_not_finite_stop_the_run_wherever_they_occur(small_run, 
         small_run(tmp_path / "run", "model=factory", f"model.path={nets}:net", "attack=[fgsm]")
 
 
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float64"])
+def test_networks_may_answer_in_any_precision(small_run, tmp_path, dtype):
+    nets = tmp_path / "nets.py"
+    nets.write_text(
+        "import torch\nfrom torch import nn\nclass Cast(nn.Module):\n"
+        "    def __init__(self):\n        super().__init__()\n        self.flat = nn.Linear(64, 10)\n"
+        f"    def forward(self, x):\n        return self.flat(x.flatten(1)).to(torch.{dtype})\n"
+        "def net():\n    torch.manual_seed(0)\n    return Cast()\n"
+    )
+    attacks = "attack=[fgsm,pgd,lbfgs/quick,foolbox/ddn]"
+    about = small_run(tmp_path / "run", "model=factory", f"model.path={nets}:net", attacks)
+    rows = read_records(tmp_path / "run")
+    assert about.status == "complete"
+    assert rows["adv_conf"].between(0.1, 1).all()
+    assert rows[rows["role"] == "attack"].groupby("attack")["success"].mean().min() > 0.9
+
+
 def test_a_network_with_weights_is_not_trained_adversarially_without_a_word(small_run, tmp_path):
     nets = tmp_path / "nets.py"
     nets.write_text("from torch import nn\ndef net():\n    return nn.Sequential(nn.Flatten(), nn.Linear(64, 10))\n")
