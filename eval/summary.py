@@ -2,27 +2,46 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
-from eval import metrics
+from eval import effort, metrics
 from eval.records import Run
 
 
+def _median(near: Mapping[Any, Any] | None, several: bool) -> str:
+    """The median distance of a minimal attack, with its norm among several, and on how many it was found if not all."""
+    if near is None or not near["found"]:
+        return ""
+    norm = f" {near['distance_norm']}" if several else ""
+    missed = f", {near['found']} of {near['searched']}" if near["found"] < near["searched"] else ""
+    return f"{near['distance_median']:.3g}{norm}{missed}"
+
+
 def show(run: Run, records: pd.DataFrame, console: Console) -> None:
-    """Print clean and robust accuracy of each model under each attack, with 95% intervals, and the warnings."""
+    """Print clean and robust accuracy of each model under each attack, with 95% intervals, and the warnings.
+
+    Beside minimal attacks stands the median distance in the norm that they minimise, over the samples that were
+    right before and on which a perturbation was found.
+    """
     threat = metrics.Threat.of(run)
     clean = {row["model"]: row for row in metrics.clean_accuracy(records).to_dict("records")}
     robust = metrics.robust_accuracy(metrics.outcomes(records, threat), threat)
     at = robust[robust["eps_text"] == threat.headline].to_dict("records")
     found = {(row["model"], row["attack"]): row for row in at}
-    minimal = {a["name"]: a["norm"] for a in run.attacks if a["minimal"]}
+    near = {(row["model"], row["attack"]): row for row in effort.minimal_distances(records).to_dict("records")}
+    norms = sorted({a["norm"] for a in run.attacks if a["minimal"]})
     untargeted = run.goal == "untargeted"
     what = "Accuracy under attack" if untargeted else "Correct before and not brought to the wanted class"
     sheet = Table(title=f"{what}, {threat.norm} eps = {threat.headline}, n = {run.data['n']}, seed {run.seed}")
     for heading, side in (("model", "left"), ("attack", "left"), ("accuracy", "right"), ("95% interval", "right")):
         sheet.add_column(heading, justify=side, no_wrap=heading != "model", overflow="fold")  # type: ignore[arg-type]
+    if norms:
+        sheet.add_column(f"median {norms[0]}" if len(norms) == 1 else "median", justify="right", no_wrap=True)
     for model in (str(m["name"]) for m in run.models):
         row = clean[model]
         sheet.add_row(model, "none", f"{row['clean_accuracy']:.1%}", f"{row['low']:.1%} - {row['high']:.1%}")
@@ -30,10 +49,11 @@ def show(run: Run, records: pd.DataFrame, console: Console) -> None:
             if (model, attack) not in found:
                 continue
             row = found[model, attack]
-            name = f"{attack} (smallest {minimal[attack]})" if attack in minimal else attack
             style = "bold" if attack == metrics.WORST else None
             low_high = f"{row['low']:.1%} - {row['high']:.1%}"
-            sheet.add_row("", name, f"{row['robust_accuracy']:.1%}" if row["n"] else "-", low_high, style=style)
+            accuracy = f"{row['robust_accuracy']:.1%}" if row["n"] else "-"
+            median = [_median(near.get((model, attack)), len(norms) > 1)] if norms else []
+            sheet.add_row("", attack, accuracy, low_high, *median, style=style)
         sheet.add_section()
     console.print(sheet)
     bounds = "robust accuracies are" if untargeted else "these shares are"

@@ -290,7 +290,7 @@ def read(folder: Path) -> Page:
         more_costs=tuple(rows_of(spent[~first])),
         config=json.dumps(run.config, indent=2, ensure_ascii=False),
         csv={
-            "summary": tables.summary(robust, clean, set(minimal)),
+            "summary": tables.summary(robust, clean, set(minimal), effort.minimal_distances(records)),
             "transfer": cross[list(tables.TRANSFER)],
             "classes": classes[list(tables.CLASSES)],
             "records": records,

@@ -13,7 +13,7 @@ from urllib.parse import quote
 import numpy as np
 import pandas as pd
 
-from eval import metrics
+from eval import effort, metrics
 from eval.errors import InputError
 from eval.metrics import WORST, Threat
 from eval.records import Run, read_records
@@ -25,7 +25,7 @@ from reports.sweep_charts import Row, charts
 from reports.texts import Share, eps_label, norm_label
 
 _SUMMARY = ("model", "norm", "eps_text", "eps", "clean_n", "clean_accuracy", "clean_low", "clean_high", "n",
-            "robust_accuracy", "low", "high", "robust_accuracy_8bit", "errors")  # fmt: skip
+            "robust_accuracy", "low", "high", "robust_accuracy_8bit", "errors", *effort.DISTANCES)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,8 @@ def read_job(folder: Path, name: str) -> Job:
         return Job(name, folder, problem=str(error))
     robust = metrics.robust_accuracy(metrics.outcomes(records, threat), threat)
     minimal = {str(a["name"]) for a in run.attacks if a.get("minimal")}
-    table = tables.summary(robust[robust["attack"] == WORST], metrics.clean_accuracy(records), minimal)
+    worst, near = robust[robust["attack"] == WORST], effort.minimal_distances(records)
+    table = tables.summary(worst, metrics.clean_accuracy(records), minimal, near)
     problem = {"complete": "", "running": "has not finished"}.get(run.status, "failed")
     if problem == "failed" and run.warnings:
         problem = f"failed: {run.warnings[-1]}"
@@ -218,4 +219,4 @@ def _csv(parts: Sequence[pd.DataFrame], varied: Mapping[str, Any]) -> pd.DataFra
     columns = ["job", "status", *(f"config.{key}" for key in varied), *_SUMMARY]
     records = [row for part in parts for row in rows_of(part)]
     table = pd.DataFrame(records, columns=columns)
-    return table.astype({"clean_n": "Int64", "n": "Int64", "errors": "Int64"})
+    return table.astype(dict.fromkeys(("clean_n", "n", "errors", "searched", "found"), "Int64"))

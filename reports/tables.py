@@ -9,12 +9,13 @@ from pathlib import Path
 
 import pandas as pd
 
+from eval.effort import DISTANCES
 from eval.records import replace
 
 SUMMARY = (
     "model", "attack", "minimal", "norm", "eps_text", "eps", "n", "robust", "robust_accuracy", "low", "high",
     "robust_8bit", "robust_accuracy_8bit", "low_8bit", "high_8bit", "errors", "alone", "forwards", "backwards",
-    "seconds", "clean_n", "clean_accuracy", "clean_low", "clean_high",
+    "seconds", "clean_n", "clean_accuracy", "clean_low", "clean_high", *DISTANCES,
 )  # fmt: skip
 TRANSFER = (
     "source", "target", "attack", "norm", "eps_text", "eps", "n", "wrong", "error", "low", "high", "clean_error",
@@ -39,9 +40,13 @@ def write_csv(path: Path, table: pd.DataFrame, columns: tuple[str, ...] | None =
     return write_text(path, chosen.to_csv(index=False, lineterminator="\n"))
 
 
-def summary(robust: pd.DataFrame, clean: pd.DataFrame, minimal: set[str]) -> pd.DataFrame:
-    """One row per model x attack x eps, the worst case among them, beside the model's clean accuracy."""
+def summary(robust: pd.DataFrame, clean: pd.DataFrame, minimal: set[str], distances: pd.DataFrame) -> pd.DataFrame:
+    """One row per model x attack x eps, the worst case among them, beside the model's clean accuracy.
+
+    A minimal attack's row has what `eval.effort.minimal_distances` says of it too, the same at every eps.
+    """
     names = {"n": "clean_n", "low": "clean_low", "high": "clean_high"}
     beside = clean[["model", *names, "clean_accuracy"]].rename(columns=names)
-    table = robust.merge(beside, on="model", how="left")
+    table = robust.merge(beside, on="model", how="left").merge(distances, on=["model", "attack"], how="left")
+    table = table.astype({"searched": "Int64", "found": "Int64"})
     return table.assign(minimal=table["attack"].isin(minimal))[list(SUMMARY)]

@@ -7,6 +7,7 @@ import sys
 import pandas as pd
 import pytest
 
+from eval.effort import DISTANCES
 from eval.errors import InputError
 from eval.metrics import WORST
 from eval.records import read_records
@@ -72,6 +73,21 @@ def test_summary_has_a_row_per_model_attack_and_eps_in_the_order_of_the_run(run_
     assert list(summary["attack"])[:8:2] == ["fgsm", "pgd", "lbfgs", WORST]
     assert len(summary) == 3 * 4 * 2
     assert set(summary[summary["minimal"]]["attack"]) == {"lbfgs"}
+
+
+def test_the_summary_has_the_distances_of_minimal_attacks_the_same_at_every_eps(run_folder):
+    write(run_folder)
+    summary, records = read_csv(run_folder / "summary.csv"), read_records(run_folder)
+    minimal = summary[summary["minimal"]]
+    assert summary[summary["attack"].isin(["fgsm", "pgd"])][list(DISTANCES)].isna().all(axis=None)
+    assert minimal["distance_norm"].eq("linf").all()
+    assert minimal.groupby("model")["distance_median"].nunique().eq(1).all()
+    own = (records["attack"] == "lbfgs") & (records["role"] == "attack") & (records["source"] == "mlp")
+    mine = records[own & (records["target_model"] == "mlp") & (records["clean_pred"] == records["label"])]
+    row = minimal[minimal["model"] == "mlp"].iloc[0]
+    assert row["found"] == row["searched"] == len(mine)
+    assert row["distance_median"] == pytest.approx(mine["linf"].median())
+    assert row["rms_mean"] == pytest.approx(mine["rms"].mean())
 
 
 def test_transfer_has_a_row_per_source_target_attack_and_budget(run_folder):

@@ -47,6 +47,14 @@ def test_the_table_has_each_eps_of_each_job(sweep_folder):
     assert table["config.train.decay"][0] == "0.5"
 
 
+def test_the_table_has_the_distances_of_minimal_attacks(sweep_folder):
+    write_sweep([sweep_folder], sweep_folder)
+    table = pd.read_csv(sweep_folder / "sweep.csv")
+    assert table["distance_norm"][:6].eq("linf").all()
+    assert table["distance_median"][0] < table["distance_median"][2] < table["distance_median"][4]
+    assert table["found"].equals(table["searched"])
+
+
 def test_the_page_links_to_the_reports_of_its_jobs(sweep_folder):
     write(sweep_folder / "0")
     page = write_sweep([sweep_folder], sweep_folder).read_text()
