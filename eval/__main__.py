@@ -43,7 +43,7 @@ def main() -> None:
     if os.environ.get("HYDRA_FULL_ERROR") == "1":
         os.environ[task.TRACEBACK] = "1"
     os.environ["HYDRA_FULL_ERROR"] = "1"  # else Hydra prints and exits by itself, with status 1
-    task.codes.clear()
+    task.forget()
     if not any(argument in _ONLY_TEXT for argument in arguments):
         from eval.schema import register
 
@@ -51,7 +51,7 @@ def main() -> None:
     try:
         hydra.main(version_base="1.3", config_path=str(_ROOT / "conf"), config_name="config")(task.task)()
     except KeyboardInterrupt:
-        print("toastproof: interrupted; the same command with the same hydra.run.dir goes on", file=sys.stderr)
+        print(f"toastproof: {task.interruption()}", file=sys.stderr)
         raise SystemExit(130) from None
     except task.refusals() as error:
         if os.environ.get(task.TRACEBACK):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ TRACEBACK = "TOASTPROOF_TRACEBACK"
 """Environment variable: set by a user who wants tracebacks instead of one line."""
 codes: list[int] = []
 """Exit codes of this process's jobs that were refused or failed."""
+_begun: list[tuple[str, Path]] = []
+"""The last job of this process: the key that its folder, or that of its sweep, is given by, and that folder."""
 _NOISE = (  # lines of Hydra and OmegaConf that help nobody here
     "object_type=",
     "reference_type=",
@@ -68,6 +71,22 @@ def _leave_nothing(folder: Path) -> None:
             return
 
 
+def forget() -> None:
+    """Begin anew: no job of this process has begun or failed."""
+    codes.clear()
+    _begun.clear()
+
+
+def interruption() -> str:
+    """What to say to someone who interrupted: how to go on, where something was written."""
+    if not _begun or not any(_begun[0][1].glob("run.json" if _begun[0][0] == "hydra.run.dir" else "*/run.json")):
+        return "interrupted before there was a record"
+    key, folder = _begun[0]
+    if folder.is_relative_to(Path.cwd()):
+        folder = folder.relative_to(Path.cwd())
+    return f"interrupted; the same command with {shlex.quote(f'{key}={folder}')} goes on"
+
+
 def _excuse(folder: Path, text: str) -> None:
     """Leave word of a job that came to nothing, for the combined report of its sweep."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -83,6 +102,7 @@ def task(cfg: Any) -> str:
     hydra = HydraConfig.get()
     folder, sweep = Path(hydra.runtime.output_dir), hydra.mode == RunMode.MULTIRUN
     overrides = [*hydra.overrides.task, *(o for o in hydra.overrides.hydra if o.startswith("hydra.run.dir="))]
+    _begun[:] = [("hydra.sweep.dir", Path(hydra.sweep.dir).absolute()) if sweep else ("hydra.run.dir", folder)]
     if sweep:
         print(f"\nJob {hydra.job.num}: {' '.join(hydra.overrides.task)}", flush=True)
     try:
@@ -97,6 +117,9 @@ def task(cfg: Any) -> str:
             _excuse(folder, text)
         codes.append(2)
         return "refused"
+    except KeyboardInterrupt:
+        _leave_nothing(folder)
+        raise
     except Exception as error:
         if not sweep:
             raise

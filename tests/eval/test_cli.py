@@ -191,13 +191,46 @@ def test_an_interrupted_run_goes_on_where_it_stopped(command, tmp_path, monkeypa
     monkeypatch.setattr(eval.run, "craft", interrupted)
     stopped = command(arguments)
     assert stopped.code == 130
-    assert "the same command with the same hydra.run.dir goes on" in stopped.err
+    assert "the same command with hydra.run.dir=out goes on" in stopped.err
     assert Run.read(tmp_path / "out").status == "running"
     again = []
     monkeypatch.setattr(eval.run, "craft", lambda bench, unit, tell: again.append(unit) or real(bench, unit, tell))
     assert command(arguments).code == 0
     assert [unit.attack_name for unit in again] == ["noise_uniform"]
     assert Run.read(tmp_path / "out").status == "complete"
+
+
+@pytest.mark.parametrize(("arguments", "key"), [([], "hydra.run.dir"), (["-m", "seed=0,1"], "hydra.sweep.dir")])
+def test_an_interrupt_names_the_folder_to_go_on_in(command, tmp_path, monkeypatch, arguments, key):
+    import eval.run
+
+    def interrupted(bench, unit, tell):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(eval.run, "craft", interrupted)
+    stopped = command([*arguments, *SMALL])
+    assert stopped.code == 130
+    assert len(stopped.err.strip().splitlines()) == 1
+    said = next(word for word in stopped.err.split() if word.startswith(f"{key}=runs/"))
+    monkeypatch.undo()
+    monkeypatch.chdir(tmp_path)
+    again = command([*arguments, *SMALL, said])
+    assert again.code == 0
+    assert (tmp_path / said.partition("=")[2] / "report.html").exists()
+    assert len(list((tmp_path / "runs").rglob("report.html"))) == (1 if key == "hydra.run.dir" else 3)
+
+
+def test_an_interrupt_before_the_first_record_leaves_nothing(command, tmp_path, monkeypatch):
+    import eval.run
+
+    def interrupted(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(eval.run, "enter", interrupted)
+    stopped = command(SMALL)
+    assert stopped.code == 130
+    assert stopped.err == "toastproof: interrupted before there was a record\n"
+    assert not (tmp_path / "runs").exists()
 
 
 def test_a_crashed_attack_ends_with_exit_status_1_and_a_report(command, tmp_path, monkeypatch):
