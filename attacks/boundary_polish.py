@@ -55,7 +55,31 @@ _COMPETITORS, _OLD = 4, 8  # inequalities at once, and steps after which one tha
 _SETTLED = 2e-3  # part of the size: a walk whose next step would be shorter has arrived
 _LESS = 1e-5  # part of the size by which a smaller point is smaller, and not rounded otherwise
 _GAIN = 6e-3  # part of the size that a walk takes off if it was not in vain
+_CLOSE = 1.05  # a further start is tried if its estimate is below this many times what has been found
 _LOST = 8  # a first walk that has found nothing in so many steps turns back halfway
+
+
+@dataclass
+class Start:
+    """Where a first walk may begin.
+
+    Attributes:
+        r: adversarial perturbations (B, D).
+        estimate: (B,), of the size that a walk from there ends with; infinity where there is none.
+    """
+
+    r: Tensor
+    estimate: Tensor
+
+
+def add(starts: list[Start], start: Start) -> None:
+    """Add to starts that are in ascending order of their estimates, image by image."""
+    for other in starts:
+        less = start.estimate < other.estimate
+        other.r, start.r = torch.where(less[:, None], start.r, other.r), torch.where(less[:, None], other.r, start.r)
+        both = torch.minimum(start.estimate, other.estimate), torch.maximum(start.estimate, other.estimate)
+        other.estimate, start.estimate = both
+    starts.append(start)
 
 
 @dataclass
@@ -85,21 +109,25 @@ class _Walks:
         return _Walks(**{f.name: getattr(self, f.name)[rows] for f in fields(self)})
 
 
-def polish(closest: Closest, index: Tensor, evaluations: int, patience: Tensor, rng: Rng) -> None:
+def polish(closest: Closest, starts: list[Start], index: Tensor, evaluations: int, patience: Tensor, rng: Rng) -> None:
     """Shrink what `closest` has found.
 
     Args:
         closest: the search so far.
+        starts: where the first walks begin, best first, as long as their estimates are not much above what is found.
         index: samples (b,) with something found.
         evaluations: a sample is done after so many, those before the polish included; on a GPU up to 3 more.
         patience: or after so many walks (b,) in a row that gained next to nothing.
         rng: streams of the samples of `closest`.
     """
     size, r = closest.size[index], closest.r[index]
+    if starts:
+        r = torch.where((starts[0].estimate[index] < size)[:, None], starts[0].r[index], r)
+    begun, size = size, r.norm(dim=1)
     kept = 1 if closest.goal.targets is None else _COMPETITORS
     zero, few = torch.zeros_like(size), r.new_zeros(len(r), kept)
     walks = _Walks(
-        index=index, low=closest.room[0][index], high=closest.room[1][index], r=r, size=size, begun=size.clone(),
+        index=index, low=closest.room[0][index], high=closest.room[1][index], r=r, size=size, begun=begun,
         part=zero + _START, inside=zero, missed=zero.long(), over=zero > 0, number=zero.long(), vain=zero.long(),
         patience=patience, rivals=few.long() - 1, age=few.clone(), normals=r.new_zeros(*few.shape, r.shape[1]),
         slopes=few + 1, multipliers=few.clone(),
@@ -110,7 +138,7 @@ def polish(closest: Closest, index: Tensor, evaluations: int, patience: Tensor, 
         if step % period == 0:
             over = walks.over.nonzero()[:, 0]
             if len(over) > 0:
-                _begin(closest, walks, over, leaps, rng.fold(step))
+                _begin(closest, starts, walks, over, leaps, rng.fold(step))
             going = (walks.vain < walks.patience) & (closest.evaluations[walks.index] < evaluations)
             stay = going.nonzero()[:, 0]
             if len(stay) == 0:
@@ -200,14 +228,19 @@ def _turn(walks: _Walks, slot: Tensor, met: Tensor, normal: Tensor, slope: Tenso
     walks.slopes[row, slot] = slope
 
 
-def _begin(closest: Closest, walks: _Walks, rows: Tensor, leaps: Tensor, rng: Rng) -> None:
+def _begin(closest: Closest, starts: list[Start], walks: _Walks, rows: Tensor, leaps: Tensor, rng: Rng) -> None:
     """Begin the next walk of the rows (n,)."""
     index = walks.index[rows]
     best, now = closest.r[index], closest.size[index]
-    walks.vain[rows] = torch.where(now < walks.begun[rows] * (1 - _GAIN), 0, walks.vain[rows] + 1)
+    useful = now < walks.begun[rows] * (1 - _GAIN)
     length = leaps[walks.number[rows] % len(leaps)] * now  # (n,)
     noise = rng[index].normal(best.shape[1]) * (length / best.shape[1] ** 0.5)[:, None]
-    walks.r[rows] = torch.clamp(best + noise, walks.low[rows], walks.high[rows])
+    ahead = torch.clamp(best + noise, walks.low[rows], walks.high[rows])
+    for k, start in enumerate(starts[1:]):
+        here = (walks.number[rows] == k) & (start.estimate[index] < _CLOSE * now)
+        ahead, useful = torch.where(here[:, None], start.r[index], ahead), useful | here
+    walks.r[rows] = ahead
+    walks.vain[rows] = torch.where(useful, 0, walks.vain[rows] + 1)
     walks.number[rows] += 1
     walks.begun[rows] = now
     walks.size.index_fill_(0, rows, torch.inf)

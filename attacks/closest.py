@@ -7,6 +7,7 @@ try.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 
 import torch
@@ -49,6 +50,20 @@ class Closest:
     def found(self) -> Tensor:
         """Rows (B,) with a point that reaches the goal."""
         return torch.isfinite(self.size)
+
+    def branch(self) -> Closest:
+        """For the same images, with nothing found; it counts its evaluations here."""
+        other = copy.copy(self)
+        other.r, other.size = torch.zeros_like(self.r), torch.full_like(self.size, torch.inf)
+        other.margin = torch.full_like(self.margin, -torch.inf)
+        return other
+
+    def take(self, other: Closest) -> None:
+        """Take what `other` has found where that is smaller, or where nothing is found comes closer to the goal."""
+        better = torch.where(self.found | other.found, other.size < self.size, other.margin > self.margin)
+        self.r = torch.where(better[:, None], other.r, self.r)
+        self.size = torch.where(better, other.size, self.size)
+        self.margin = torch.where(better, other.margin, self.margin)
 
     def calibrate(self, z: Tensor, margin: Tensor, index: Tensor) -> None:
         """Set what margin is clear of rounding, from the logits (b, K) and margins (b,) of the images `index`."""

@@ -17,7 +17,7 @@ length (`attacks.quasinewton`), one forward and one backward a step for all imag
    up when a minimiser is no smaller than what was found already, and still not adversarial, and not tried at all
    where its linearised distance exceeds what step 2 has found by half: there the linearised network says little, and
    steps 2 and 4 do the work.
-4. A polish along the decision boundary (`attacks.boundary_polish`).
+4. A polish along the decision boundary (`attacks.boundary_polish`), from what was found for each class, best first.
 
 Returned is the smallest adversarial perturbation met anywhere on the way.
 
@@ -52,7 +52,7 @@ from torch import Tensor
 from attacks import asking
 from attacks.base import Logits
 from attacks.bisection import Bisection
-from attacks.boundary_polish import polish
+from attacks.boundary_polish import Start, add, polish
 from attacks.climb import attempt, climb
 from attacks.closest import Closest, Objective
 from attacks.goal import Goal
@@ -63,7 +63,7 @@ from attacks.rng import Rng
 from attacks.threat import ThreatModel
 
 _PROMISING = 1.3  # a class is tried if its linearised distance is below this many times that of the nearest one
-_BELIEVED = 1.5  # and below this many times what has been met by then: else the linearised network says little
+_BELIEVED = 1.5  # and below this many times what has been met by then: so far a linear network is believed
 _BEYOND = 1.5  # the first point tried lies at this many times the linearised distance
 _RUGGED = 5  # there the polish has so many times the patience
 _OBJECTIVES = ("pairwise", "ce", "margin")
@@ -114,18 +114,18 @@ class LBFGS:
     def __post_init__(self) -> None:
         for name in ("evaluations", "steps", "weights", "memory", "candidates", "classes"):
             if getattr(self, name) < 1:
-                raise ValueError(f"lbfgs.{name}: must be >= 1, got {getattr(self, name)}")
+                raise ValueError(f"{name}: must be >= 1, got {getattr(self, name)}")
         for name in ("accuracy", "decrease", "climb", "patience"):
             if not 0 <= getattr(self, name) < math.inf:
-                raise ValueError(f"lbfgs.{name}: must be >= 0 and finite, got {getattr(self, name)}")
+                raise ValueError(f"{name}: must be >= 0 and finite, got {getattr(self, name)}")
         if self.loss not in _OBJECTIVES:
-            raise ValueError(f"lbfgs.loss: must be one of {', '.join(_OBJECTIVES)}, got {self.loss!r}")
+            raise ValueError(f"loss: must be one of {', '.join(_OBJECTIVES)}, got {self.loss!r}")
         if self.guess and self.loss == "margin":
-            raise ValueError("lbfgs.guess: must be false with loss=margin, whose gradient does not tell the next c")
+            raise ValueError("guess: must be false with loss=margin, whose gradient does not tell the next c; got true")
         if not 1 < self.growth < math.inf:
-            raise ValueError(f"lbfgs.growth: must be > 1 and finite, a factor between weights, got {self.growth:g}")
+            raise ValueError(f"growth: must be > 1 and finite, a factor between weights, got {self.growth:g}")
         if not 0 < self.stride <= 1:
-            raise ValueError(f"lbfgs.stride: must be in (0, 1], a part of the box's width, got {self.stride:g}")
+            raise ValueError(f"stride: must be in (0, 1], a part of the box's width, got {self.stride:g}")
 
     def __call__(self, logits: Logits, x: Tensor, goal: Goal, threat: ThreatModel, *, rng: Rng) -> Tensor:
         """The smallest adversarial points found (B, C, H, W); `x` itself where it already reaches the goal.
@@ -145,24 +145,33 @@ class LBFGS:
         climbed = closest.size[index]  # (b,)
         longest = torch.minimum(_PROMISING * lengths[:, :1], _BELIEVED * climbed[:, None])  # (b, 1)
         worth = lengths <= longest  # (b, n)
+        starts: list[Start] = []
         for k in range(lengths.shape[1]):
             some = worth[:, k].nonzero()[:, 0]
             if len(some) > 0:
                 deficit = outlook.deficit[some]
                 c = Bisection.first(deficit, outlook.multipliers[some, k], self.accuracy)
                 c = c if self.guess else torch.ones_like(c)
-                self._search(closest, index[some], outlook.towards[some, k], deficit, c)
+                found = closest.branch()
+                self._search(found, closest.size, index[some], outlook.towards[some, k], deficit, c)
+                closest.take(found)
+                gain = torch.ones_like(closest.size).index_copy(0, index, outlook.deficits[:, k])
+                ends = found.size * gain / (gain + found.margin)  # where the margin has fallen to 0, were it linear
+                close = found.size < _BELIEVED * closest.size
+                add(starts, Start(found.r, torch.where(close, ends, torch.inf)))
         if self.climb:
             climb(closest, index, self.climb, self.stride, self.evaluations, rng=rng.fold(1))
         if self.patience:
             rugged = lengths[:, 0] > _BELIEVED * climbed
             patience = torch.where(rugged, _RUGGED * self.patience, self.patience)
-            found = closest.found[index]
-            polish(closest, index[found], self.evaluations, patience[found], rng.fold(2))
+            some = closest.found[index].nonzero()[:, 0]
+            polish(closest, starts, index[some], self.evaluations, patience[some], rng.fold(2))
         return threat.place(x, closest.r)
 
-    def _search(self, closest: Closest, index: Tensor, towards: Tensor, deficit: Tensor, c: Tensor) -> None:
-        """Minimise c ||r||^2 + loss for one c after another, from r = 0."""
+    def _search(
+        self, closest: Closest, size: Tensor, index: Tensor, towards: Tensor, deficit: Tensor, c: Tensor
+    ) -> None:
+        """Minimise c ||r||^2 + loss for one c after another, from r = 0; `size` (B,) has been found elsewhere."""
         settings = Settings(memory=self.memory, decrease=self.decrease, gradient=0.0)
         low, high = closest.room[0][index], closest.room[1][index]
         state = Rows.start(torch.zeros_like(low), low, high, c, settings)
@@ -189,7 +198,8 @@ class LBFGS:
                 before & ~state.running, state.c, margin, -torch.expm1(-state.value),
                 growth=self.growth, accuracy=self.accuracy, guess=self.guess,
             )  # fmt: skip
-            hopeless = (margin <= 0) & (state.point.norm(dim=1) >= closest.size[index])
+            least = torch.minimum(size[index], closest.size[index])
+            hopeless = (margin <= 0) & (state.point.norm(dim=1) >= least)
             state.reweigh(again & ~hopeless, c, settings)
 
     def _objective(self, goal: Goal, towards: Tensor, deficit: Tensor) -> Objective:

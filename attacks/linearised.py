@@ -33,6 +33,7 @@ class Outlook:
         deficit: margin (b,) that each has to gain, > 0.
         towards: classes (b, n) to go to, nearest first; for a targeted goal the target (b, 1).
         lengths: L2 norm (b, n) of the smallest perturbation that reaches each.
+        deficits: (b, n), by how much their logits are below that of the label; of a target, below the greatest.
         multipliers: (b, n), of these perturbations r = clip(multiplier * w).
         shift: the shortest of them (b, D).
     """
@@ -41,6 +42,7 @@ class Outlook:
     deficit: Tensor
     towards: Tensor
     lengths: Tensor
+    deficits: Tensor
     multipliers: Tensor
     shift: Tensor
 
@@ -64,7 +66,7 @@ def linearise(closest: Closest, candidates: int, classes: int) -> Outlook:
     count = 1 if goal.targets is not None else min(candidates, z.shape[1] - 1)
     if len(index) == 0 or count == 0:
         none = z.new_zeros(len(index), 0)
-        return Outlook(index, -goal.margin(z), others[:, :0], none, none, shift)
+        return Outlook(index, -goal.margin(z), others[:, :0], none, none, none, shift)
 
     found = []
     with torch.enable_grad():
@@ -83,10 +85,9 @@ def linearise(closest: Closest, candidates: int, classes: int) -> Outlook:
             length = torch.where(w.any(1) & ~length.isnan(), length, torch.inf)
             shift = torch.where((length < shortest)[:, None], q, shift)
             shortest = torch.minimum(shortest, length)
-            found.append(torch.stack([length, multiplier[:, 0]]))
-    lengths, multipliers = torch.stack(found, 2)  # (b, count) each
+            found.append(torch.stack([length, lack, multiplier[:, 0]]))
+    lengths, deficits, multipliers = torch.stack(found, 2)  # (b, count) each
     order = lengths.argsort(stable=True, dim=1)[:, :classes]
     towards = others[:, :count] if goal.targets is None else goal.targets[:, None]
-    return Outlook(
-        index, -goal.margin(z), towards.gather(1, order), lengths.gather(1, order), multipliers.gather(1, order), shift
-    )
+    towards, lengths, deficits, multipliers = (t.gather(1, order) for t in (towards, lengths, deficits, multipliers))
+    return Outlook(index, -goal.margin(z), towards, lengths, deficits, multipliers, shift)

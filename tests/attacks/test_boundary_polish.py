@@ -5,8 +5,8 @@ import torch
 from torch import Tensor
 
 from attacks.base import Logits
-from attacks.boundary_polish import polish
-from attacks.climb import climb
+from attacks.boundary_polish import Start, add, polish
+from attacks.climb import attempt, climb
 from attacks.closest import Closest
 from attacks.goal import Goal
 from attacks.rng import Rng
@@ -29,7 +29,7 @@ def climbed(net: Logits, x: Tensor, goal: Goal, box: tuple[float, float] = (0.0,
 def polished(closest: Closest, evaluations: int = 300, patience: int = 2, seed: int = 0) -> Closest:
     everyone = torch.arange(len(closest.x))
     walks = torch.full_like(everyone, patience)
-    polish(closest, everyone, evaluations, walks, Rng.of(seed, [], map(str, range(len(everyone)))))
+    polish(closest, [], everyone, evaluations, walks, Rng.of(seed, [], map(str, range(len(everyone)))))
     return closest
 
 
@@ -101,3 +101,30 @@ def test_a_network_that_breaks_off_keeps_what_was_found() -> None:
     polished(closest)
     assert torch.equal(closest.size, before)
     assert bool(torch.isfinite(closest.r).all())
+
+
+def test_starts_are_kept_in_the_order_of_their_estimates_image_by_image() -> None:
+    starts: list[Start] = []
+    estimates = torch.tensor([[3.0, 1.0, 7.0], [2.0, 2.0, torch.inf], [1.0, 3.0, 5.0]])
+    for k, estimate in enumerate(estimates):
+        add(starts, Start(torch.full((3, 2), float(k)), estimate.clone()))
+    assert torch.equal(torch.stack([s.estimate for s in starts]), estimates.sort(0)[0])
+    assert [s.r[:, 0].tolist() for s in starts] == [[2.0, 0.0, 2.0], [1.0, 1.0, 0.0], [0.0, 2.0, 1.0]]
+
+
+def test_a_second_start_is_tried_though_the_first_walk_was_in_vain() -> None:
+    """Two faces, with nothing between: the first start ends on the further one."""
+
+    def faces(v: Tensor) -> Tensor:
+        left, right = v[:, 0, 0, 0], v[:, 0, 0, 1]
+        return torch.stack([torch.zeros_like(left), left - 1.0, right - 0.97], 1)
+
+    x = torch.zeros(4, 1, 1, 2)
+    closest = Closest(faces, x, Goal(torch.zeros(4, dtype=torch.int64)), unlimited("l2", (-5.0, 5.0)))
+    far, near = torch.tensor([[1.001, 0.0]]).repeat(4, 1), torch.tensor([[0.0, 1.02]]).repeat(4, 1)
+    everyone = torch.arange(4)
+    closest.calibrate(faces(x), closest.goal.margin(faces(x)), everyone)
+    attempt(closest, everyone, far)
+    starts = [Start(far, torch.full((4,), 1.0)), Start(near, torch.full((4,), 1.01))]
+    polish(closest, starts, everyone, 100, torch.ones(4, dtype=torch.int64), Rng.of(0, [], map(str, range(4))))
+    torch.testing.assert_close(closest.size, torch.full((4,), 0.97), rtol=1e-3, atol=0)

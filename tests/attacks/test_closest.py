@@ -72,3 +72,19 @@ def test_what_is_clear_does_not_depend_on_classes_that_are_out_of_the_question()
         closest.calibrate(z, closest.goal.margin(z), ONE)
         clears.append(float(closest.clear))
     assert clears[1] < 2 * clears[0] + 1e-3
+
+
+def test_a_branch_finds_for_itself_counts_here_and_is_taken_where_it_is_smaller() -> None:
+    closest = start()
+    offer(closest, 0.9)
+    branch = closest.branch()
+    assert not bool(branch.found.any())
+    offer(branch, 0.7)
+    torch.testing.assert_close(closest.size, torch.tensor([1.4]))
+    assert closest.evaluations.tolist() == [2]
+    closest.take(branch)
+    torch.testing.assert_close(closest.size, torch.tensor([1.0]))
+    worse = closest.branch()
+    offer(worse, 0.8)
+    closest.take(worse)
+    torch.testing.assert_close(closest.size, torch.tensor([1.0]))

@@ -79,17 +79,17 @@ def test_images_that_reach_the_goal_are_returned_after_one_forward() -> None:
 
 
 def test_fields_are_checked() -> None:
-    with pytest.raises(ValueError, match=r"lbfgs.growth: must be > 1 and finite"):
+    with pytest.raises(ValueError, match=r"^growth: must be > 1 and finite"):
         LBFGS(growth=1.0)
-    with pytest.raises(ValueError, match=r"lbfgs.memory: must be >= 1"):
+    with pytest.raises(ValueError, match=r"^memory: must be >= 1"):
         LBFGS(memory=0)
-    with pytest.raises(ValueError, match=r"lbfgs.stride"):
+    with pytest.raises(ValueError, match=r"^stride"):
         LBFGS(stride=8.0)
-    with pytest.raises(ValueError, match=r"lbfgs.patience: must be >= 0"):
+    with pytest.raises(ValueError, match=r"^patience: must be >= 0"):
         replace(LBFGS(), patience=-1)
-    with pytest.raises(ValueError, match=r"lbfgs.loss: must be one of pairwise, ce, margin, got 'hinge'"):
+    with pytest.raises(ValueError, match=r"^loss: must be one of pairwise, ce, margin, got 'hinge'"):
         LBFGS(loss="hinge")
-    with pytest.raises(ValueError, match=r"lbfgs.guess: must be false with loss=margin"):
+    with pytest.raises(ValueError, match=r"^guess: must be false with loss=margin"):
         LBFGS(loss="margin")
 
 

