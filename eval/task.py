@@ -14,6 +14,8 @@ from hydra.errors import HydraException, OverrideParseException
 from hydra.types import RunMode
 from omegaconf.errors import OmegaConfBaseException
 
+from eval import excuse
+
 TRACEBACK = "TOASTPROOF_TRACEBACK"
 """Environment variable: set by a user who wants tracebacks instead of one line."""
 codes: list[int] = []
@@ -87,12 +89,6 @@ def interruption() -> str:
     return f"interrupted; the same command with {shlex.quote(f'{key}={folder}')} goes on"
 
 
-def _excuse(folder: Path, text: str) -> None:
-    """Leave word of a job that came to nothing, for the combined report of its sweep."""
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "error.txt").write_text(text + "\n", encoding="utf-8")
-
-
 def task(cfg: Any) -> str:
     """Do one job; returns its status: `complete`, `failed` (an attack crashed), `refused` or `crashed`."""
     from rich.console import Console
@@ -114,7 +110,7 @@ def task(cfg: Any) -> str:
         text = line(error)
         print(f"toastproof: {f'job {hydra.job.num}: ' if sweep else ''}{text}", file=sys.stderr)
         if sweep:  # the other jobs go on
-            _excuse(folder, text)
+            excuse.Excuse("refused", text, overrides).write(folder)
         codes.append(2)
         return "refused"
     except KeyboardInterrupt:
@@ -124,11 +120,11 @@ def task(cfg: Any) -> str:
         if not sweep:
             raise
         log.exception("job %s crashed", hydra.job.num)
-        _excuse(folder, f"{type(error).__name__}: {line(error)}")
+        excuse.Excuse("crashed", f"{type(error).__name__}: {line(error)}", overrides).write(folder)
         codes.append(1)
         return "crashed"
     if sweep:
-        (folder / "error.txt").unlink(missing_ok=True)
+        (folder / excuse.FILE).unlink(missing_ok=True)
     if about.status == "failed":
         codes.append(1)
         print(f"toastproof: {about.warnings[-1]}", file=sys.stderr)

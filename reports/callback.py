@@ -13,6 +13,8 @@ from typing import Any
 
 from hydra.experimental.callback import Callback
 
+from eval import excuse
+
 
 def _told(write: Callable[[], Path]) -> None:
     """Print where the report is, or in one line why there is none."""
@@ -63,5 +65,5 @@ class Report(Callback):
                 return build.write_sweep([folder], folder)
 
             _told(write)
-        if any(folder.glob("*/error.txt")):  # a launcher's workers cannot set the exit status themselves
+        if any(folder.glob(f"*/{excuse.FILE}")):  # a launcher's workers cannot set the exit status themselves
             raise SystemExit(2)

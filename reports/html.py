@@ -9,7 +9,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from reports.texts import amount, duration, eps_label, percent
+from reports.texts import amount, duration, eps_label, norm_label, percent
 
 _ENVIRONMENT = Environment(
     loader=PackageLoader("reports", "templates"),
@@ -18,7 +18,14 @@ _ENVIRONMENT = Environment(
     trim_blocks=True,
     lstrip_blocks=True,
 )
-_ENVIRONMENT.filters |= {"percent": percent, "amount": amount, "duration": duration, "eps": eps_label, "svg": Markup}
+_ENVIRONMENT.filters |= {
+    "percent": percent,
+    "amount": amount,
+    "duration": duration,
+    "eps": eps_label,
+    "norm": norm_label,
+    "svg": Markup,
+}
 
 
 def _own(name: str) -> str:

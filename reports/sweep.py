@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import os
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +17,7 @@ import pandas as pd
 
 from eval import effort, metrics
 from eval.errors import InputError
+from eval.excuse import Excuse
 from eval.metrics import WORST, Threat
 from eval.records import Run, read_records
 from reports import tables
@@ -30,13 +33,19 @@ _SUMMARY = ("model", "norm", "eps_text", "eps", "clean_n", "clean_accuracy", "cl
 
 @dataclass(frozen=True)
 class Job:
-    """A run of a sweep: its header and its worst cases, or, in `problem`, why there is none."""
+    """A run of a sweep: its header and its worst cases, or, in `problem`, why there is none.
+
+    `status` is that of the header, else `refused`, `crashed`, or `missing` where there is no word of the job;
+    `overrides` are all that the command line said of it.
+    """
 
     name: str
     folder: Path
     run: Run | None = None
     table: pd.DataFrame = field(default_factory=pd.DataFrame)
     problem: str = ""
+    status: str = "missing"
+    overrides: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -59,14 +68,41 @@ class Sweep:
         return sum(j.run is not None and j.run.status == "complete" for j in self.jobs)
 
     @property
-    def problems(self) -> list[tuple[str, str]]:
-        """The jobs that did not complete, and why."""
-        return [(j.name, j.problem) for j in self.jobs if j.problem]
+    def problems(self) -> list[tuple[str, str, str, str]]:
+        """The jobs that did not complete: name, the overrides that not all jobs have, status, and why."""
+        return [(j.name, own_overrides(j, self.jobs), j.status, j.problem) for j in self.jobs if j.problem]
 
     @property
     def ranked(self) -> list[Row]:
-        """The rows of runs that completed, the most robust first."""
-        return sorted((r for r in self.rows if r.robust.known and r.trusted), key=lambda r: -r.robust.value)
+        """The rows of runs that completed, the most robust first; see `rank`."""
+        return sorted((r for r in self.rows if r.robust.known and r.trusted), key=self.rank, reverse=True)
+
+    @property
+    def distances(self) -> bool:
+        """Whether a row has the distance of a minimal attack."""
+        return any(r.distance_norm for r in self.rows)
+
+    @property
+    def near(self) -> bool:
+        """Whether rows have distances of minimal attacks, all in one norm, so that they can be compared."""
+        norms = {r.distance_norm for r in self.rows if r.robust.known and r.trusted}
+        return len(norms) == 1 and norms != {""}
+
+    def rank(self, row: Row) -> tuple[float, float]:
+        """What rows are compared by: the share left standing, then the median distance in the digits that are shown."""
+        known = self.near and not math.isnan(row.distance)
+        return row.robust.value, float(f"{row.distance:.4g}") if known else 0.0
+
+    @property
+    def extremes(self) -> list[tuple[str, list[Row]]]:
+        """The best rows and the worst, several where they tie; none where all do."""
+        ranked = self.ranked
+        if not ranked:
+            return []
+        best, worst = ([r for r in ranked if self.rank(r) == self.rank(end)] for end in (ranked[0], ranked[-1]))
+        if len(ranked) == 1:
+            return [("only", best)]
+        return [] if len(best) == len(ranked) else [("best", best), ("worst", worst)]
 
 
 def folders(paths: Sequence[Path]) -> list[Path]:
@@ -91,10 +127,11 @@ def folders(paths: Sequence[Path]) -> list[Path]:
 
 def read_job(folder: Path, name: str) -> Job:
     """One run, as far as a sweep tells of it; trouble with it is told, and stops nothing."""
-    reason = folder / "error.txt"
+    excuse = Excuse.read(folder)
+    if excuse is not None and (excuse.status == "refused" or not (folder / "run.json").exists()):
+        return Job(name, folder, problem=excuse.error, status=excuse.status, overrides=tuple(excuse.overrides))
     if not (folder / "run.json").exists():
-        told = reason.read_text(encoding="utf-8").strip() if reason.exists() else "no run.json: it never started"
-        return Job(name, folder, problem=told)
+        return Job(name, folder, problem="no run.json: it never started")
     try:
         run, records = Run.read(folder), read_records(folder)
         threat = Threat.of(run)
@@ -107,15 +144,36 @@ def read_job(folder: Path, name: str) -> Job:
     problem = {"complete": "", "running": "has not finished"}.get(run.status, "failed")
     if problem == "failed" and run.warnings:
         problem = f"failed: {run.warnings[-1]}"
-    return Job(name, folder, run, table, problem)
+    if excuse is not None:
+        problem = excuse.error
+    return Job(name, folder, run, table, problem, run.status, tuple(run.overrides))
+
+
+def own_overrides(job: Job, jobs: Sequence[Job]) -> str:
+    """The overrides of a job that not all the others have too; all where it is alone."""
+    others = [j for j in jobs if j.overrides and j is not job]
+    own = [o for o in job.overrides if not others or any(o not in j.overrides for j in others)]
+    return shlex.join(own)
 
 
 def _text(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
+def _kind(node: Mapping[str, Any]) -> str:
+    """A node in a few words: what its nodes are called, else what it is, else its keys.
+
+    >>> _kind({"path": None, "softmax": {"decay": 0.1}}), _kind({"_target_": "eval.data.Arrays", "test": "a.npz"})
+    ('softmax', 'Arrays')
+    """
+    nodes = [k for k, v in node.items() if isinstance(v, Mapping)]
+    if not nodes and "_target_" in node:
+        return str(node.get("name") or node["_target_"]).rpartition(".")[2]
+    return ", ".join(nodes or node)
+
+
 def differences(configs: Sequence[Mapping[str, Any]], path: str = "") -> dict[str, list[str]]:
-    """The keys whose values differ, with the values as text; groups of other keys as the list of their keys.
+    """The keys whose values differ, with the values as text; nodes of other keys by `_kind`.
 
     >>> differences([{"a": {"b": 1}, "c": 2}, {"a": {"b": 3}, "c": 2}])
     {'a.b': ['1', '3']}
@@ -125,7 +183,7 @@ def differences(configs: Sequence[Mapping[str, Any]], path: str = "") -> dict[st
     result: dict[str, list[str]] = {}
     shared = [k for k in configs[0] if all(k in c for c in configs)]
     if any(len(c) > len(shared) for c in configs):
-        result[path or "(top)"] = [", ".join(c) for c in configs]
+        result[path or "(top)"] = [_kind(c) for c in configs]
     for key in shared:
         values = [c[key] for c in configs]
         where = f"{path}.{key}" if path else key
@@ -172,7 +230,8 @@ def read(paths: Sequence[Path], output: Path) -> Sweep:
     varied = _varied(jobs)
     rows, parts, place = [], [], 0
     for job in jobs:
-        beside = pd.DataFrame({"job": [job.name], "status": [job.run.status if job.run else "missing"]})
+        told = {"overrides": [own_overrides(job, jobs)], "error": [job.problem]}
+        beside = pd.DataFrame({"job": [job.name], "status": [job.status], **told})
         if job.run is None:
             parts.append(beside)
             continue
@@ -197,6 +256,8 @@ def read(paths: Sequence[Path], output: Path) -> Sweep:
                     clean,
                     share_of(row, "robust_accuracy"),
                     not job.problem,
+                    float(row["distance_median"]),
+                    row["distance_norm"] if isinstance(row["distance_norm"], str) else "",
                 )
             )
     runs = [j for j in jobs if j.run is not None]
@@ -216,7 +277,7 @@ def read(paths: Sequence[Path], output: Path) -> Sweep:
 
 
 def _csv(parts: Sequence[pd.DataFrame], varied: Mapping[str, Any]) -> pd.DataFrame:
-    columns = ["job", "status", *(f"config.{key}" for key in varied), *_SUMMARY]
+    columns = ["job", "status", *(f"config.{key}" for key in varied), *_SUMMARY, "overrides", "error"]
     records = [row for part in parts for row in rows_of(part)]
     table = pd.DataFrame(records, columns=columns)
     return table.astype(dict.fromkeys(("clean_n", "n", "errors", "searched", "found"), "Int64"))

@@ -18,7 +18,10 @@ _MOST_CHARTS = 12
 
 @dataclass(frozen=True)
 class Row:
-    """One job and model at the job's headline eps; `trusted` when the job completed."""
+    """One job and model at the job's headline eps; `trusted` when the job completed.
+
+    `distance` is the median of its minimal attacks in `distance_norm`; NaN and empty where there is none.
+    """
 
     job: str
     href: str
@@ -28,6 +31,8 @@ class Row:
     clean: Share
     robust: Share
     trusted: bool
+    distance: float = math.nan
+    distance_norm: str = ""
 
 
 Curves = Mapping[str, Sequence[Row]]  # label -> its rows

@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from eval.records import Run
@@ -34,7 +35,11 @@ def test_a_sweep_gets_one_combined_report(command, tmp_path):
 def test_a_job_of_a_sweep_that_is_refused_does_not_end_the_sweep(command, tmp_path):
     done = command(["-m", *SMALL, "threat.eps=8,0.1", "hydra.sweep.dir=out"])
     assert done.code == 2
-    assert "write 8/255" in (tmp_path / "out" / "0" / "error.txt").read_text()
+    assert "write 8/255" in (tmp_path / "out" / "0" / "error.json").read_text()
+    table = pd.read_csv(tmp_path / "out" / "sweep.csv", keep_default_na=False)
+    assert list(table["status"])[:2] == ["refused", "complete"]
+    assert "write 8/255" in table["error"][0]
+    assert list(table["overrides"])[:2] == ["threat.eps=8", "threat.eps=0.1"]
     assert (tmp_path / "out" / "1" / "report.html").exists()
 
 

@@ -4,6 +4,7 @@ import pandas as pd
 import pytest
 
 from eval.errors import InputError
+from eval.excuse import Excuse
 from eval.records import Run
 from reports.build import write, write_sweep
 from reports.sweep import differences, folders, read
@@ -20,10 +21,13 @@ def test_what_varied_is_found_and_folders_are_not_it(sweep_folder):
 
 
 def test_jobs_that_did_not_complete_are_listed(sweep_folder):
-    (sweep_folder / "4" / "error.txt").write_text("threat.eps: must be > 0\n")
+    Excuse("refused", "threat.eps: must be > 0", ("threat.eps=0", "seed=1")).write(sweep_folder / "4")
     sweep = read([sweep_folder], sweep_folder)
     assert sweep.ended == 3
-    assert sweep.problems == [("3", "failed"), ("4", "threat.eps: must be > 0")]
+    assert [(name, status, why) for name, _, status, why in sweep.problems] == [
+        ("3", "failed", "failed"),
+        ("4", "refused", "threat.eps: must be > 0"),
+    ]
     assert {r.job for r in sweep.ranked} == {"0", "1", "2"}
 
 
@@ -33,10 +37,67 @@ def test_best_and_worst(sweep_folder):
     assert ranked[-1].values == ("0.5",)
 
 
+def test_a_refused_job_is_told_with_its_own_overrides(sweep_folder):
+    for job in ("0", "1", "2", "3"):
+        header = Run.read(sweep_folder / job)
+        header.overrides = ["debug=quick", f"train.decay={job}"]
+        header.write(sweep_folder / job)
+    Excuse("refused", "must be <small>", ("debug=quick", "train.decay=-1")).write(sweep_folder / "4")
+    page = write_sweep([sweep_folder], sweep_folder).read_text()
+    assert "<li>4 (<code>train.decay=-1</code>): refused: must be &lt;small&gt;</li>" in page
+    last = pd.read_csv(sweep_folder / "sweep.csv", keep_default_na=False).iloc[-1]
+    assert last[["status", "overrides", "error"]].tolist() == ["refused", "train.decay=-1", "must be <small>"]
+
+
+def test_a_job_that_was_refused_does_not_pass_for_the_run_that_its_folder_holds(sweep_folder):
+    Excuse("refused", "holds another run", ("seed=3",)).write(sweep_folder / "1")
+    sweep = read([sweep_folder], sweep_folder)
+    assert {r.job for r in sweep.ranked} == {"0", "2"}
+    assert [j.status for j in sweep.jobs] == ["complete", "refused", "complete", "failed", "missing"]
+
+
+def _twins(make_run, folder, *strengths):
+    for job, strength in enumerate(strengths):
+        make_run(folder / str(job), config={"way": str(job)}, strength=strength, models=("mlp",), examples=False)
+    return read([folder], folder), write_sweep([folder], folder).read_text()
+
+
+def test_a_tie_names_neither_best_nor_worst(tmp_path, make_run):
+    sweep, page = _twins(make_run, tmp_path, 1.0, 1.0)
+    assert sweep.extremes == []
+    assert "None is best or worst: all 2 are equal" in page
+    assert '<span class="best-job">' not in page
+
+
+def test_a_shared_place_is_told(tmp_path, make_run):
+    sweep, page = _twins(make_run, tmp_path, 1.0, 2.0, 1.0)
+    assert [(rank, [r.job for r in rows]) for rank, rows in sweep.extremes] == [("best", ["1"]), ("worst", ["0", "2"])]
+    assert "2 share the worst place" in page
+
+
+def test_the_distance_decides_where_as_many_are_left(tmp_path, make_run):
+    sweep, page = _twins(make_run, tmp_path, 0.01, 0.02)
+    assert len({r.robust.value for r in sweep.rows}) == 1  # all broken, at whatever distance
+    assert [(rank, [r.job for r in rows]) for rank, rows in sweep.extremes] == [("best", ["1"]), ("worst", ["0"])]
+    assert "the larger median distance" in page
+    assert "median distance</th>" in page
+
+
+def test_the_networks_do_not_share_a_heading_with_the_parameter(tmp_path, make_run):
+    for job, name in enumerate(("softmax", "mlp")):
+        config = {"model": {"path": None, "weights": None, name: {"decay": 0}}}
+        make_run(tmp_path / str(job), n=20, models=(name,), examples=False, config=config)
+    page = write_sweep([tmp_path], tmp_path).read_text()
+    heads = page.split("<thead>")[-1].split("</thead>")[0]
+    assert heads.count(">model</th>") == 1
+    assert ">network</th>" in heads
+    assert list(pd.read_csv(tmp_path / "sweep.csv")["config.model"].unique()) == ["softmax", "mlp"]
+
+
 def test_a_torn_job_is_told_beside_the_others(sweep_folder):
     next((sweep_folder / "1" / "parts").iterdir()).write_bytes(b"torn")
     sweep = read([sweep_folder], sweep_folder)
-    assert [job for job, _ in sweep.problems] == ["1", "3", "4"]
+    assert [job for job, *_ in sweep.problems] == ["1", "3", "4"]
 
 
 def test_the_table_has_each_eps_of_each_job(sweep_folder):
@@ -96,6 +157,14 @@ def test_two_parameters_give_a_curve_per_value_of_the_other(tmp_path, make_run):
         ([{"a": [1]}, {"a": [1, 2]}], {"a": ["[1]", "[1, 2]"]}),
         ([{"a": None}, {"a": "None"}], {"a": ["null", "None"]}),
         ([{"a": {"x": {"s": 1}}}, {"a": {"x": {"s": 2}, "y": {}}}], {"a": ["x", "x, y"], "a.x.s": ["1", "2"]}),
+        ([{"m": {"path": None, "x": {"s": 1}}}, {"m": {"path": None, "y": {}}}], {"m": ["x", "y"]}),
+        (
+            [
+                {"d": {"_target_": "eval.data.Digits"}},
+                {"d": {"_target_": "eval.data.Arrays", "test": "a", "name": "b"}},
+            ],
+            {"d": ["Digits", "b"], "d._target_": ["eval.data.Digits", "eval.data.Arrays"]},
+        ),
         ([{"a": {"b": 1}}, {"a": 3}], {"a": ['{"b": 1}', "3"]}),
     ],
 )

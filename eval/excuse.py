@@ -1,0 +1,42 @@
+"""The word that a job of a sweep leaves when it comes to nothing, for the combined report. Free of torch and pandas."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+FILE = "error.json"
+
+
+@dataclass(frozen=True)
+class Excuse:
+    """Why a job has no result.
+
+    Attributes:
+        status: `refused` (bad input) or `crashed` (an error of ours).
+        error: one line.
+        overrides: what the command line said of this job.
+    """
+
+    status: str
+    error: str
+    overrides: Sequence[str] = ()
+
+    def write(self, folder: Path) -> None:
+        """Leave it in the job's folder, which is made if there is none."""
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / FILE).write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
+
+    @classmethod
+    def read(cls, folder: Path) -> Excuse | None:
+        """What a job left; None where it left nothing."""
+        path = folder / FILE
+        if not path.exists():
+            return None
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            return cls(str(content["status"]), str(content["error"]), tuple(map(str, content["overrides"])))
+        except (KeyError, TypeError, ValueError):  # torn, or somebody else's
+            return cls("crashed", f"{path.name} cannot be read")
