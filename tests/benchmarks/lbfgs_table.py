@@ -80,6 +80,11 @@ def chosen(option: str, string: str, known: tuple[str, ...]) -> list[str]:
     return names
 
 
+def named(options: argparse.Namespace) -> list[Method]:
+    """The methods that `--methods` names, or all."""
+    return methods(options.methods.split(",") if options.methods else None)
+
+
 def blank(subject: Subject, kind: str, method: Method, images: int, seed: int) -> Row:
     """The row of a measurement yet to be made."""
     return Row(
@@ -129,7 +134,7 @@ def run(options: argparse.Namespace) -> None:
     """Measure what is asked for and print it as it comes."""
     networks = chosen("--networks", options.networks, NETWORKS)
     goals = chosen("--goals", options.goals, GOALS)
-    wanted = methods(options.methods.split(",") if options.methods else None)
+    wanted = named(options)
     device = choose(options.device)
     torch.set_num_threads(options.threads)
     code()  # before anything runs, while the sources are those that were imported
@@ -165,7 +170,8 @@ def main(argv: list[str] | None = None) -> int:
     options = arguments().parse_args(argv)
     try:
         if options.markdown:
-            rows = [row for path in options.markdown for row in read(path)]
+            wanted = {m.name for m in named(options)}
+            rows = [row for path in options.markdown for row in read(path) if row.method in wanted]
             print((markdown.brief if options.brief else markdown.full)(rows))
         else:
             run(options)

@@ -13,7 +13,7 @@ from tests.benchmarks.summary import HEADER, Line, caption, groups, notes, table
 _BRIEF = (
     "Our default's cells: mean RMS, evaluations per image, ms per image. The others': mean RMS over our default's on "
     "the images on which both succeed, evaluations per image, time over our default's on the same images; first the "
-    "success where it is below 100%. An evaluation is a forward with its backward."
+    "success where it is below 100%. Of forwards and backwards the more numerous are the evaluations."
 )
 
 
@@ -50,6 +50,21 @@ def _cell(line: Line) -> str:
     return ", ".join(figures)
 
 
+def _images(rows: Sequence[Row]) -> str:
+    """How many images, which, and where fewer."""
+    most = max(r.images for r in rows)
+    firsts = dict.fromkeys((r.first, tuple(dict.fromkeys(q.network for q in rows if q.first == r.first))) for r in rows)
+    fewer = dict.fromkeys((r.images, r.label) for r in rows if r.images < most and r.method != DEFAULT)
+    which = " and ".join(f"from number {first} on ({', '.join(names)})" for first, names in firsts)
+    less = "".join(f"; {n} for {label}" for n, label in fewer)
+    return f"{most} test images {which}{less}"
+
+
+def _where(rows: Sequence[Row]) -> str:
+    """Machine, versions and days, once for all networks."""
+    return "; ".join(dict.fromkeys(caption(g).partition("; ")[2] for g in groups(rows)))
+
+
 def brief(rows: Sequence[Row]) -> str:
     """A table for each goal and machine, methods down and networks across."""
     parts = []
@@ -67,7 +82,11 @@ def brief(rows: Sequence[Row]) -> str:
         body = [
             _row([labels.get(name, name), *(cells.get((name, network), "") for network in networks)]) for name in names
         ]
-        counts = "; ".join(f"{c}" for c in dict.fromkeys(caption(g).partition(": ")[2] for g in groups(some)))
-        head = [f"**{goal}** ({counts})", "", _row(["method", *networks]), _rule(1 + len(networks))]
+        head = [
+            f"**{goal}**: {_images(some)}; {_where(some)}",
+            "",
+            _row(["method", *networks]),
+            _rule(1 + len(networks)),
+        ]
         parts.append("\n".join([*head, *body]))
     return "\n\n".join([*parts, _BRIEF])

@@ -173,3 +173,12 @@ def test_images_are_those_classified_correctly_from_a_number_on(real_data):
     right = some.network(x).argmax(1) == y
     assert torch.equal(some.x, x[right][:5])
     assert torch.equal(some.labels, y[right][:5])
+
+
+def test_markdown_of_some_methods(subject, command, tmp_path, capsys):
+    command(*SMALL)
+    capsys.readouterr()
+    assert lbfgs_table.main(["--markdown", str(tmp_path / "out.json"), "--methods", "default"]) == 0
+    printed = capsys.readouterr().out
+    assert "ours, default" in printed
+    assert "DDN" not in printed

@@ -104,3 +104,11 @@ def test_the_brief_table_has_networks_across():
     assert "| method | mlp | cnn |" in lines
     assert "| ours, default | 0.02000, 60, 2.0 ms | 0.01000, 60, 2.0 ms |" in lines
     assert any(line.endswith("| 80%, 1.500, 60, 2.0x |  |") for line in lines)
+
+
+def test_the_brief_table_tells_once_which_images_and_where_there_were_fewer():
+    rows = [row("default", np.full(5, 0.02)), row("default", np.full(3, 0.02)), row("cw", np.full(3, 0.03))]
+    head = brief(rows).splitlines()[0]
+    assert head.startswith("**untargeted**: 5 test images from number ")
+    assert "; 3 for C&W" in head.replace("cw", "C&W")
+    assert head.count("thread") == 1
