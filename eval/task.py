@@ -15,6 +15,7 @@ from hydra.types import RunMode
 from omegaconf.errors import OmegaConfBaseException
 
 from eval import excuse
+from eval.slips import remedy
 
 TRACEBACK = "TOASTPROOF_TRACEBACK"
 """Environment variable: set by a user who wants tracebacks instead of one line."""
@@ -58,7 +59,8 @@ def line(error: BaseException) -> str:
     text = "; ".join(dict.fromkeys(keep)) or type(error).__name__
     if isinstance(error, OverrideParseException):
         text += "; write key=value, and lists in quotes without blanks: 'attack=[pgd,fgsm]'"
-    elif "full_key" in text:
+    text = remedy(text, Path(__file__).parent.parent / "conf", sys.argv[1:])
+    if "full_key" in text:
         text += "; toastproof --help lists the keys"
     return text.replace(":; ", ": ").replace("; full_key: ", ", full key ")
 

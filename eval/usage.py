@@ -7,7 +7,7 @@ import textwrap
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-_GROUPS = ("data", "model", "attack", "threat", "train", "experiment", "debug")
+GROUPS = ("data", "model", "attack", "threat", "train", "experiment", "debug")
 _WIDTH = 110
 _HEAD = """\
 toastproof: how easily is this image classifier fooled?
@@ -38,24 +38,31 @@ _TAIL = """\
 """
 
 
-def _options(conf: Path, group: str) -> list[str]:
+def options(conf: Path, group: str) -> list[str]:
+    """The options of a group, those in sub-folders as `folder/option`."""
     return sorted(p.relative_to(conf / group).with_suffix("").as_posix() for p in (conf / group).rglob("*.yaml"))
 
 
-def _chosen(defaults: dict[str, list[str]], arguments: Sequence[str]) -> dict[str, list[str]]:
+def chosen(default: dict[str, list[str]], arguments: Sequence[str]) -> dict[str, list[str]]:
     """The options that the command line chooses in each group."""
-    chosen = dict(defaults)
+    result = dict(default)
     for argument in arguments:
         group, equals, value = argument.partition("=")
-        if equals and group in _GROUPS:
-            chosen[group] = [v for v in value.strip("[]'\" ").split(",") if v and v != "null"]
-    return chosen
+        if equals and group in GROUPS:
+            result[group] = [v for v in value.strip("[]'\" ").split(",") if v and v != "null"]
+    return result
 
 
-def _defaults(text: str) -> dict[str, list[str]]:
+def defaults(text: str) -> dict[str, list[str]]:
     """The options that `config.yaml` itself chooses."""
     found = re.findall(r"^  - (\w+): (.+)$", text.partition("\n\n")[0], re.MULTILINE)
-    return {g: [v for v in o.strip("[]").split(", ") if v != "null"] for g, o in found if g in _GROUPS}
+    return {g: [v for v in o.strip("[]").split(", ") if v != "null"] for g, o in found if g in GROUPS}
+
+
+def package(text: str, group: str) -> str:
+    """Where the keys of an option's file go: its group, or what its first line says."""
+    found = re.match(r"# @package (\S+)", text)
+    return found.group(1) if found and found.group(1) != "_global_" else group
 
 
 def _body(text: str) -> Iterator[str]:
@@ -73,19 +80,17 @@ def usage(conf: Path, arguments: Sequence[str]) -> str:
     main = (conf / "config.yaml").read_text(encoding="utf-8")
     indent = " " * 15
     lists = [
-        textwrap.fill(f"  {group + ':':<13}{', '.join(_options(conf, group))}", _WIDTH, subsequent_indent=indent)
-        for group in _GROUPS
+        textwrap.fill(f"  {group + ':':<13}{', '.join(options(conf, group))}", _WIDTH, subsequent_indent=indent)
+        for group in GROUPS
     ]
     parts = [_HEAD, *lists]
     parts += ["", _KEYS, *(f"  {line}" for line in _body(main))]
-    for group, options in _chosen(_defaults(main), arguments).items():
-        for option in options:
+    for group, names in chosen(defaults(main), arguments).items():
+        for option in names:
             path = conf / group / f"{option}.yaml"
             if not path.is_file():
                 parts += ["", f"  {group}={option}: there is no such option"]
                 continue
             text = path.read_text(encoding="utf-8")
-            package = re.match(r"# @package (\S+)", text)
-            node = package.group(1) if package and package.group(1) != "_global_" else group
-            parts += ["", f"  {node}:   # {group}={option}", *(f"    {line}" for line in _body(text))]
+            parts += ["", f"  {package(text, group)}:   # {group}={option}", *(f"    {line}" for line in _body(text))]
     return "\n".join([*parts, "", _TAIL])

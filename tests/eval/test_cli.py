@@ -115,6 +115,8 @@ def test_a_model_that_fails_late_is_one_line(command, tmp_path):
         (["foo"], "write key=value"),
         (["data=images"], "data.root"),
         (["attack=foolbox/nope"], "foolbox/nope"),
+        (["attack=lbfgs/quik"], "did you mean lbfgs/quick"),
+        (["attack=lbfgs/quick", "attack.lbfgs.steps=5"], "this run's attacks: lbfgs_quick"),
     ],
 )
 def test_a_slip_on_the_command_line_is_told_with_its_remedy(command, tmp_path, arguments, says):

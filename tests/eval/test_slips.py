@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+import pytest
+
+from eval.schema import CONF
+from eval.slips import remedy
+
+
+def unknown(group, option):
+    return f"In 'config': Could not find '{group}/{option}'; Available options in '{group}': a; b"
+
+
+@pytest.mark.parametrize(
+    ("group", "option", "says"),
+    [
+        ("attack", "lbfgs/quik", "lbfgs/quick"),
+        ("attack", "ddn", "foolbox/ddn"),
+        ("model", "torchvision/resnet5", "torchvision/resnet50"),
+        ("data", "minst", "mnist"),
+        ("threat", "linf_8", "linf_8_255"),
+    ],
+)
+def test_the_nearest_options_are_named(group, option, says):
+    text = remedy(unknown(group, option), CONF, [])
+    assert text.startswith(f"In 'config': there is no {group}={option}; did you mean ")
+    assert says in text
+    assert "Available options" not in text
+
+
+def test_where_none_is_near_all_are_listed_those_of_sub_folders_too():
+    text = remedy("In 'config': Could not load 'model/nonesuch'.", CONF, [])
+    assert "options: cats_dogs, cnn" in text
+    assert "torchvision/resnet50" in text
+
+
+def stranger(node):
+    return f"Could not override '{node}.steps'.; Key '{node.split('.')[1]}' is not in struct; full_key: {node}"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "names"),
+    [
+        (["attack=lbfgs/quick"], "lbfgs_quick"),
+        (["attack=[pgd,foolbox/ddn]"], "pgd, foolbox_ddn"),
+        (["-m", "attack=lbfgs,lbfgs/quick"], "lbfgs, lbfgs_quick"),
+        ([], "fgsm, pgd, lbfgs"),
+        (["experiment=curve"], "noise_uniform, fgsm, pgd"),
+        (["experiment=curve", "attack=pgd"], "pgd"),
+    ],
+)
+def test_a_key_of_an_attack_that_does_not_take_part_lists_those_that_do(arguments, names):
+    assert remedy(stranger("attack.other"), CONF, arguments).endswith(f"; this run's attacks: {names}")
+
+
+def test_models_are_listed_too():
+    assert remedy(stranger("model.mlp"), CONF, ["model=[softmax,torchvision/resnet50]"]).endswith(
+        "; this run's models: softmax, torchvision_resnet50"
+    )
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Could not override 'atack'.; Key 'atack' not in 'Config'",
+        "In 'hydra/config': Could not find 'hydra/launcher/jobs'; Available options in 'hydra/launcher': basic",
+    ],
+)
+def test_other_messages_stay_as_they_are(text):
+    assert remedy(text, CONF, []) == text
