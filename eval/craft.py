@@ -229,6 +229,19 @@ def _keep(
         kept["x_adv"].append(x_adv[i].cpu().numpy())
 
 
+def warm_up(bench: Bench, source: str) -> None:
+    """One forward and one backward that nobody measures.
+
+    Else the first attack of a process would be charged for what PyTorch loads and the device prepares on first use: a
+    backward from given derivatives alone imports half a second's worth of modules.
+    """
+    x = bench.samples.batch(np.arange(min(2, len(bench.samples)))).to(bench.device).requires_grad_()
+    with forward_of(source), torch.enable_grad():
+        logits = bench.classifiers[source](x)
+        torch.autograd.grad(logits, x, torch.ones_like(logits))
+    synchronize(bench.device)
+
+
 def craft(bench: Bench, unit: Unit, tell: Callable[[int], None]) -> tuple[Rows, Rows | None]:
     """Do one unit of work; `tell` is told how many samples are done, batch by batch.
 

@@ -21,7 +21,7 @@ from attacks.base import Attack
 from eval import device as devices
 from eval.clean import Clean, clean_pass
 from eval.config import Plan, budgets, read
-from eval.craft import Bench, Unit, clean_rows, craft
+from eval.craft import Bench, Unit, clean_rows, craft, warm_up
 from eval.data import Data, Samples, limited
 from eval.errors import InputError
 from eval.goals import eligible
@@ -225,6 +225,8 @@ def _work(
         part = _name(plan, about, unit, {t: fingerprints[t] for t in bench.targets(unit.source)})
         if not has_part(folder, part):
             todo.append((unit, part))
+    for source in dict.fromkeys(unit.source for unit, _ in todo):
+        warm_up(bench, source)
     failures: dict[str, str] = {}
     with Bar(console, "Attacking", sum(len(unit.index) for unit, _ in todo)) as bar:
         for unit, part in todo:
