@@ -16,13 +16,14 @@ def distortion(records: pd.DataFrame, threat: Threat) -> pd.DataFrame:
     """Quantiles of the distances of successes, one row per model x attack x eps x measure.
 
     Successes on samples that were misclassified to begin with are left out: their distance of 0 says
-    nothing of the attack. Columns: model, attack, eps_text, eps, measure (l2, linf, rms and the
-    threat's norm), q05, q25, q50, q75, q95, n.
+    nothing of the attack. Columns: model, attack, eps_text, eps, measure (l2, linf, rms, the threat's
+    norm and those that minimal attacks minimise), q05, q25, q50, q75, q95, n.
     """
     rows = white_box(records)
     rows = rows[flag(rows["success"]) & ~erred(rows) & ~wrong(rows, "clean_pred")]
     keys = ["target_model", "attack", "eps_text", "eps"]
-    measures = list(dict.fromkeys([threat.norm, "l2", "linf", "rms"]))
+    own = rows["norm"][np.isinf(numbers(rows["eps"]))].unique()
+    measures = list(dict.fromkeys([threat.norm, "l2", "linf", "rms", *map(str, own)]))
     groups = rows.groupby(keys, sort=False)
     n = groups.size().rename("n")
     parts = []

@@ -106,10 +106,15 @@ def accuracy_charts(table: pd.DataFrame, threat: Threat, measure: Measure) -> tu
     return tuple(charts)
 
 
-def distortion_charts(table: pd.DataFrame, threat: Threat, models: Sequence[str]) -> tuple[Chart, ...]:
-    """Boxes of the distances of successes, at the headline eps: in the threat's norm and as RMS."""
+def distortion_charts(
+    table: pd.DataFrame, threat: Threat, models: Sequence[str], own: Sequence[str] = ()
+) -> tuple[Chart, ...]:
+    """Boxes of the distances of successes, at the headline eps.
+
+    One chart in the threat's norm, one in each of the norms `own` that minimal attacks minimise, and one of RMS.
+    """
     charts = []
-    for measure in dict.fromkeys([threat.norm, "rms"]):
+    for measure in dict.fromkeys([threat.norm, *own, "rms"]):
         part = table[(table["measure"] == measure) & table["eps_text"].isin([threat.headline, "min"])]
         if part.empty:
             continue

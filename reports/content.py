@@ -251,6 +251,7 @@ def read(folder: Path) -> Page:
         ranked(metrics.robust_accuracy(rows, threat)),
     )
     minimal = {str(a["name"]): minimises(str(a["norm"])) for a in run.attacks if a.get("minimal")}
+    own = [str(a["norm"]) for a in run.attacks if a.get("minimal")]
     cross = transfer(records)
     right = _right(run, cross)
     names = [str(c) for c in run.data.get("classes", ())]
@@ -282,7 +283,7 @@ def read(folder: Path) -> Page:
         classes=shown,
         classes_left_out=left_out,
         class_size=int(classes["n"].median()) if len(classes) else 0,
-        distortions=distortion_charts(distances, threat, list(order)),
+        distortions=distortion_charts(distances, threat, list(order), own),
         distortion_table=tuple(rows_of(distances)),
         examples=shown_first,
         more_examples=others,

@@ -56,6 +56,25 @@ def _units(folder: Path, run: Run, threat: Threat) -> list[dict[str, Any]]:
     return sorted(read_examples(folder), key=rank)
 
 
+def _turns(units: Sequence[dict[str, Any]], headline: str) -> list[tuple[int, int]]:
+    """The order of the examples, as (unit, image): one of each unit, then a second of each; other eps last.
+
+    Each unit takes the image that was shown least for its model, so that attacks stand beside different samples.
+    """
+    left = [list(range(len(unit["sample"]))) for unit in units]
+    shown: dict[tuple[str, str], int] = {}
+    result = []
+    for at_headline in (True, False):
+        mine = [u for u, unit in enumerate(units) if (str(unit["eps_text"]) in (headline, "min")) == at_headline]
+        while any(left[u] for u in mine):
+            for u in (u for u in mine if left[u]):
+                keys = [(str(units[u]["source"]), str(units[u]["sample"][i])) for i in left[u]]
+                place = min(range(len(keys)), key=lambda k: shown.get(keys[k], 0))
+                shown[keys[place]] = shown.get(keys[place], 0) + 1
+                result.append((u, left[u].pop(place)))
+    return result
+
+
 def gallery(folder: Path, run: Run, records: pd.DataFrame, threat: Threat) -> tuple[Example, ...]:
     """Examples from each model and attack in turn, as many as a page holds."""
     units = _units(folder, run, threat)
@@ -63,12 +82,8 @@ def gallery(folder: Path, run: Run, records: pd.DataFrame, threat: Threat) -> tu
         return ()
     pixels = math.prod(run.data.get("shape", (1, 1, 1))[1:])
     most = max(12, min(_MOST, _MOST_PIXELS // max(pixels, 1)))
-    turns = sorted(  # at the headline eps: the first of each, then the second of each; then at the others
-        (str(unit["eps_text"]) not in (threat.headline, "min"), i, turn)
-        for turn, unit in enumerate(units)
-        for i in range(len(unit["sample"]))
-    )[:most]
-    wanted = {str(units[turn]["sample"][i]) for _, i, turn in turns}
+    turns = _turns(units, threat.headline)[:most]
+    wanted = {str(units[turn]["sample"][i]) for turn, i in turns}
     rows = white_box(records)
     rows = rows[rows["sample"].isin(list(wanted)) & rows["error"].eq("")]
     found = {(r["source"], r["attack"], r["eps_text"], r["sample"]): r for r in rows.to_dict("records")}
@@ -79,7 +94,7 @@ def gallery(folder: Path, run: Run, records: pd.DataFrame, threat: Threat) -> tu
         return classes[label] if 0 <= label < len(classes) else str(label)
 
     result = []
-    for _, i, turn in turns:
+    for turn, i in turns:
         unit = units[turn]
         key = (str(unit["source"]), str(unit["attack"]), str(unit["eps_text"]), str(unit["sample"][i]))
         row = found.get(key)

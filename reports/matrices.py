@@ -69,7 +69,10 @@ class Matrix:
 
 
 def matrices(table: pd.DataFrame, order: Sequence[str], attacks: Sequence[str], headline: str) -> tuple[Matrix, ...]:
-    """The matrices, those of the headline eps and of minimal attacks first; models and attacks in the given orders."""
+    """The matrices, those of the headline eps and of minimal attacks first; models and attacks in the given orders.
+
+    There is none of what was judged by its own source alone.
+    """
     groups: dict[tuple[str, str, float], list[TransferCell]] = {}
     for row in rows_of(table):
         groups.setdefault((row["attack"], row["eps_text"], row["eps"]), []).append(
@@ -95,7 +98,7 @@ def matrices(table: pd.DataFrame, order: Sequence[str], attacks: Sequence[str], 
         by = {(c.source, c.target): c for c in cells}
         sources = sorted({c.source for c in cells}, key=lambda m: rank.get(m, len(rank)))
         targets = sorted({c.target for c in cells}, key=lambda m: rank.get(m, len(rank)))
-        if len(targets) > 1:
+        if any(c.source != c.target for c in cells):  # else nobody but the source judged
             rows = tuple((s, tuple(by.get((s, t)) for t in targets)) for s in sources)
             first = text == headline or math.isinf(eps)
             result.append(Matrix(attack, eps_label(text), tuple(targets), rows, first))

@@ -50,6 +50,36 @@ def test_examples_are_of_several_models_and_attacks(run_folder):
     assert all(e.before != e.after for e in examples)
 
 
+def test_attacks_beside_one_another_show_different_samples(run_folder):
+    first = [e for e in read(run_folder).examples if e.model == "mlp"]
+    assert len({e.attack for e in first}) == len({e.sample for e in first}) == 3
+
+
+def test_without_transfer_there_is_no_matrix(tmp_path, make_run):
+    assert read(make_run(tmp_path, transfer=False, n=20)).matrices == ()
+
+
+@pytest.mark.parametrize("norm", ["l2", "l1"])
+def test_distances_are_drawn_in_the_norm_that_a_search_minimises_too(tmp_path, make_run, norm):
+    folder = make_run(tmp_path, n=20)
+    header = Run.read(folder)
+    header.attacks[2]["norm"] = norm
+    header.write(folder)
+    for path in (folder / "parts").iterdir():
+        table = pd.read_parquet(path)
+        if table["attack"][0] == "lbfgs":
+            write_part(folder, path.stem, {c: table[c] for c in table} | {"norm": [norm] * len(table)})
+    charts = {chart.name: chart for chart in read(folder).distortions}
+    assert list(charts) == ["distortion-linf", f"distortion-{norm}", "distortion-rms"]
+    assert any("lbfgs" in row[0] for row in charts[f"distortion-{norm}"].rows)
+
+
+@pytest.mark.parametrize(("attacks", "said"), [(("fgsm", "lbfgs"), True), (("fgsm", "pgd"), False)])
+def test_the_rounding_of_minimal_perturbations_is_explained_where_there_are_some(tmp_path, make_run, attacks, said):
+    page = write(make_run(tmp_path, n=20, models=("mlp",), attacks=attacks)).read_text()
+    assert ("a minimal perturbation ends on the boundary" in page) is said
+
+
 def test_charts_and_their_tables_say_the_same(run_folder):
     page = read(run_folder)
     shown = {row for row in page.curves[0].rows if row[0] == "mlp"}
