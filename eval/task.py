@@ -83,6 +83,8 @@ def forget() -> None:
 
 def interruption() -> str:
     """What to say to someone who interrupted: how to go on, where something was written."""
+    if not _begun and {"-m", "--multirun"} & set(sys.argv):  # the jobs may have begun in other processes
+        return "interrupted; the same command with the same hydra.sweep.dir goes on with what was begun"
     if not _begun or not any(_begun[0][1].glob("run.json" if _begun[0][0] == "hydra.run.dir" else "*/run.json")):
         return "interrupted before there was a record"
     key, folder = _begun[0]

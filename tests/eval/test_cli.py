@@ -240,6 +240,14 @@ def test_an_interrupt_before_the_first_record_leaves_nothing(command, tmp_path, 
     assert not (tmp_path / "runs").exists()
 
 
+def test_an_interrupted_launcher_does_not_say_that_nothing_was_done(monkeypatch):
+    from eval import task
+
+    task.forget()
+    monkeypatch.setattr(sys, "argv", ["toastproof", "-m", "hydra/launcher=joblib"])
+    assert "the same hydra.sweep.dir goes on" in task.interruption()
+
+
 def test_a_crashed_attack_ends_with_exit_status_1_and_a_report(command, tmp_path, monkeypatch):
     def crash(*arguments, **keywords):
         raise RuntimeError("no kernel for this")
