@@ -34,10 +34,10 @@ maximise the cross-entropy of the label has no bound and no minimiser. Steps 2, 
 classes are not in the paper; `conf/attack/lbfgs/paper.yaml` leaves them out, and goes to the likeliest other class. It
 keeps of them that the network is linearised once, and that a solution that fails and is no smaller than one found ends
 the search over c.
-Not compiled: on a CPU `torch.compile` halves the time of `attacks.halfspaces` and of the products with the history, a
-third of a search on a small network and little on others, but its first calls take a minute or more.
+Not compiled: on a CPU `torch.compile` halves the time of `attacks.halfspaces` and of the products with the history, but
+its first calls take 20 seconds to a minute each.
 Cost: at most `evaluations` forwards and backwards an image, and for an untargeted goal up to `candidates` backwards
-more; memory at most (2 memory + 18) D numbers an image, those of the network left out, and at least 27 D.
+more; memory at most (2 memory + 18) D numbers an image, those of the network left out, and at least 26 D.
 """
 
 from __future__ import annotations

@@ -194,6 +194,10 @@ class Rows:
         """Of F at `point` (b, D)."""
         return torch.addcmul(self.grad, self.point, 2 * self.c[:, None])
 
+    def _own(self) -> Tensor:
+        """Inverse Hessian of the quadratic part (b,); 1 where there is none."""
+        return torch.where(self.c > 0, 0.5 / self.c, 1.0)
+
     def _remember(self, rows: Tensor, s: Tensor, dg: Tensor) -> None:
         """Store the pairs (b, D) whose curvature is positive, each in its row's oldest slot."""
         length = s.square().sum(1)
@@ -203,10 +207,6 @@ class Rows:
         for vector, slot in ((s, self.pairs % memory), (dg, self.pairs % memory + memory)):
             self.history[row, slot] = torch.where(kept[:, None], vector, self.history[row, slot])
         self.pairs = self.pairs + kept
-
-    def _own(self) -> Tensor:
-        """Inverse Hessian of the quadratic part (b,); 1 where there is none."""
-        return torch.where(self.c > 0, 0.5 / self.c, 1.0)
 
     def _turn(self, rows: Tensor, settings: Settings) -> None:
         """Let the rows (b,) run on from where they are in a new direction, unless they have converged."""
