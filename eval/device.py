@@ -2,18 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import platform
-from math import prod
-from typing import Any, cast
 
 import torch
-from torch import Tensor, nn
 
 from eval.errors import InputError
-
-_SMALL = 1_000_000  # multiplications per image below which threads cost more than they give
-_CORES = torch.get_num_threads()
 
 
 def choose(name: str) -> torch.device:
@@ -51,33 +44,3 @@ def synchronize(device: torch.device) -> None:
     """Wait until the device has done what it was given; for timing."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
-
-
-@torch.no_grad()
-def multiplications(network: nn.Module, x: Tensor) -> int:
-    """Multiplications of the dense and convolutional layers for one image, the first of `x` (B, C, H, W)."""
-    counts: list[int] = []
-
-    def count(module: nn.Module, inputs: Any, output: Tensor) -> None:
-        weight = cast(Tensor, module.weight)
-        counts.append(prod(output.shape[1:]) * prod(weight.shape[1:]))
-
-    layers = [m for m in network.modules() if isinstance(m, nn.Linear | nn.Conv2d)]
-    hooks = [layer.register_forward_hook(count) for layer in layers]
-    try:
-        network(x[:1])
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return sum(counts)
-
-
-def share_out(work: int, device: torch.device) -> None:
-    """Give a network that does `work` multiplications per image one thread, or all of them.
-
-    Small layers are done before a second thread has woken up; on a machine that is busy with something else too,
-    waiting for it made them five times slower. The rule looks at the network alone, so that results repeat.
-    OMP_NUM_THREADS, where it is set, is left as it is.
-    """
-    if device.type == "cpu" and "OMP_NUM_THREADS" not in os.environ:
-        torch.set_num_threads(1 if work < _SMALL else _CORES)

@@ -15,10 +15,10 @@ from attacks.goal import Goal
 from attacks.rng import Rng
 from eval.config import Plan
 from eval.data import Data
-from eval.device import multiplications, share_out
 from eval.errors import InputError
 from eval.progress import Bar
 from eval.records import key
+from eval.speed import lay_out, multiplications, share_out
 from models.check import check
 from models.classifier import Classifier
 from models.spec import Network, Spec, build
@@ -105,6 +105,7 @@ def enter(plan: Plan, data: Data, device: torch.device, console: Any, logs: Path
                 trained = _train(plan, data, spec, name, network, device, perturb, console, logs)
                 classifier = network.classifier(name, data.test.shape).to(device)  # frozen again
                 warnings = check(classifier, probe, data.test.labels)
+            lay_out(classifier, probe)
             identity = key(
                 {
                     "weights": fingerprint(classifier.network),

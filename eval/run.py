@@ -19,6 +19,7 @@ from omegaconf import DictConfig
 
 from attacks.base import Attack
 from eval import device as devices
+from eval import speed
 from eval.clean import Clean, clean_pass
 from eval.config import Plan, budgets, read
 from eval.craft import Bench, Unit, clean_rows, craft, warm_up
@@ -155,6 +156,7 @@ def run(cfg: DictConfig, folder: Path, overrides: list[str], console: Any) -> Ru
     started = now()
     plan = read(cfg)
     device = devices.choose(plan.device)
+    speed.keep_memory(device)
     clock = time.perf_counter()
     data = _load(plan)
     seconds = {"data": time.perf_counter() - clock}
@@ -233,7 +235,7 @@ def _work(
             bar.say(f"{unit.source}: {unit.attack_name} {unit.text if unit.text != 'min' else ''}".rstrip())
             failed = f"{part}-failed"
             (folder / "parts" / f"{failed}.parquet").unlink(missing_ok=True)
-            devices.share_out(work[unit.source], device)
+            speed.share_out(work[unit.source], device)
             rows, examples = craft(bench, unit, bar.advance)
             wrong = np.unique(rows["error"][rows["error"] != ""])
             failures |= {f"attack.{unit.attack_name} on {unit.source}": str(w) for w in wrong}

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from attacks.goal import Goal
 from eval.errors import InputError
+from eval.speed import keep_memory, lay_out
 from models.foreign import import_factory
 from models.weights import fingerprint
 
@@ -123,6 +124,8 @@ def load(name: str, images: int, first: int | None = None, device: str = "cpu") 
         raise InputError(f"--first: must be in 0..{len(x) - 1} for {name}, got {begin}")
     weights = fingerprint(network)
     network = network.to(device).eval().requires_grad_(False)
+    keep_memory(torch.device(device))
+    lay_out(network, x[:2].to(device))
     found_x, found_y, number = [], [], 0
     for start in range(begin, len(x), 500):
         part, labels = (t[start : start + 500].to(device) for t in (x, y))
