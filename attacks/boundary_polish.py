@@ -41,8 +41,8 @@ from attacks.halfspaces import nearest
 from attacks.losses import lead
 from attacks.rng import Rng
 
-# Chosen on MNIST test images 5000 to 5200 and CIFAR-10 test images 0 to 60, with six networks.
-_LEAPS = (0.2, 0.4, 0.1)  # noise before a walk, as a part of the size, in turn
+# Chosen on MNIST test images 5000 to 5200 and CIFAR-10 test images 0 to 300, with six networks.
+_LEAPS = (0.4, 0.2, 0.1)  # noise before a walk, as a part of the size, in turn
 _START, _END = 1.0, 0.05  # t at the begin and at the end of a walk
 _GROW, _SHRINK = 1.2, 0.85  # of t
 _SHORTFALL = 0.3  # part of a shortfall by which a walk aims further inside
@@ -50,10 +50,10 @@ _FORGET = 0.9  # what is left of that a step later,
 _NEAR, _HASTE = 0.2, 0.3  # and less of it where the next step would be shorter than this part of the size
 _FAR = 1e9  # an inequality so far behind is none
 _NEWTON = 4  # iterations of the program; from the last multipliers most need one or two
-_AVERAGE = 0.25  # weight of the former normal
+_AVERAGE = 0.4  # weight of the former normal
 _COMPETITORS, _OLD = 4, 8  # inequalities at once, and steps after which one that was not renewed is dropped
 _SETTLED = 2e-3  # part of the size: a walk whose next step would be shorter has arrived
-_LESS = 1e-5  # part of the size by which a smaller point is smaller, and not rounded otherwise
+_LESS = 2e-3  # part of the size by which a smaller point is smaller: less does not keep a walk going
 _GAIN = 6e-3  # part of the size that a walk takes off if it was not in vain
 _CLOSE = 1.05  # a further start is tried if its estimate is below this many times what has been found
 _LOST = 8  # a first walk that has found nothing in so many steps turns back halfway

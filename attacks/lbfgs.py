@@ -99,7 +99,7 @@ class LBFGS:
     evaluations: int = 300
     climb: int = 100
     stride: float = 0.01
-    steps: int = 20
+    steps: int = 12
     loss: str = "pairwise"
     weights: int = 14
     growth: float = 2.0
