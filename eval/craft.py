@@ -14,12 +14,11 @@ from torch import Tensor
 
 from attacks.base import Attack
 from attacks.goal import Goal
-from attacks.noise import gaussian_of_rms
-from attacks.norms import rms
 from attacks.rng import Rng
-from attacks.threat import ThreatModel, unlimited, widest
+from attacks.threat import ThreatModel, unlimited
 from eval.clean import Clean, forward_of
 from eval.data import Samples
+from eval.derived import Derived
 from eval.device import synchronize
 from eval.goals import make
 from eval.judge import judge
@@ -56,7 +55,7 @@ class Bench:
         goal: rule of `eval.goals`.
         batch_size: images per call of an attack.
         transfer: judge on all classifiers, not on the source alone.
-        controls: judge noise of the same RMS too.
+        derived: what is judged beside each perturbation, by role.
         examples: images to keep per unit.
     """
 
@@ -68,7 +67,7 @@ class Bench:
     goal: str
     batch_size: int
     transfer: bool
-    controls: bool
+    derived: Mapping[str, Derived]
     examples: int
 
     def targets(self, source: str) -> list[str]:
@@ -181,11 +180,11 @@ def _batch(bench: Bench, unit: Unit, index: np.ndarray[Any, Any], kept: dict[str
     made = _make(bench, unit, x, goal, rng, ~reached)
     targets_of = goal.labels.new_full((len(x),), -1) if goal.targets is None else goal.targets
     attack = (unit.attack_name, unit.threat.norm, unit.threat.eps, unit.text)
-    control = None
-    if bench.controls and not made.error:
-        sizes = rms((widest(made.x_adv) - widest(x)).flatten(1)).nan_to_num(0.0)
-        streams = Rng.of(bench.seed, ["control", unit.source, unit.attack_name, unit.text], ids, device)
-        control = gaussian_of_rms(x, sizes, streams, unit.threat.box)
+    beside: dict[str, Tensor] = {}
+    if not made.error:
+        for role, derive in bench.derived.items():
+            streams = Rng.of(bench.seed, [role, unit.source, unit.attack_name, unit.text], ids, device)
+            beside[role] = derive(x, made.x_adv, streams, unit.threat.box)
     result = []
     for target in bench.targets(unit.source):
         judged = _columns(bench, target, x, made.x_adv, goal, unit.threat)
@@ -196,11 +195,11 @@ def _batch(bench: Bench, unit: Unit, index: np.ndarray[Any, Any], kept: dict[str
         if made.error:
             _void(judged, made.error)
         result.append(_rows(bench, index, unit.source, target, "attack", attack, judged))
-        if control is not None:
-            free = unlimited(unit.threat.norm, unit.threat.box)  # noise has a size, not a budget
-            noise = _columns(bench, target, x, control, goal, free)
-            noise["target_class"] = judged["target_class"]
-            result.append(_rows(bench, index, unit.source, target, "control", attack, noise))
+        free = unlimited(unit.threat.norm, unit.threat.box)  # it has a size, not a budget
+        for role, images in beside.items():
+            other = _columns(bench, target, x, images, goal, free)
+            other["target_class"] = judged["target_class"]
+            result.append(_rows(bench, index, unit.source, target, role, attack, other))
     return result
 
 

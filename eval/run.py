@@ -24,6 +24,7 @@ from eval.clean import Clean, clean_pass
 from eval.config import Plan, budgets, read
 from eval.craft import Bench, Unit, clean_rows, craft, warm_up
 from eval.data import Data, Samples, limited
+from eval.derived import CONTROL
 from eval.errors import InputError
 from eval.goals import eligible
 from eval.header import describe_attack, header, now
@@ -193,7 +194,7 @@ def run(cfg: DictConfig, folder: Path, overrides: list[str], console: Any) -> Ru
         goal=plan.goal,
         batch_size=plan.batch_size,
         transfer=transfer,
-        controls=plan.controls,
+        derived=CONTROL if plan.controls else {},
         examples=plan.examples,
     )
     about.write(folder)

@@ -56,8 +56,12 @@ class Classifier(nn.Module):
         self.eval()
         self.requires_grad_(False)
 
+    def normalised(self, x: Tensor) -> Tensor:
+        """The images (B, C, H, W) as the network takes them."""
+        return x if self.identity else (x - self.mean) / self.std
+
     def forward(self, x: Tensor) -> Tensor:
         """Logits (B, K) of images (B, C, H, W) in box units, of the images' dtype whatever the network computes in."""
-        logits: Tensor = self.network(x if self.identity else (x - self.mean) / self.std)
+        logits: Tensor = self.network(self.normalised(x))
         # what is no tensor, or of whole numbers, is for `models.check` to refuse
         return logits.to(x.dtype) if isinstance(logits, Tensor) and logits.is_floating_point() else logits

@@ -46,7 +46,12 @@ def decay_penalty(layers: Sequence[nn.Linear], strengths: Sequence[float], form:
     return penalty
 
 
-def _check_decay(where: str, strengths: Sequence[float], form: str) -> None:
+def check_decay(where: str, strengths: Sequence[float], form: str) -> None:
+    """Refuse a form that is unknown, or a decay below 0.
+
+    Raises:
+        ModelError: naming the field of `where`.
+    """
     if form not in DECAYS:
         raise ModelError(f"{where}.decay_form: must be one of {', '.join(DECAYS)}, got {form!r}")
     if any(not strength >= 0 for strength in strengths):
@@ -70,7 +75,7 @@ class Softmax:
     std: list[float] = field(default_factory=lambda: [1.0])
 
     def __post_init__(self) -> None:
-        _check_decay("Softmax", [self.decay], self.decay_form)
+        check_decay("Softmax", [self.decay], self.decay_form)
 
     def build(self, name: str, input_shape: tuple[int, int, int], num_classes: int) -> dict[str, Network]:
         """One network."""
@@ -109,7 +114,7 @@ class MLP:
     std: list[float] = field(default_factory=lambda: [1.0])
 
     def __post_init__(self) -> None:
-        _check_decay("MLP", self.decay, self.decay_form)
+        check_decay("MLP", self.decay, self.decay_form)
         if any(width < 1 for width in self.widths):
             raise ModelError(f"MLP.widths: must be >= 1 unit a layer, got {list(self.widths)}")
         if self.activation not in ACTIVATIONS:

@@ -28,6 +28,7 @@ class Network:
         bounds: least and greatest value of a pixel.
         ready: it came with its weights: do not train it.
         penalty: a scalar that training adds to the loss, such as the paper's weight decay.
+        objective: another that depends on the images (B, C, H, W), normalised, such as an autoencoder's error.
         crop: side in pixels of the images that its weights were made for, where it is known.
         origin: what the spec's fields do not say of it: a digest of the weights or the file it came from.
     """
@@ -40,6 +41,7 @@ class Network:
     bounds: tuple[float, float] = (0.0, 1.0)
     ready: bool = False
     penalty: Callable[[], Tensor] | None = field(default=None, repr=False)
+    objective: Callable[[Tensor], Tensor] | None = field(default=None, repr=False)
     crop: int | None = None
     origin: str = ""
 

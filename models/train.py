@@ -58,7 +58,7 @@ class _Fit:
     labels: Tensor
     device: torch.device
     perturb: Perturb | None
-    penalty: Callable[[], Tensor] | None
+    network: Network
     trained: list[nn.Parameter]
     optimizer: torch.optim.Optimizer
     history: History
@@ -99,8 +99,10 @@ class _Fit:
         if self.perturb is not None and config.adversarial_weight < 1:
             clean = F.cross_entropy(self.view(x), y, label_smoothing=config.label_smoothing)
             loss = config.adversarial_weight * loss + (1 - config.adversarial_weight) * clean
-        if self.penalty is not None:
-            loss = loss + self.penalty()
+        if self.network.penalty is not None:
+            loss = loss + self.network.penalty()
+        if self.network.objective is not None:
+            loss = loss + self.network.objective(self.view.normalised(x))
         return loss, logits
 
     def step(self, loss: Tensor, lr: float) -> None:
@@ -262,15 +264,7 @@ def fit(
     index, held_out = split(labels, config.val_fraction, seed)
     trained = [p for p in network.module.parameters() if p.requires_grad]
     first = source.batch(index[:1])
-    view = Classifier(
-        network.module,
-        name="training",
-        input_shape=(first.shape[1], first.shape[2], first.shape[3]),
-        num_classes=network.num_classes,
-        bounds=network.bounds,
-        mean=network.mean,
-        std=network.std,
-    ).to(device)
+    view = network.classifier("training", (first.shape[1], first.shape[2], first.shape[3])).to(device)
     for parameter in trained:
         parameter.requires_grad_(True)
     run = _Fit(
@@ -280,7 +274,7 @@ def fit(
         labels=torch.from_numpy(labels),
         device=device,
         perturb=perturb,
-        penalty=network.penalty,
+        network=network,
         trained=trained,
         optimizer=config.make_optimizer(trained),
         history=History(samples=len(index), held_out=len(held_out)),

@@ -56,7 +56,7 @@ def test_a_known_network_has_its_known_accuracies(real_data, name, clean, n, rob
         goal="untargeted",
         batch_size=250,
         transfer=False,
-        controls=False,
+        derived={},
         examples=0,
     )
     attack = PGD(steps=40 if name.startswith("mnist") else 20)
