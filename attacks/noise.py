@@ -1,7 +1,7 @@
 """Noise of a given size: what a perturbation search has to beat.
 
-`Noise` spends the whole budget at random; `gaussian_of_rms` is the control beside a transfer: noise as large as a
-perturbation that was searched for.
+`Noise` spends the whole budget at random; `GaussianNoise` has a size of its own. `gaussian_of_rms` is the control
+beside a transfer: noise as large as a perturbation that was searched for.
 
 Source: the last rows of tables 2 and 4 in Szegedy et al., "Intriguing properties of neural networks", ICLR 2014
 (arXiv 1312.6199).
@@ -71,6 +71,28 @@ class Noise:
             return threat.random_start(x, rng)
         z = rng.normal(*x.shape[1:])
         return threat.project(x + z * (threat.eps / threat.table.size(z.flatten(1)).view(-1, 1, 1, 1)), x)
+
+
+@dataclass(frozen=True)
+class GaussianNoise:
+    """Gaussian noise of one size, whatever the budget.
+
+    Attributes:
+        rms: its root mean square after clipping to the box, in box units.
+    """
+
+    norms: ClassVar[frozenset[str]] = frozenset({"l2"})
+    minimal: ClassVar[bool] = True
+
+    rms: float = 0.1
+
+    def __post_init__(self) -> None:
+        if not 0 < self.rms < 1:
+            raise ValueError(f"rms: must be in (0, 1), in box units, got {self.rms:g}")
+
+    def __call__(self, logits: Logits, x: Tensor, goal: Goal, threat: ThreatModel, *, rng: Rng) -> Tensor:
+        """Candidates (B, C, H, W)."""
+        return gaussian_of_rms(x, x.new_full((len(x),), self.rms), rng.fold(0), threat.box)
 
 
 def gaussian_of_rms(x: Tensor, rms: Tensor, rng: Rng, box: tuple[float, float] = (0.0, 1.0)) -> Tensor:

@@ -16,6 +16,7 @@ from attacks.pgd import PGD
 from attacks.threat import ThreatModel, parse_eps, unlimited
 from eval.errors import InputError
 from eval.schema import Debug
+from eval.trial import Study
 from models.spec import Spec
 from models.train import TrainConfig
 
@@ -33,6 +34,7 @@ class Plan:
         headline: text of the budget that the report leads with.
         train: how networks without weights are trained.
         adversary: the attack that adversarial training uses, or None.
+        study: the experiment that decides what is trained and tried on what; None for all attacks on all networks.
     """
 
     config: dict[str, Any]
@@ -54,6 +56,7 @@ class Plan:
     checkpoints: Path
     debug: Debug
     tensorboard: bool
+    study: Study | None
 
 
 def _make(where: str, node: Any) -> Any:
@@ -188,6 +191,7 @@ def read(cfg: DictConfig) -> Plan:
         checkpoints=Path(content["paths"]["checkpoints"]).expanduser(),
         debug=debug,
         tensorboard=content["tensorboard"],
+        study=_make("study", content["study"]) if content["study"] else None,
     )
 
 

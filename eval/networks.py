@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,11 +15,12 @@ from torch import Tensor, nn
 from attacks.goal import Goal
 from attacks.rng import Rng
 from eval.config import Plan
-from eval.data import Data
+from eval.data import Samples
 from eval.errors import InputError
 from eval.progress import Bar
 from eval.records import key
 from eval.speed import lay_out, multiplications, share_out
+from eval.trial import Cohort
 from models.check import check
 from models.classifier import Classifier
 from models.spec import Network, Spec, build
@@ -76,95 +78,106 @@ def perturbation(plan: Plan, device: torch.device) -> Perturb | None:
     return perturb
 
 
-def enter(plan: Plan, data: Data, device: torch.device, console: Any, logs: Path) -> list[Entrant]:
-    """All networks of a plan, ready to be attacked. `logs` is where trainings are logged, if the plan says so.
+def enter(
+    plan: Plan, cohorts: Sequence[Cohort], test: Samples, device: torch.device, console: Any, logs: Path
+) -> list[Entrant]:
+    """All networks of a run, ready to be attacked. `logs` is where trainings are logged, if the plan says so.
 
     Raises:
         models.errors.ModelError: one cannot be built, loaded, trained or trusted.
         InputError: two have the same name, or there is nothing to train on.
     """
     found: dict[str, Entrant] = {}
-    probe = data.test.batch(np.arange(min(_PROBE, len(data.test)))).to(device)
+    probe = test.batch(np.arange(min(_PROBE, len(test)))).to(device)
     perturb = perturbation(plan, device)
-    for node, spec in plan.models.items():
-        networks = build(spec, node, data.test.shape, len(data.test.classes), seed=plan.seed)
-        for name, network in networks.items():
-            if name in found:
-                raise InputError(f"model.{node}: names must differ, got {name!r} twice")
-            if network.ready and plan.train.method == "adversarial":
-                raise InputError(
-                    f"train: {name} came with its weights, which train=adversarial would leave as they are; write "
-                    "model.factory.train=true to train it further, or train=standard to attack it as it is"
-                )
-            classifier = network.classifier(name, data.test.shape).to(device)
-            warnings = check(classifier, probe, data.test.labels)  # before any time is spent on it
-            work = multiplications(classifier, probe)
-            share_out(work, device)
-            trained = None
-            if not network.ready or plan.train.method == "finetune":
-                trained = _train(plan, data, spec, name, network, device, perturb, console, logs)
-                classifier = network.classifier(name, data.test.shape).to(device)  # frozen again
-                warnings = check(classifier, probe, data.test.labels)
-            lay_out(classifier, probe)
-            identity = key(
-                {
-                    "weights": fingerprint(classifier.network),
-                    "layers": str(network.module),
-                    "origin": network.origin,
-                    "normalisation": [list(network.mean), list(network.std), list(network.bounds)],
-                }
-            )
-            found[name] = Entrant(name, classifier, network.description, identity, trained, tuple(warnings), work)
+    for cohort in cohorts:
+        for node, spec in cohort.specs.items():
+            networks = build(spec, node + cohort.suffix, test.shape, len(test.classes), seed=plan.seed)
+            for name, network in networks.items():
+                if name in found:
+                    raise InputError(f"model.{node}: names must differ, got {name!r} twice")
+                fit = _Fit(plan, cohort.train, spec, name, network, device, perturb)
+                found[name] = fit.enter(probe, test, console, logs)
     return list(found.values())
 
 
-def _train(
-    plan: Plan,
-    data: Data,
-    spec: Spec,
-    name: str,
-    network: Network,
-    device: torch.device,
-    perturb: Perturb | None,
-    console: Any,
-    logs: Path,
-) -> dict[str, Any]:
-    if data.train is None:
-        raise InputError(
-            f"model.{name}: there must be training samples for a network without weights, got none in {data.name}; "
-            "give model.weights, or a data set with a training part (for one folder or file: data.test_fraction=0.2)"
+@dataclass(frozen=True)
+class _Fit:
+    """How a network becomes an entrant."""
+
+    plan: Plan
+    train: Samples | None
+    spec: Spec
+    name: str
+    network: Network
+    device: torch.device
+    perturb: Perturb | None
+
+    def enter(self, probe: Tensor, test: Samples, console: Any, logs: Path) -> Entrant:
+        plan, network, name = self.plan, self.network, self.name
+        if network.ready and plan.train.method == "adversarial":
+            raise InputError(
+                f"train: {name} came with its weights, which train=adversarial would leave as they are; write "
+                "model.factory.train=true to train it further, or train=standard to attack it as it is"
+            )
+        classifier = network.classifier(name, test.shape).to(self.device)
+        warnings = check(classifier, probe, test.labels)  # before any time is spent on it
+        work = multiplications(classifier, probe)
+        share_out(work, self.device)
+        trained = None
+        if not network.ready or plan.train.method == "finetune":
+            trained = self.fit(test, console, logs)
+            classifier = network.classifier(name, test.shape).to(self.device)  # frozen again
+            warnings = check(classifier, probe, test.labels)
+        lay_out(classifier, probe)
+        identity = key(
+            {
+                "weights": fingerprint(classifier.network),
+                "layers": str(network.module),
+                "origin": network.origin,
+                "normalisation": [list(network.mean), list(network.std), list(network.bounds)],
+            }
         )
-    logging = tensorboard(logs / name) if plan.tensorboard else nullcontext()
-    with logging as log, Bar(console, f"Training {name}") as bar:
-        trained = load_or_fit(
-            network,
-            spec,
-            plan.train,
-            data.train,
-            root=plan.checkpoints,
-            name=name,
-            data=data.train.fingerprint,
-            input_shape=data.test.shape,
-            seed=plan.seed,
-            device=device,
-            perturb=perturb,
-            progress=bar.fit,
-            log=log,
-        )
-    epochs = trained.history.epochs
-    best = epochs[trained.history.best]
-    result = f"{best.val_accuracy:.1%}" if best.val_accuracy is not None else "none"
-    how = "found in the checkpoints" if trained.loaded else f"trained in {trained.history.seconds:.1f} s"
-    console.print(
-        f"[bold]{name}[/]: {network.description}; {how}, validation accuracy {result}", highlight=False, soft_wrap=True
-    )
-    return {
-        "checkpoint": trained.path.name,
-        "epochs": len(epochs),
-        "best_epoch": trained.history.best + 1,
-        "val_accuracy": best.val_accuracy,
-        "train_accuracy": best.accuracy,
-        "seconds": trained.history.seconds,
-        "samples": trained.history.samples,
-        "method": plan.train.method,
-    }
+        return Entrant(name, classifier, network.description, identity, trained, tuple(warnings), work)
+
+    def fit(self, test: Samples, console: Any, logs: Path) -> dict[str, Any]:
+        """Train the network, or find it trained; returns what the header says of that."""
+        plan, name = self.plan, self.name
+        if self.train is None:
+            raise InputError(
+                f"model.{name}: there must be training samples for a network without weights, got none; "
+                "give model.weights, or a data set with a training part (for one folder or file: "
+                "data.test_fraction=0.2)"
+            )
+        logging = tensorboard(logs / name) if plan.tensorboard else nullcontext()
+        with logging as log, Bar(console, f"Training {name}") as bar:
+            trained = load_or_fit(
+                self.network,
+                self.spec,
+                plan.train,
+                self.train,
+                root=plan.checkpoints,
+                name=name,
+                data=self.train.fingerprint,
+                input_shape=test.shape,
+                seed=plan.seed,
+                device=self.device,
+                perturb=self.perturb,
+                progress=bar.fit,
+                log=log,
+            )
+        epochs = trained.history.epochs
+        best = epochs[trained.history.best]
+        reached = f"validation accuracy {best.val_accuracy:.1%}" if best.val_accuracy is not None else "not validated"
+        how = "found in the checkpoints" if trained.loaded else f"trained in {trained.history.seconds:.1f} s"
+        console.print(f"[bold]{name}[/]: {self.network.description}; {how}, {reached}", highlight=False, soft_wrap=True)
+        return {
+            "checkpoint": trained.path.name,
+            "epochs": len(epochs),
+            "best_epoch": trained.history.best + 1,
+            "val_accuracy": best.val_accuracy,
+            "train_accuracy": best.accuracy,
+            "seconds": trained.history.seconds,
+            "samples": trained.history.samples,
+            "method": plan.train.method,
+        }

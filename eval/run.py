@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +20,10 @@ from omegaconf import DictConfig
 from attacks.base import Attack
 from eval import device as devices
 from eval import speed
-from eval.clean import Clean, clean_pass
+from eval.clean import clean_pass
 from eval.config import Plan, budgets, read
 from eval.craft import Bench, Unit, clean_rows, craft, warm_up
-from eval.data import Data, Samples, limited
+from eval.data import Data, limited
 from eval.derived import CONTROL
 from eval.errors import InputError
 from eval.goals import eligible
@@ -32,6 +32,7 @@ from eval.networks import Entrant, enter
 from eval.progress import Bar
 from eval.records import Run, has_part, key, read_records, write_examples, write_part
 from eval.summary import show
+from eval.trial import Cohort, Trial
 from models.spec import comes_ready
 
 log = logging.getLogger(__name__)
@@ -48,27 +49,27 @@ def _resolve(attack: Attack, transfer: bool) -> Attack:
     return attack
 
 
-def _units(plan: Plan, entrants: list[Entrant], attacks: dict[str, Attack], n: int) -> Iterator[Unit]:
-    for entrant in entrants:
+def _units(plan: Plan, bench: Bench, attacks: Mapping[str, Attack]) -> Iterator[Unit]:
+    for source, classifier in bench.classifiers.items():
         for name, attack in attacks.items():
-            for text, threat in budgets(plan, attack, entrant.classifier.bounds):
-                for start in range(0, n, _SLICE):
-                    index = np.arange(start, min(start + _SLICE, n))
-                    yield Unit(entrant.name, name, attack, text, threat, index)
+            for text, threat in budgets(plan, attack, classifier.bounds):
+                for start in range(0, len(bench.samples), _SLICE):
+                    index = np.arange(start, min(start + _SLICE, len(bench.samples)))
+                    yield Unit(source, name, _resolve(attack, bench.transfer), text, threat, index)
 
 
-def _name(plan: Plan, about: Run, unit: Unit, targets: dict[str, str]) -> str:
+def _name(plan: Plan, about: Run, bench: Bench, unit: Unit, fingerprints: Mapping[str, str]) -> str:
     """The name of a part: a hash of all that decides its records."""
     return key(
         {
             "attack": [unit.attack_name, type(unit.attack).__name__, dataclasses.asdict(unit.attack)],  # type: ignore[call-overload]
             "threat": [unit.threat.norm, unit.text, str(unit.threat.eps), list(unit.threat.box)],
             "source": unit.source,
-            "targets": targets,
+            "targets": {target: fingerprints[target] for target in bench.targets(unit.source)},
             "goal": plan.goal,
             "seed": plan.seed,
-            "controls": plan.controls,
-            "data": about.data["fingerprint"],
+            "derived": {role: repr(derive) for role, derive in bench.derived.items()},
+            "data": bench.samples.fingerprint,
             "versions": [about.commit, *(about.versions.get(v, "") for v in _VERSIONS)],
             "slice": [int(unit.index[0]), len(unit.index)],
         }
@@ -133,12 +134,13 @@ def _load(plan: Plan) -> Data:
     return dataclasses.replace(data, test=data.test.select(keep), warnings=(*data.warnings, *more))
 
 
-def _chance(samples: Samples, clean: dict[str, Clean]) -> list[str]:
+def _chance(bench: Bench) -> list[str]:
     """A warning for each network that is no better than guessing (within three standard errors)."""
+    samples = bench.samples
     labels, lines = torch.from_numpy(samples.labels.copy()), []
     n = len(samples)
     most = float(np.bincount(samples.labels).max() / n)  # always saying the largest class
-    for name, answer in clean.items():
+    for name, answer in bench.clean.items():
         accuracy = float((answer.prediction.cpu() == labels).float().mean())
         if accuracy <= most + 3 * (most * (1 - most) / n) ** 0.5:
             lines.append(
@@ -167,38 +169,26 @@ def run(cfg: DictConfig, folder: Path, overrides: list[str], console: Any) -> Ru
         highlight=False,
         soft_wrap=True,
     )
+    cohorts, trials = _parts(plan, data)
     about = header(plan, data, overrides, device, started)
     earlier = _earlier(folder, about)
     clock = time.perf_counter()
-    entrants = enter(plan, data, device, console, folder / "tensorboard")
+    entrants = enter(plan, cohorts, samples, device, console, folder / "tensorboard")
     seconds["models"] = time.perf_counter() - clock
-    transfer = plan.transfer and len(entrants) > 1
-    attacks = {name: _resolve(attack, transfer) for name, attack in plan.attacks.items()}
     about.models = [e.about() for e in entrants]
-    about.attacks = [describe_attack(name, attack, plan) for name, attack in attacks.items()]
     if earlier is not None:
         same = [m["fingerprint"] for m in about.models] == [m["fingerprint"] for m in earlier.models]
         _refuse(folder, [] if same else ["the networks themselves"])
         about.started = earlier.started
         seconds["attacks"] = earlier.wall_seconds.get("attacks", 0.0)
     about.warnings += [line for e in entrants for line in e.warnings]
-    clean = {e.name: clean_pass(e.classifier, samples, plan.batch_size, device) for e in entrants}
-    about.warnings += _chance(samples, clean)
     about.wall_seconds = seconds
-    bench = Bench(
-        samples=samples,
-        classifiers={e.name: e.classifier for e in entrants},
-        clean=clean,
-        device=device,
-        seed=plan.seed,
-        goal=plan.goal,
-        batch_size=plan.batch_size,
-        transfer=transfer,
-        derived=CONTROL if plan.controls else {},
-        examples=plan.examples,
-    )
+    benches = [(_bench(plan, trial, entrants, device), trial.attacks) for trial in trials]
+    transfer = any(bench.transfer for bench, _ in benches)
+    about.attacks = [describe_attack(name, _resolve(attack, transfer), plan) for name, attack in plan.attacks.items()]
+    about.warnings += [line for bench, _ in benches if bench.samples is samples for line in _chance(bench)]
     about.write(folder)
-    failures = _work(plan, bench, about, folder, _units(plan, entrants, attacks, len(samples)), entrants, console)
+    failures = _work(plan, benches, about, folder, entrants, console)
     about.warnings += failures
     about.finished, about.status = now(), "failed" if failures else "complete"
     about.write(folder)
@@ -206,37 +196,61 @@ def run(cfg: DictConfig, folder: Path, overrides: list[str], console: Any) -> Ru
     return about
 
 
+def _parts(plan: Plan, data: Data) -> tuple[list[Cohort], list[Trial]]:
+    """What a plan consists of: what its study says, or all its attacks on all its networks."""
+    if plan.study is not None:
+        return plan.study.cohorts(data, plan.models, plan.seed), plan.study.trials(data, plan.attacks, plan.seed)
+    trial = Trial(data.test, plan.attacks, transfer=plan.transfer, derived=CONTROL if plan.controls else {})
+    return [Cohort(plan.models, data.train)], [trial]
+
+
+def _bench(plan: Plan, trial: Trial, entrants: list[Entrant], device: torch.device) -> Bench:
+    chosen = [e for e in entrants if trial.models is None or e.name in trial.models]
+    return Bench(
+        samples=trial.samples,
+        classifiers={e.name: e.classifier for e in chosen},
+        clean={e.name: clean_pass(e.classifier, trial.samples, plan.batch_size, device) for e in chosen},
+        device=device,
+        seed=plan.seed,
+        goal=plan.goal,
+        batch_size=plan.batch_size,
+        transfer=trial.transfer and len(chosen) > 1,
+        derived=trial.derived,
+        examples=plan.examples,
+    )
+
+
 def _work(
     plan: Plan,
-    bench: Bench,
+    benches: list[tuple[Bench, Mapping[str, Attack]]],
     about: Run,
     folder: Path,
-    units: Iterator[Unit],
     entrants: list[Entrant],
     console: Any,
 ) -> list[str]:
     """Write every part that is not there yet; returns a line for each attack that crashed."""
     clock = time.perf_counter()
-    device, work = bench.device, {e.name: e.work for e in entrants}
+    work = {e.name: e.work for e in entrants}
     fingerprints = {e.name: e.fingerprint for e in entrants}
-    for name, fingerprint in fingerprints.items():
-        part = key({"clean": fingerprint, "name": name, "data": about.data["fingerprint"]})
-        if not has_part(folder, part):
-            write_part(folder, part, clean_rows(bench, name))
     todo = []
-    for unit in units:
-        part = _name(plan, about, unit, {t: fingerprints[t] for t in bench.targets(unit.source)})
-        if not has_part(folder, part):
-            todo.append((unit, part))
-    for source in dict.fromkeys(unit.source for unit, _ in todo):
+    for bench, attacks in benches:
+        for name in bench.classifiers:
+            part = key({"clean": fingerprints[name], "name": name, "data": bench.samples.fingerprint})
+            if not has_part(folder, part):
+                write_part(folder, part, clean_rows(bench, name))
+        for unit in _units(plan, bench, attacks):
+            part = _name(plan, about, bench, unit, fingerprints)
+            if not has_part(folder, part):
+                todo.append((bench, unit, part))
+    for source, bench in {unit.source: bench for bench, unit, _ in todo}.items():
         warm_up(bench, source)
     failures: dict[str, str] = {}
-    with Bar(console, "Attacking", sum(len(unit.index) for unit, _ in todo)) as bar:
-        for unit, part in todo:
+    with Bar(console, "Attacking", sum(len(unit.index) for _, unit, _ in todo)) as bar:
+        for bench, unit, part in todo:
             bar.say(f"{unit.source}: {unit.attack_name} {unit.text if unit.text != 'min' else ''}".rstrip())
             failed = f"{part}-failed"
             (folder / "parts" / f"{failed}.parquet").unlink(missing_ok=True)
-            speed.share_out(work[unit.source], device)
+            speed.share_out(work[unit.source], bench.device)
             rows, examples = craft(bench, unit, bar.advance)
             wrong = np.unique(rows["error"][rows["error"] != ""])
             failures |= {f"attack.{unit.attack_name} on {unit.source}": str(w) for w in wrong}

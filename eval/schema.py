@@ -21,7 +21,7 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING
 
 CONF = Path(importlib.import_module("conf").__file__ or "").parent
-_GROUPS = ("data", "model", "attack", "train")
+_GROUPS = ("data", "model", "attack", "train", "study")
 _TARGET = re.compile(r"^_target_:\s*([\w.]+)", re.MULTILINE)
 
 
@@ -76,7 +76,7 @@ class Debug:
 
 @dataclass
 class Config:
-    """The keys at the top. `data`, `model`, `attack` and `train` are filled from their groups."""
+    """The keys at the top. `data`, `model`, `attack`, `train` and `study` are filled from their groups."""
 
     title: str = MISSING
     seed: int = MISSING
@@ -94,6 +94,7 @@ class Config:
     train: Any = field(default_factory=dict)
     paths: Paths = field(default_factory=Paths)
     debug: Debug = field(default_factory=Debug)
+    study: Any = None
 
 
 def _strings(hint: Any) -> Any:

@@ -1,0 +1,1 @@
+"""The experiments that are more than all attacks on all networks."""

@@ -1,0 +1,110 @@
+"""Tables whose cells hold our number with its interval, and the paper's beside it. Free of torch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from eval.intervals import Bools, Floats, wilson
+
+_Z = 1.959964
+PAPER_IMAGES = 256  # the paper's entries with a decimal are multiples of 1/256
+
+
+@dataclass(frozen=True)
+class Value:
+    """One number.
+
+    Attributes:
+        kind: `share`; `excess`, a difference of shares; `size`, a root mean square in box units.
+        ours: NaN where there is none.
+        low: of the 95% interval.
+        high: see `low`.
+        n: samples.
+        paper: its number, or None.
+        apart: whether both cannot be the same, the paper's own uncertainty included.
+    """
+
+    kind: str
+    ours: float
+    low: float
+    high: float
+    n: int
+    paper: float | None = None
+    apart: bool = False
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of values under the names of the columns.
+
+    Attributes:
+        name: of its file.
+        title: what it is.
+        note: how to read it, in a sentence or two.
+        columns: without the first, which holds the labels.
+        rows: label and values, None where there is none.
+    """
+
+    name: str
+    title: str
+    note: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, tuple[Value | None, ...]], ...]
+
+    def frame(self) -> pd.DataFrame:
+        """One row per value: table, row, column, kind, ours, low, high, n, paper, apart."""
+        rows = [
+            (self.name, label, column, v.kind, v.ours, v.low, v.high, v.n, v.paper, v.apart)
+            for label, values in self.rows
+            for column, v in zip(self.columns, values, strict=True)
+            if v is not None
+        ]
+        names = ["table", "row", "column", "kind", "ours", "low", "high", "n", "paper", "apart"]
+        return pd.DataFrame(rows, columns=names)
+
+
+def share(hits: Bools, paper: float | None = None, paper_n: int = PAPER_IMAGES, digits: int = 1) -> Value:
+    """The share of `hits` (n,), beside one that the paper gives in percent, rounded to `digits` decimals."""
+    n, k = len(hits), int(hits.sum())
+    low, high = (float(bound) for bound in wilson(k, n))
+    if paper is None or n == 0:
+        return Value("share", k / n if n else math.nan, low, high, n, None if paper is None else paper / 100)
+    rounding = 0.5 * 10.0 ** -(digits + 2)
+    least, most = (float(bound) for bound in wilson(paper / 100 * paper_n, paper_n))
+    apart = high < least - rounding or low > most + rounding
+    return Value("share", k / n, low, high, n, paper / 100, apart)
+
+
+def excess(hits: Bools, before: Bools) -> Value:
+    """How much greater the share of `hits` (n,) is than that of `before` on the same samples, with Wald's interval."""
+    n = len(hits)
+    if n == 0:
+        return Value("excess", math.nan, -1.0, 1.0, 0)
+    difference = hits.astype(np.float64) - before
+    mean = float(difference.mean())
+    half = _Z * float(difference.std()) / math.sqrt(n)
+    return Value("excess", mean, mean - half, mean + half, n)
+
+
+def size(values: Floats, paper: float | None = None, digits: int = 3) -> Value:
+    """The mean of root mean squares (n,), beside one that the paper gives rounded to `digits` decimals."""
+    n = len(values)
+    if n == 0:
+        return Value("size", math.nan, math.nan, math.nan, 0, paper)
+    mean = float(values.mean())
+    spread = float(values.std(ddof=1)) if n > 1 else math.nan
+    half = _Z * spread / math.sqrt(n)
+    if paper is None:
+        return Value("size", mean, mean - half, mean + half, n)
+    reach = _Z * spread * math.sqrt(1 / n + 1 / PAPER_IMAGES) + 0.5 * 10.0**-digits
+    return Value("size", mean, mean - half, mean + half, n, paper, abs(mean - paper) > reach)
+
+
+def joined(tables: Sequence[Table]) -> pd.DataFrame:
+    """All values of the tables, as `Table.frame` gives them."""
+    return pd.concat([table.frame() for table in tables], ignore_index=True)

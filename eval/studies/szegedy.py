@@ -1,0 +1,244 @@
+"""Tables 1 to 4 of Szegedy et al. from the records of `eval.studies.tables`, the paper's numbers beside. Free of torch.
+
+Source of the numbers: "Intriguing properties of neural networks", ICLR 2014 (arXiv 1312.6199v4), Tables 1 to 4.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+
+from eval.intervals import Bools, Floats
+from eval.records import Run
+from eval.rows import erred, flag, numbers, wrong
+from eval.studies.cells import Table, Value, excess, share, size
+
+LABELS = {
+    "fc10_1e-4": "FC10(10⁻⁴)", "fc10_1e-2": "FC10(10⁻²)", "fc10_1": "FC10(1)", "fc100_100": "FC100-100-10",
+    "fc200_200": "FC200-200-10", "ae400": "AE400-10", "fc100_100_p1": "FC100-100-10 (P1)",
+    "fc123_456_p1": "FC123-456-10 (P1)", "fc100_100_p2": "FC100-100-10' (P2)",
+}  # fmt: skip
+"""What the paper calls our networks."""
+
+_ERRORS = {  # Table 1: error in percent on training and test set, average minimum distortion
+    "fc10_1e-4": (6.7, 7.4, 0.062), "fc10_1e-2": (10.0, 9.4, 0.1), "fc10_1": (21.2, 20.0, 0.14),
+    "fc100_100": (0.0, 1.64, 0.058), "fc200_200": (0.0, 1.54, 0.065), "ae400": (0.57, 1.9, 0.086),
+}  # fmt: skip
+_FULL = ("fc10_1e-4", "fc10_1e-2", "fc10_1", "fc100_100", "fc200_200", "ae400")
+_TRANSFER = {  # Table 2: error in percent of the networks in that order
+    "fc10_1e-4": (100, 11.7, 22.7, 2, 3.9, 2.7), "fc10_1e-2": (87.1, 100, 35.2, 35.9, 27.3, 9.8),
+    "fc10_1": (71.9, 76.2, 100, 48.1, 47, 34.4), "fc100_100": (28.9, 13.7, 21.1, 100, 6.6, 2),
+    "fc200_200": (38.2, 14, 23.8, 20.3, 100, 2.7), "ae400": (23.4, 16, 24.8, 9.4, 6.6, 100),
+    "gaussian_0.1": (5.0, 10.1, 18.3, 0, 0, 0.8), "gaussian_0.3": (15.6, 11.3, 22.7, 5, 4.3, 3.1),
+}  # fmt: skip
+_HALVES = ("fc100_100_p1", "fc123_456_p1", "fc100_100_p2")
+_HALVES_ERRORS = {  # Table 3: error in percent on P1, P2 and the test set, average minimum distortion
+    "fc100_100_p1": (0.0, 2.4, 2.0, 0.062), "fc123_456_p1": (0.0, 2.5, 2.1, 0.059),
+    "fc100_100_p2": (2.3, 0.0, 2.1, 0.058),
+}  # fmt: skip
+_NATIVE = {  # Table 4
+    "fc100_100_p1": (100, 26.2, 5.9), "fc123_456_p1": (6.25, 100, 5.1), "fc100_100_p2": (8.2, 8.2, 100),
+    "gaussian_0.06": (2.2, 2.6, 2.4), "gaussian_0.1": (2.6, 2.8, 2.7),
+}  # fmt: skip
+_AMPLIFIED = {  # Table 4, amplified to 0.1
+    "fc100_100_p1": (100, 98, 43), "fc123_456_p1": (96, 100, 22), "fc100_100_p2": (27, 50, 100),
+}  # fmt: skip
+_PAPER_DATA = "mnist"
+_TEST, _TRAIN, _HALF = 10_000, 60_000, 30_000  # samples behind the paper's errors
+
+
+@dataclass(frozen=True)
+class _Records:
+    """What the records say of networks on the parts `train`, `test`, `p1` and `p2` of the data."""
+
+    rows: pd.DataFrame
+    mnist: bool
+
+    def known(self, numbers_: Mapping[str, Sequence[float]], row: str, place: int | None) -> float | None:
+        """The paper's number, or None where it has none or is about other data."""
+        found = numbers_.get(row)
+        return found[place] if self.mnist and found is not None and place is not None else None
+
+    def errors(self, model: str, part: str) -> Bools:
+        """Whether each sample of a part is misclassified."""
+        rows = self.rows
+        chosen = rows[(rows["role"] == "clean") & (rows["target_model"] == model) & (rows["part"] == part)]
+        return wrong(chosen.drop_duplicates("sample"), "clean_pred")
+
+    def fed(self, source: str, target: str, role: str, part: str, attack: str) -> pd.DataFrame:
+        """The rows of what was made for one network and judged on another."""
+        rows = self.rows
+        here = (rows["source"] == source) & (rows["target_model"] == target) & (rows["attack"] == attack)
+        return rows[here & (rows["role"] == role) & (rows["part"] == part)]
+
+    def sizes(self, model: str, part: str, attack: str) -> Floats:
+        """The distortions of the samples that the search fooled the network on."""
+        rows = self.fed(model, model, "attack", part, attack)
+        return numbers(rows["rms"])[flag(rows["success"]) & (numbers(rows["rms"]) > 0)]
+
+
+def tables(run: Run, records: pd.DataFrame) -> list[Table]:
+    """All tables of a run of `eval.studies.tables.Tables`, one set for each of its attacks.
+
+    Args:
+        run: its header.
+        records: as `eval.records.read_records` gives them.
+    """
+    study = run.config["study"]
+    rows = records[~erred(records)]
+    rows = rows.assign(part=rows["sample"].str.partition(":")[0])
+    known = _Records(rows, str(run.data["name"]).lower() == "mnist")
+    full, first, second = (list(study[key]) for key in ("full", "first", "second"))
+    halves = [*(f"{name}_p1" for name in first), *(f"{name}_p2" for name in second)]
+    found: list[Table] = []
+    for attack in (a["name"] for a in run.attacks):
+        found += [
+            _distortions(known, full, attack),
+            _matrix(known, full, attack, "train", _Native("table2", "Table 2", _TRANSFER, _FULL, study["noise"])),
+            _matched(known, full, attack, "train", "table2_matched", study["amplified"]),
+            _half_errors(known, halves, attack),
+            _matrix(
+                known, halves, attack, "test", _Native("table4", "Table 4", _NATIVE, _HALVES, study["halves_noise"])
+            ),
+            _amplified(known, halves, attack, study["amplified"]),
+            _matched(known, halves, attack, "test", "table4_matched", study["amplified"]),
+        ]
+    return found
+
+
+@dataclass(frozen=True)
+class _Native:
+    """A matrix of the paper: perturbations as they were found, and Gaussian noise."""
+
+    name: str
+    title: str
+    numbers: Mapping[str, Sequence[float]]
+    order: Sequence[str]
+    noise: Sequence[float]
+
+    def place(self, model: str) -> int | None:
+        return self.order.index(model) if model in self.order else None
+
+
+def _label(name: str) -> str:
+    return LABELS.get(name, name)
+
+
+def _distortions(known: _Records, models: Sequence[str], attack: str) -> Table:
+    rows = []
+    for model in models:
+        train, test, distortion = (known.known(_ERRORS, model, k) for k in range(3))
+        values: tuple[Value | None, ...] = (
+            share(known.errors(model, "train"), train, _TRAIN),
+            share(known.errors(model, "test"), test, _TEST, digits=2),
+            size(known.sizes(model, "train", attack), distortion),
+            size(known.sizes(model, "test", attack)),
+            share(flag(_right(known.fed(model, model, "attack", "train", attack))["success"])),
+        )
+        rows.append((_label(model), values))
+    return Table(
+        "table1",
+        "Table 1: average minimum distortion",
+        "Trained on all training samples. Distortion: root mean square of the perturbation, over the images that the "
+        "network classifies correctly. The paper attacked training images.",
+        ("train error", "test error", "distortion, train", "distortion, test", "fooled"),
+        tuple(rows),
+    )
+
+
+def _right(rows: pd.DataFrame) -> pd.DataFrame:
+    """Those whose unperturbed image is classified correctly."""
+    return rows[~wrong(rows, "clean_pred")]
+
+
+def _matrix(known: _Records, models: Sequence[str], attack: str, part: str, native: _Native) -> Table:
+    rows = []
+    for source in models:
+        cells: list[Value | None] = [
+            share(
+                wrong(known.fed(source, target, "attack", part, attack), "adv_pred"),
+                known.known(native.numbers, source, native.place(target)),
+            )
+            for target in models
+        ]
+        rows.append((_label(source), (*cells, size(known.sizes(source, part, attack)))))
+    for rms in native.noise:
+        name = f"gaussian_{rms:g}"
+        noisy = [known.fed(target, target, "attack", part, name) for target in models]
+        cells = [
+            share(wrong(fed, "adv_pred"), known.known(native.numbers, name, native.place(target)))
+            for target, fed in zip(models, noisy, strict=True)
+        ]
+        rows.append((f"Gaussian noise, {rms:g}", (*cells, size(numbers(noisy[0]["rms"])))))
+    return Table(
+        native.name,
+        f"{native.title}: error of each network on what was made for another",
+        "Row: the network that the perturbations were made for. Column: the network that they were fed to. What a "
+        "network gets wrong unperturbed is part of its error.",
+        (*map(_label, models), "distortion"),
+        tuple(rows),
+    )
+
+
+def _amplified(known: _Records, models: Sequence[str], attack: str, rms: float) -> Table:
+    rows = []
+    for source in models:
+        cells: list[Value | None] = []
+        for target in models:
+            fed = known.fed(source, target, "amplified", "test", attack)
+            place = _HALVES.index(target) if target in _HALVES and rms == 0.1 else None
+            cells.append(share(wrong(fed, "adv_pred"), known.known(_AMPLIFIED, source, place)))
+        after = known.fed(source, source, "amplified", "test", attack)["rms"]
+        rows.append((_label(source), (*cells, size(numbers(after)))))
+    return Table(
+        "table4_amplified",
+        f"Table 4, amplified to a root mean square of {rms:g}",
+        f"Every perturbation is scaled to {rms:g} and then cut off by the box; the last column is what is left of it. "
+        "The paper prints the L2 norm as the divisor, which would make perturbations of MNIST 28 times smaller than it "
+        "says; the divisor is the root mean square.",
+        (*map(_label, models), "distortion"),
+        tuple(rows),
+    )
+
+
+def _matched(known: _Records, models: Sequence[str], attack: str, part: str, name: str, rms: float) -> Table:
+    rows = []
+    for source in models:
+        cells: list[Value | None] = []
+        for target in models:
+            fed = known.fed(source, target, "amplified", part, attack)
+            cells.append(excess(wrong(fed, "adv_pred"), wrong(fed, "clean_pred")))
+        rows.append((_label(source), tuple(cells)))
+    noise: list[Value | None] = []
+    for target in models:
+        fed = known.fed(target, target, "control", part, attack)
+        noise.append(excess(wrong(fed, "adv_pred"), wrong(fed, "clean_pred")))
+    rows.append(("Gaussian noise of its own distortion", tuple(noise)))
+    return Table(
+        name,
+        f"The same at one size: errors beyond the clean ones, all perturbations scaled to {rms:g}",
+        "A fair comparison of sources: equal size, and without what the network gets wrong anyway. The last row is the "
+        "floor: noise as large as the perturbations that the search found for the network itself.",
+        tuple(map(_label, models)),
+        tuple(rows),
+    )
+
+
+def _half_errors(known: _Records, models: Sequence[str], attack: str) -> Table:
+    rows = []
+    for model in models:
+        cells: list[Value | None] = [
+            share(known.errors(model, part), known.known(_HALVES_ERRORS, model, k), n)
+            for k, (part, n) in enumerate((("p1", _HALF), ("p2", _HALF), ("test", _TEST)))
+        ]
+        distortion = known.known(_HALVES_ERRORS, model, 3)
+        rows.append((_label(model), (*cells, size(known.sizes(model, "test", attack), distortion))))
+    return Table(
+        "table3",
+        "Table 3: networks that saw one half of the training samples each",
+        "P1 and P2 are disjoint. The distortions are those of test images.",
+        ("error on P1", "error on P2", "test error", "distortion"),
+        tuple(rows),
+    )
