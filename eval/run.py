@@ -134,20 +134,21 @@ def _load(plan: Plan) -> Data:
     return dataclasses.replace(data, test=data.test.select(keep), warnings=(*data.warnings, *more))
 
 
-def _chance(bench: Bench) -> list[str]:
-    """A warning for each network that is no better than guessing (within three standard errors)."""
-    samples = bench.samples
-    labels, lines = torch.from_numpy(samples.labels.copy()), []
-    n = len(samples)
-    most = float(np.bincount(samples.labels).max() / n)  # always saying the largest class
-    for name, answer in bench.clean.items():
-        accuracy = float((answer.prediction.cpu() == labels).float().mean())
-        if accuracy <= most + 3 * (most * (1 - most) / n) ** 0.5:
-            lines.append(
-                f"{name}: clean accuracy is {accuracy:.1%}, at chance ({most:.1%} is always naming the largest class); "
-                "check the normalisation (mean, std), the order of the classes and the weights"
-            )
-    return lines
+def _chance(benches: list[Bench]) -> list[str]:
+    """A warning for each network that is no better than guessing (within three standard errors) where it is tried."""
+    lines: dict[str, str] = {}
+    for bench in benches:
+        samples = bench.samples
+        labels, n = torch.from_numpy(samples.labels.copy()), len(samples)
+        most = float(np.bincount(samples.labels).max() / n)  # always saying the largest class
+        for name, answer in bench.clean.items():
+            accuracy = float((answer.prediction.cpu() == labels).float().mean())
+            if accuracy <= most + 3 * (most * (1 - most) / n) ** 0.5:
+                lines[name] = (
+                    f"{name}: clean accuracy is {accuracy:.1%}, at chance ({most:.1%} is always naming the largest "
+                    "class); check the normalisation (mean, std), the order of the classes and the weights"
+                )
+    return list(lines.values())
 
 
 def run(cfg: DictConfig, folder: Path, overrides: list[str], console: Any) -> Run:
@@ -186,7 +187,7 @@ def run(cfg: DictConfig, folder: Path, overrides: list[str], console: Any) -> Ru
     benches = [(_bench(plan, trial, entrants, device), trial.attacks) for trial in trials]
     transfer = any(bench.transfer for bench, _ in benches)
     about.attacks = [describe_attack(name, _resolve(attack, transfer), plan) for name, attack in plan.attacks.items()]
-    about.warnings += [line for bench, _ in benches if bench.samples is samples for line in _chance(bench)]
+    about.warnings += _chance([bench for bench, _ in benches])
     about.write(folder)
     failures = _work(plan, benches, about, folder, entrants, console)
     about.warnings += failures

@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from reports import content, sweep, tables
+from eval.records import Run
+from reports import content, study, sweep, tables
 from reports.figures import standalone
 from reports.html import render
 
 
 def write(run_folder: Path, *, output: Path | None = None, records_csv: bool = False) -> Path:
     """Write report.html, summary.csv, transfer.csv, classes.csv and figures/*.svg; returns the path of the page.
+
+    A run of a study has report.html and tables.csv instead.
 
     Args:
         run_folder: what `eval.records` wrote.
@@ -22,14 +25,26 @@ def write(run_folder: Path, *, output: Path | None = None, records_csv: bool = F
         InputError: the folder holds no run, or one that cannot be read; nothing was written.
         OSError: the folder cannot be written to.
     """
+    folder = run_folder if output is None else output
+    if study.studied(Run.read(run_folder)):
+        return _write_study(run_folder, folder, records_csv)
     page = content.read(run_folder)
     html = render("run.html.j2", page)
-    folder = run_folder if output is None else output
     for name, table in page.csv.items():
         if name != "records" or records_csv:
             tables.write_csv(folder / f"{name}.csv", table)
     for chart in page.charts:
         tables.write_text(folder / "figures" / f"{chart.name}.svg", standalone(chart.svg))
+    return tables.write_text(folder / "report.html", html)
+
+
+def _write_study(run_folder: Path, folder: Path, records_csv: bool) -> Path:
+    """The same for a run of a study: report.html and tables.csv."""
+    page = study.read(run_folder)
+    html = render("study.html.j2", page)
+    for name, table in page.csv.items():
+        if name != "records" or records_csv:
+            tables.write_csv(folder / f"{name}.csv", table)
     return tables.write_text(folder / "report.html", html)
 
 

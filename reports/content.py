@@ -204,7 +204,8 @@ def _classes(table: pd.DataFrame, models: Sequence[str]) -> tuple[tuple[ClassRow
     return shown, table["class"].nunique() - len(shown)
 
 
-def _overview(run: Run, threat: Threat) -> tuple[tuple[str, str], ...]:
+def overview(run: Run, threat: Threat) -> tuple[tuple[str, str], ...]:
+    """What was run, as names and texts."""
     data = run.data
     shape = " x ".join(str(s) for s in data.get("shape", ()))
     attacks = ", ".join(
@@ -274,7 +275,7 @@ def read(folder: Path) -> Page:
         headline=eps_label(threat.headline),
         norm=norm_label(threat.norm),
         eps=tuple(eps_label(text) for text, _ in threat.levels),
-        overview=_overview(run, threat),
+        overview=overview(run, threat),
         cards=_cards(run, clean, robust, threat.headline, right),
         curves=accuracy_charts(ranked(metrics.curve(rows, threat)), threat, measure),
         robust=_robust_rows(robust, threat, minimal, right),

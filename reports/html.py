@@ -9,6 +9,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from reports.numbers import interval, number, paper
 from reports.texts import amount, duration, eps_label, norm_label, percent
 
 _ENVIRONMENT = Environment(
@@ -25,6 +26,9 @@ _ENVIRONMENT.filters |= {
     "eps": eps_label,
     "norm": norm_label,
     "svg": Markup,
+    "number": number,
+    "paper": paper,
+    "interval": interval,
 }
 
 

@@ -56,6 +56,12 @@ class Table:
     columns: tuple[str, ...]
     rows: tuple[tuple[str, tuple[Value | None, ...]], ...]
 
+    @property
+    def n(self) -> int | None:
+        """The number of samples, if it is the same for all shares."""
+        counts = {v.n for _, values in self.rows for v in values if v is not None and v.kind != "size"}
+        return counts.pop() if len(counts) == 1 else None
+
     def frame(self) -> pd.DataFrame:
         """One row per value: table, row, column, kind, ours, low, high, n, paper, apart."""
         rows = [

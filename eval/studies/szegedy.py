@@ -97,13 +97,13 @@ def tables(run: Run, records: pd.DataFrame) -> list[Table]:
         found += [
             _distortions(known, full, attack),
             _matrix(known, full, attack, "train", _Native("table2", "Table 2", _TRANSFER, _FULL, study["noise"])),
-            _matched(known, full, attack, "train", "table2_matched", study["amplified"]),
+            _matched(known, full, attack, "train", 2, study["amplified"]),
             _half_errors(known, halves, attack),
             _matrix(
                 known, halves, attack, "test", _Native("table4", "Table 4", _NATIVE, _HALVES, study["halves_noise"])
             ),
             _amplified(known, halves, attack, study["amplified"]),
-            _matched(known, halves, attack, "test", "table4_matched", study["amplified"]),
+            _matched(known, halves, attack, "test", 4, study["amplified"]),
         ]
     return found
 
@@ -190,8 +190,8 @@ def _amplified(known: _Records, models: Sequence[str], attack: str, rms: float) 
             fed = known.fed(source, target, "amplified", "test", attack)
             place = _HALVES.index(target) if target in _HALVES and rms == 0.1 else None
             cells.append(share(wrong(fed, "adv_pred"), known.known(_AMPLIFIED, source, place)))
-        after = known.fed(source, source, "amplified", "test", attack)["rms"]
-        rows.append((_label(source), (*cells, size(numbers(after)))))
+        after = numbers(known.fed(source, source, "amplified", "test", attack)["rms"])
+        rows.append((_label(source), (*cells, size(after[after > 0]))))
     return Table(
         "table4_amplified",
         f"Table 4, amplified to a root mean square of {rms:g}",
@@ -203,7 +203,7 @@ def _amplified(known: _Records, models: Sequence[str], attack: str, rms: float) 
     )
 
 
-def _matched(known: _Records, models: Sequence[str], attack: str, part: str, name: str, rms: float) -> Table:
+def _matched(known: _Records, models: Sequence[str], attack: str, part: str, number: int, rms: float) -> Table:
     rows = []
     for source in models:
         cells: list[Value | None] = []
@@ -213,14 +213,14 @@ def _matched(known: _Records, models: Sequence[str], attack: str, part: str, nam
         rows.append((_label(source), tuple(cells)))
     noise: list[Value | None] = []
     for target in models:
-        fed = known.fed(target, target, "control", part, attack)
+        fed = known.fed(target, target, "attack", part, f"gaussian_{rms:g}")
         noise.append(excess(wrong(fed, "adv_pred"), wrong(fed, "clean_pred")))
-    rows.append(("Gaussian noise of its own distortion", tuple(noise)))
+    rows.append((f"Gaussian noise, {rms:g}", tuple(noise)))
     return Table(
-        name,
-        f"The same at one size: errors beyond the clean ones, all perturbations scaled to {rms:g}",
+        f"table{number}_matched",
+        f"Table {number} at one size: errors beyond the clean ones, all perturbations scaled to {rms:g}",
         "A fair comparison of sources: equal size, and without what the network gets wrong anyway. The last row is the "
-        "floor: noise as large as the perturbations that the search found for the network itself.",
+        "floor: noise of that size.",
         tuple(map(_label, models)),
         tuple(rows),
     )

@@ -89,13 +89,14 @@ class Tables:
         train, full, halves = _train(data), tuple(self.full), self.halves
         seen, unseen = (self._some(samples, seed, data.name) for samples in (train, data.test))
         derived: dict[str, Derived] = {"control": SameSizeNoise(), "amplified": Amplified(self.amplified)}
+        # the control of an image is as large as its own perturbation; what is scaled to one size has noise of that size
         first, second = split(train, 0.5, seed)
         return [
             Trial(_part("train", seen), attacks, full, transfer=True, derived=derived),
             Trial(_part("test", unseen), attacks, full, transfer=True, derived=derived),
             Trial(_part("test", unseen), attacks, halves, transfer=True, derived=derived),
-            Trial(_part("train", seen), _gaussian(self.noise), full),
-            Trial(_part("test", unseen), _gaussian(self.halves_noise), halves),
+            Trial(_part("train", seen), _gaussian([*self.noise, self.amplified]), full),
+            Trial(_part("test", unseen), _gaussian([*self.halves_noise, self.amplified]), halves),
             Trial(_part("train", train), models=full),
             Trial(_part("test", data.test)),
             Trial(_part("p1", first), models=halves),
@@ -105,9 +106,7 @@ class Tables:
     def _some(self, samples: Samples, seed: int, name: str) -> Samples:
         n = len(samples)
         if self.images is not None and self.images > n:
-            raise InputError(
-                f"study.images: must be at most {n}, the images of {name} to choose from, got {self.images}"
-            )
+            raise InputError(f"study.images: must be at most {n}, all that {name} has to offer, got {self.images}")
         return limited(samples, min(self.images or IMAGES, n), seed, "study.images")
 
 

@@ -12,7 +12,7 @@ from eval.schema import CONF, targets
 
 OPTIONS = {
     group: sorted(p.relative_to(CONF / group).with_suffix("").as_posix() for p in (CONF / group).rglob("*.yaml"))
-    for group in ("data", "model", "attack", "threat", "train", "experiment", "debug")
+    for group in ("data", "model", "attack", "threat", "train", "study", "experiment", "debug")
 }
 NEEDS = {  # what an option cannot do without
     "data/arrays": ["data.test=test.npz"],

@@ -1,0 +1,83 @@
+"""What the tables of Szegedy et al. say, in sentences whose numbers are counted from them. Free of torch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from eval.studies.cells import Table, Value
+
+
+def findings(tables: Sequence[Table]) -> list[str]:
+    """A sentence or two on each finding of the paper: small perturbations, shared by networks, and by training sets."""
+    by = {table.name: table for table in tables}
+    return [
+        *_distances(by["table1"]),
+        _shared(by["table2"], by["table2_matched"], "networks trained on the same samples"),
+        _shared(by["table4"], by["table4_matched"], "networks of which some saw disjoint samples"),
+        _apart(tables),
+    ]
+
+
+def _column(table: Table, name: str) -> dict[str, Value]:
+    place = table.columns.index(name)
+    return {label: value for label, values in table.rows if (value := values[place]) is not None}
+
+
+def _distances(table: Table) -> list[str]:
+    fooled, sizes = _column(table, "fooled"), _column(table, "distortion, train")
+    whole = all(v.ours == 1 for v in fooled.values() if v.n)
+    least = min(fooled.values(), key=lambda v: v.ours)
+    said = (
+        "The search fooled every network on every image that it classifies correctly"
+        if whole
+        else f"The search fooled the networks on {least.ours:.1%} of the images or more"
+    )
+    known = {label: v for label, v in sizes.items() if not math.isnan(v.ours)}
+    order = sorted(known, key=lambda label: known[label].ours)
+    lines = [
+        f"{said}. Distortions from smallest to largest: " + ", ".join(f"{x} {known[x].ours:.3f}" for x in order) + "."
+    ]
+    paper = {label: v.paper for label, v in known.items() if v.paper is not None}
+    if len(paper) > 1:
+        theirs = sorted(paper, key=lambda label: paper[label])
+        same = theirs == [label for label in order if label in paper]
+        lines.append(f"The paper's order is {'the same' if same else ', '.join(theirs)}.")
+    return lines
+
+
+def _shared(native: Table, matched: Table, whom: str) -> str:
+    """How many pairs of different networks share perturbations, beyond the errors that they make anyway."""
+    *sources, floor = matched.rows
+    pairs = [
+        (cell, noise)
+        for i, (_, cells) in enumerate(sources)
+        for j, (cell, noise) in enumerate(zip(cells, floor[1], strict=True))
+        if i != j and cell is not None and noise is not None and cell.n and noise.n
+    ]
+    above = sum(cell.low > noise.high for cell, noise in pairs)
+    off = [
+        value.ours
+        for i, (_, values) in enumerate(native.rows[: len(sources)])
+        for j, value in enumerate(values[: len(sources)])
+        if i != j and value is not None and value.n
+    ]
+    scaled = [cell.ours for cell, _ in pairs]
+    if not pairs:
+        return f"There is no pair of {whom} to compare."
+    return (
+        f"Between {whom}: as found, perturbations bring another network to an error of {min(off):.1%} to "
+        f"{max(off):.1%}, its clean errors included; at one size they add {min(scaled):.1%} to {max(scaled):.1%} to "
+        f"these. That is above what noise does in {above} of {len(pairs)} pairs."
+    )
+
+
+def _apart(tables: Sequence[Table]) -> str:
+    compared = [v for t in tables for _, values in t.rows for v in values if v is not None and v.paper is not None]
+    if not compared:
+        return "The paper's numbers are about MNIST; beside other data they are not shown."
+    apart = sum(v.apart for v in compared)
+    return (
+        f"{apart} of {len(compared)} numbers lie further from the paper's than chance explains, with 256 images behind "
+        "each of the paper's; they are marked. The paper does not say how its networks were trained."
+    )

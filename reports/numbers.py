@@ -1,0 +1,32 @@
+"""How the values of a study's tables read."""
+
+from __future__ import annotations
+
+import math
+
+from eval.studies.cells import Value
+from reports.texts import percent
+
+
+def number(value: Value) -> str:
+    """Our number as people read it."""
+    return _said(value.kind, value.ours)
+
+
+def paper(value: Value) -> str:
+    """The paper's number as people read it."""
+    return _said(value.kind, float("nan") if value.paper is None else value.paper)
+
+
+def interval(value: Value) -> str:
+    """The 95% interval."""
+    if not value.n:
+        return "no samples"
+    return f"{_said(value.kind, value.low).rstrip('%')} to {_said(value.kind, value.high)}"
+
+
+def _said(kind: str, value: float) -> str:
+    if kind == "size":
+        return f"{value:.4f}" if not math.isnan(value) else "\u2013"
+    sign = "+" if kind == "excess" and value > 0 else ""
+    return sign + percent(value)

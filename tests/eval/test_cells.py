@@ -1,0 +1,89 @@
+"""Our numbers beside the paper's: intervals, and when both cannot be the same."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from eval.studies.cells import Table, excess, joined, share, size
+
+
+def hits(k: int, n: int) -> np.ndarray:
+    return np.arange(n) < k
+
+
+def test_a_share_has_wilsons_interval():
+    value = share(hits(26, 100))
+    expected = stats.binomtest(26, 100).proportion_ci(method="wilson")
+
+    assert (value.ours, value.n, value.paper, value.apart) == (0.26, 100, None, False)
+    assert (value.low, value.high) == pytest.approx((expected.low, expected.high))
+
+
+@pytest.mark.parametrize(
+    ("k", "n", "paper", "apart"),
+    [
+        (26, 100, 26.0, False),
+        (10, 100, 26.0, True),
+        (205, 2560, 5.9, False),  # 8.0% beside 15 of 256
+        (512, 2560, 5.9, True),
+        (2560, 2560, 100.0, False),
+        (0, 2560, 0.0, False),
+        (1280, 2560, 0.0, True),
+    ],
+)
+def test_shares_are_apart_when_their_intervals_are(k, n, paper, apart):
+    assert share(hits(k, n), paper).apart is apart
+
+
+def test_more_images_behind_the_papers_number_tell_more_apart():
+    assert not share(hits(180, 10_000), 1.64, 10_000, digits=2).apart
+    assert share(hits(230, 10_000), 1.64, 10_000, digits=2).apart
+    assert not share(hits(230, 10_000), 1.64).apart
+
+
+def test_an_excess_is_a_paired_difference():
+    rng = np.random.default_rng(0)
+    before, after = rng.random(2000) < 0.1, rng.random(2000) < 0.4
+    value = excess(after, before)
+    expected = stats.bootstrap(
+        (after.astype(float) - before,), np.mean, n_resamples=2000, rng=rng, method="percentile"
+    ).confidence_interval
+
+    assert value.ours == pytest.approx(after.mean() - before.mean())
+    assert (value.low, value.high) == pytest.approx((expected.low, expected.high), abs=3e-3)
+    assert excess(before, before).ours == 0
+
+
+def test_a_size_has_the_interval_of_a_mean_and_the_papers_sample_counts_too():
+    values = np.random.default_rng(0).normal(0.06, 0.02, 2560)
+    value = size(values, 0.062)
+    expected = stats.norm.interval(0.95, values.mean(), stats.sem(values))
+
+    assert (value.low, value.high) == pytest.approx(expected, rel=1e-4)
+    assert not value.apart
+    assert size(values, 0.066).apart
+    assert size(values, 0.056).apart
+
+
+def test_nothing_measured_is_not_a_number_and_apart_from_nothing():
+    empty = np.array([], dtype=bool)
+    for value in (share(empty, 5.0), excess(empty, empty), size(np.array([]), 0.1)):
+        assert math.isnan(value.ours)
+        assert value.n == 0
+        assert not value.apart
+
+
+def test_tables_become_one_frame():
+    table = Table("t", "T", "", ("a", "b"), (("r", (share(hits(1, 2), 50.0), None)),))
+    frame = joined([table, table])
+
+    assert len(frame) == 2
+    assert frame.loc[0].to_dict() | {"low": 0, "high": 0} == {
+        "table": "t", "row": "r", "column": "a", "kind": "share", "ours": 0.5, "low": 0, "high": 0, "n": 2,
+        "paper": 0.5, "apart": False,
+    }  # fmt: skip
+    assert table.n == 2
