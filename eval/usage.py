@@ -7,7 +7,7 @@ import textwrap
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-GROUPS = ("data", "model", "attack", "threat", "train", "experiment", "debug")
+GROUPS = ("data", "model", "attack", "threat", "train", "experiment", "study", "debug")
 _WIDTH = 110
 _HEAD = """\
 toastproof: how easily is this image classifier fooled?

@@ -11,7 +11,9 @@ Source: Szegedy, Zaremba, Sutskever, Bruna, Erhan, Goodfellow and Fergus, "Intri
 ICLR 2014 (arXiv 1312.6199v4), section 4.2, which names "a single layer sparse autoencoder with sigmoid activations and
 400 nodes" and gives neither its objective nor its settings. The objective is that of Ng, "Sparse autoencoder", CS294A
 lecture notes, Stanford 2011.
-Departures: the paper trains the softmax after the autoencoder, here it follows it; a_j is the mean over a mini-batch.
+Departures: the paper trains the softmax after the autoencoder, here it follows it; a_j is the mean over a mini-batch;
+between both the features are standardised over the batch, an affine map that lets the softmax converge. The settings
+are those with the least error on a tenth of MNIST's training images that was held out.
 """
 
 from __future__ import annotations
@@ -34,6 +36,7 @@ class SparseAutoencoder(nn.Module):
     Attributes:
         encoder: W1 and b1.
         decoder: W2 and b2; only the objective needs them.
+        norm: standardises the features.
         head: the softmax's.
     """
 
@@ -41,6 +44,7 @@ class SparseAutoencoder(nn.Module):
         super().__init__()
         self.encoder = nn.Linear(inputs, units)
         self.decoder = nn.Linear(units, inputs)
+        self.norm = nn.BatchNorm1d(units, affine=False)
         self.head = nn.Linear(units, num_classes)
         for layer in (self.encoder, self.decoder):
             nn.init.xavier_uniform_(layer.weight)
@@ -53,7 +57,7 @@ class SparseAutoencoder(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Logits; while training, from features that take no gradient."""
         h = self.features(x)
-        logits: Tensor = self.head(h.detach() if self.training else h)
+        logits: Tensor = self.head(self.norm(h.detach() if self.training else h))
         return logits
 
     def objective(self, x: Tensor, decay: float, sparsity: float, weight: float) -> Tensor:
@@ -89,9 +93,9 @@ class AE:
     units: int = 400
     decay: float = 1e-6
     decay_form: str = "half"
-    filter_decay: float = 3e-3
+    filter_decay: float = 1e-3
     sparsity: float = 0.1
-    sparsity_weight: float = 3.0
+    sparsity_weight: float = 1.0
 
     def __post_init__(self) -> None:
         check_decay("AE", [self.decay], self.decay_form)

@@ -1,0 +1,109 @@
+"""The page of a study: our numbers, the paper's beside them where they are about the same data, and what they say."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from rich.console import Console
+
+from eval.run import run
+from eval.schema import CONF, register
+from eval.studies.cells import Table, Value
+from eval.studies.findings import findings
+from reports.build import write
+
+SMALL = (
+    "experiment=intriguing/tables",
+    "debug=quick",
+    "model=[paper/fc10_1e-4,paper/fc10_1]",
+    "study.full=[fc10_1e-4,fc10_1]",
+    "study.first=[fc10_1]",
+    "study.second=[fc10_1]",
+)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    place = tmp_path_factory.mktemp("study")
+    register()
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        cfg = compose("config", [*SMALL, f"paths.checkpoints={place / 'checkpoints'}"])
+    (place / "run").mkdir()
+    run(cfg, place / "run", [], Console(quiet=True))
+    return place / "run"
+
+
+def page(folder: Path, name: str, output: Path) -> str:
+    """The page as if the data were called so."""
+    header = json.loads((folder / "run.json").read_text())
+    header["data"]["name"] = name
+    (folder / "run.json").write_text(json.dumps(header))
+    return write(folder, output=output).read_text(encoding="utf-8")
+
+
+def test_the_papers_numbers_stand_beside_ours_on_mnist_alone(folder: Path, tmp_path: Path) -> None:
+    on_digits = page(folder, "digits", tmp_path / "digits")
+    on_mnist = page(folder, "mnist", tmp_path / "mnist")
+
+    assert "paper 22.7%" not in on_digits
+    assert "paper 22.7%" in on_mnist  # Table 2, FC10(1e-4) fed to FC10(1)
+    assert "paper 0.1400" in on_mnist  # Table 1, distortion of FC10(1)
+    assert "&ne;</b>" in on_mnist
+    assert "&ne;</b>" not in on_digits
+    table = pd.read_csv(tmp_path / "mnist" / "tables.csv")
+    assert set(table["table"]) >= {"table1", "table2", "table2_matched", "table3", "table4", "table4_amplified"}
+    assert table["paper"].notna().sum() > 10
+    assert (table["low"] <= table["ours"] + 1e-9).all()
+
+
+def test_the_page_has_findings_pictures_and_the_command(folder: Path, tmp_path: Path) -> None:
+    html = page(folder, "digits", tmp_path)
+
+    assert "Distortions from smallest to largest" in html
+    assert html.count('class="strip"') >= 2
+    assert "FC10(10⁻⁴)" in html
+    assert "toastproof" in html
+    assert "nan%" not in html
+
+
+def value(ours: float, paper: float | None = None, apart: bool = False) -> Value:
+    return Value("share", ours, ours - 0.01, ours + 0.01, 100, paper, apart)
+
+
+def test_findings_count_what_the_tables_hold() -> None:
+    sizes = [Value("size", s, s, s, 9, p) for s, p in ((0.06, 0.07), (0.1, 0.05))]
+    first = Table(
+        "table1",
+        "",
+        "",
+        ("fooled", "distortion, train"),
+        (("a", (value(1.0), sizes[0])), ("b", (value(1.0), sizes[1]))),
+    )
+    matrix = ("a", (value(1.0), value(0.3, 0.2, True))), ("b", (value(0.2), value(1.0)))
+    matched = (
+        *(("x", tuple(Value("excess", v, v - 0.01, v + 0.01, 9) for v in row)) for row in ((0.9, 0.25), (0.005, 0.9))),
+    )
+    floor = ("noise", tuple(Value("excess", 0.0, -0.01, 0.01, 9) for _ in range(2)))
+    lines = findings(
+        [
+            first,
+            Table("table2", "", "", ("a", "b"), matrix),
+            Table("table2_matched", "", "", ("a", "b"), (*matched, floor)),
+            Table("table4", "", "", ("a", "b"), matrix),
+            Table("table4_matched", "", "", ("a", "b"), (*matched, floor)),
+        ]
+    )
+    said = " ".join(lines)
+
+    assert "fooled every network" in said
+    assert "a 0.060, b 0.100" in said
+    assert "The paper's order is b, a." in said
+    assert "an error of 20.0% to 30.0%" in said
+    assert "in 1 of 2 pairs" in said
+    assert "2 of 4 numbers lie further" in said
