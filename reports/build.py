@@ -27,7 +27,7 @@ def write(run_folder: Path, *, output: Path | None = None, records_csv: bool = F
     """
     folder = run_folder if output is None else output
     if study.studied(Run.read(run_folder)):
-        return _write_study(run_folder, folder, records_csv)
+        return _write_study(study.read(run_folder), folder, records_csv)
     page = content.read(run_folder)
     html = render("run.html.j2", page)
     for name, table in page.csv.items():
@@ -38,9 +38,8 @@ def write(run_folder: Path, *, output: Path | None = None, records_csv: bool = F
     return tables.write_text(folder / "report.html", html)
 
 
-def _write_study(run_folder: Path, folder: Path, records_csv: bool) -> Path:
-    """The same for a run of a study: report.html and tables.csv."""
-    page = study.read(run_folder)
+def _write_study(page: study.Page, folder: Path, records_csv: bool = False) -> Path:
+    """The same for a study: report.html and tables.csv."""
     html = render("study.html.j2", page)
     for name, table in page.csv.items():
         if name != "records" or records_csv:
@@ -51,6 +50,8 @@ def _write_study(run_folder: Path, folder: Path, records_csv: bool) -> Path:
 def write_sweep(paths: Sequence[Path], output: Path) -> Path:
     """Write one report.html and sweep.csv on several runs, or on the jobs of a sweep; returns the path of the page.
 
+    Runs of a study that differ in their seed alone have tables.csv instead, with the spread over the seeds on the page.
+
     Args:
         paths: folders of runs or of sweeps.
         output: where to write.
@@ -59,6 +60,9 @@ def write_sweep(paths: Sequence[Path], output: Path) -> Path:
         InputError: a path is neither; nothing was written.
         OSError: the folder cannot be written to.
     """
+    several = study.read_several(sweep.folders(paths))
+    if several is not None:
+        return _write_study(several, output)
     page = sweep.read(paths, output)
     html = render("sweep.html.j2", page)
     tables.write_csv(output / "sweep.csv", page.csv)

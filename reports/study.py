@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pandas as pd
@@ -12,7 +12,7 @@ import pandas as pd
 from eval.metrics import Threat
 from eval.records import Run, read_records
 from eval.studies import szegedy
-from eval.studies.cells import Table, joined
+from eval.studies.cells import Table, joined, spread
 from eval.studies.findings import findings
 from reports.content import overview
 from reports.gallery import Example, foremost, gallery
@@ -22,9 +22,11 @@ _TABLES: Mapping[str, Callable[[Run, pd.DataFrame], list[Table]]] = {"eval.studi
 
 @dataclass(frozen=True)
 class Page:
-    """All that the page says."""
+    """All that the page says, on one run or on several that differ in their seed; `run` is the first of them."""
 
     run: Run
+    seeds: tuple[int, ...]
+    warnings: tuple[str, ...]
     overview: tuple[tuple[str, str], ...]
     findings: tuple[str, ...]
     tables: tuple[Table, ...]
@@ -50,6 +52,8 @@ def read(folder: Path) -> Page:
     shown, others = foremost(gallery(folder, run, records, Threat.of(run)), {})
     return Page(
         run=run,
+        seeds=(run.seed,),
+        warnings=tuple(run.warnings),
         overview=overview(run, Threat.of(run)),
         findings=tuple(findings(tables)),
         tables=tuple(tables),
@@ -57,4 +61,33 @@ def read(folder: Path) -> Page:
         more_examples=others,
         config=json.dumps(run.config, indent=2, ensure_ascii=False),
         csv={"tables": joined(tables), "records": records},
+    )
+
+
+def read_several(found: Sequence[Path]) -> Page | None:
+    """The page of several runs of one study that differ in nothing but their seed; None if they are not such runs.
+
+    Raises:
+        InputError: a run cannot be read.
+    """
+    folders = [folder for folder in found if (folder / "run.json").exists()]
+    runs = [Run.read(folder) for folder in folders]
+    configs = [{key: value for key, value in run.config.items() if key != "seed"} for run in runs]
+    if len(runs) < 2 or not all(map(studied, runs)) or any(config != configs[0] for config in configs):
+        return None
+    pages = [read(folder) for folder in folders]
+    seeds = tuple(run.seed for run in runs)
+    missing = [f"{folder}: holds no finished run" for folder in found if folder not in folders]
+    tables = tuple(spread([page.tables for page in pages]))
+    findings_ = tuple(
+        f"Seed {run.seed}: {line}" for run, page in zip(runs, pages, strict=True) for line in page.findings
+    )
+    warnings = [f"Seed {run.seed}: {line}" for run in runs for line in run.warnings]
+    return replace(
+        pages[0],
+        seeds=seeds,
+        warnings=(*missing, *warnings),
+        findings=findings_,
+        tables=tables,
+        csv={"tables": pd.concat([p.csv["tables"].assign(seed=s) for p, s in zip(pages, seeds, strict=True)])},
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -109,6 +109,32 @@ def size(values: Floats, paper: float | None = None, digits: int = 3) -> Value:
         return Value("size", mean, mean - half, mean + half, n)
     reach = _Z * spread * math.sqrt(1 / n + 1 / PAPER_IMAGES) + 0.5 * 10.0**-digits
     return Value("size", mean, mean - half, mean + half, n, paper, abs(mean - paper) > reach)
+
+
+def spread(runs: Sequence[Sequence[Table]]) -> list[Table]:
+    """One table for each that all runs have: means over the runs, and the least and the greatest in place of intervals.
+
+    A value is apart from the paper's where it is in every run; `n` counts runs.
+    """
+    return [_together(tables) for tables in zip(*runs, strict=True)]
+
+
+def _together(tables: Sequence[Table]) -> Table:
+    first = tables[0]
+    rows = tuple(
+        (label, tuple(_mean([t.rows[i][1][j] for t in tables]) for j in range(len(first.columns))))
+        for i, (label, _) in enumerate(first.rows)
+    )
+    return replace(first, rows=rows)
+
+
+def _mean(values: Sequence[Value | None]) -> Value | None:
+    known = [v for v in values if v is not None and not math.isnan(v.ours)]
+    if not known:
+        return None
+    ours = [v.ours for v in known]
+    apart = all(v.apart for v in known)
+    return Value(known[0].kind, sum(ours) / len(ours), min(ours), max(ours), len(ours), known[0].paper, apart)
 
 
 def joined(tables: Sequence[Table]) -> pd.DataFrame:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pandas as pd
@@ -13,9 +14,9 @@ from rich.console import Console
 
 from eval.run import run
 from eval.schema import CONF, register
-from eval.studies.cells import Table, Value
+from eval.studies.cells import Table, Value, spread
 from eval.studies.findings import findings
-from reports.build import write
+from reports.build import write, write_sweep
 
 SMALL = (
     "experiment=intriguing/tables",
@@ -107,3 +108,38 @@ def test_findings_count_what_the_tables_hold() -> None:
     assert "an error of 20.0% to 30.0%" in said
     assert "in 1 of 2 pairs" in said
     assert "2 of 4 numbers lie further" in said
+
+
+def test_several_seeds_give_one_page_with_their_spread(folder: Path, tmp_path: Path) -> None:
+    for seed in (0, 1):
+        shutil.copytree(folder, tmp_path / str(seed))
+        header = json.loads((folder / "run.json").read_text())
+        header["seed"] = header["config"]["seed"] = seed
+        (tmp_path / str(seed) / "run.json").write_text(json.dumps(header))
+    html = write_sweep([tmp_path], tmp_path).read_text(encoding="utf-8")
+
+    assert "seeds 0, 1" in html
+    assert "the mean of 2 runs" in html
+    assert set(pd.read_csv(tmp_path / "tables.csv")["seed"]) == {0, 1}
+
+
+def test_the_spread_is_from_the_least_to_the_greatest() -> None:
+    def table(ours: float, apart: bool) -> Table:
+        return Table("t", "T", "", ("a", "b"), (("r", (value(ours, 0.5, apart), None)),))
+
+    (both,) = spread([[table(0.1, True)], [table(0.3, True)]])
+    (one,) = spread([[table(0.1, True)], [table(0.3, False)]])
+    cell = both.rows[0][1][0]
+
+    assert cell is not None
+    assert (cell.ours, cell.low, cell.high, cell.n, cell.paper, cell.apart) == (
+        pytest.approx(0.2),
+        0.1,
+        0.3,
+        2,
+        0.5,
+        True,
+    )
+    assert both.rows[0][1][1] is None
+    assert one.rows[0][1][0] is not None
+    assert not one.rows[0][1][0].apart
