@@ -13,7 +13,7 @@ ICLR 2014 (arXiv 1312.6199v4), section 4.2, which names "a single layer sparse a
 lecture notes, Stanford 2011.
 Departures: the paper trains the softmax after the autoencoder, here it follows it; a_j is the mean over a mini-batch;
 between both the features are standardised over the batch, an affine map that lets the softmax converge. The settings
-are those with the least error on a tenth of MNIST's training images that was held out.
+are those, of a dozen tried, with the least error on a tenth of MNIST's training images that was held out.
 """
 
 from __future__ import annotations

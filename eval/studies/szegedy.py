@@ -6,7 +6,7 @@ Source of the numbers: "Intriguing properties of neural networks", ICLR 2014 (ar
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pandas as pd
 
@@ -45,7 +45,6 @@ _NATIVE = {  # Table 4
 _AMPLIFIED = {  # Table 4, amplified to 0.1
     "fc100_100_p1": (100, 98, 43), "fc123_456_p1": (96, 100, 22), "fc100_100_p2": (27, 50, 100),
 }  # fmt: skip
-_PAPER_DATA = "mnist"
 _TEST, _TRAIN, _HALF = 10_000, 60_000, 30_000  # samples behind the paper's errors
 
 
@@ -80,7 +79,7 @@ class _Records:
 
 
 def tables(run: Run, records: pd.DataFrame) -> list[Table]:
-    """All tables of a run of `eval.studies.tables.Tables`, one set for each of its attacks.
+    """All tables of a run of `eval.studies.tables.Tables`; those of a second attack bear its name.
 
     Args:
         run: its header.
@@ -94,7 +93,7 @@ def tables(run: Run, records: pd.DataFrame) -> list[Table]:
     halves = [*(f"{name}_p1" for name in first), *(f"{name}_p2" for name in second)]
     found: list[Table] = []
     for attack in (a["name"] for a in run.attacks):
-        found += [
+        made = [
             _distortions(known, full, attack),
             _matrix(known, full, attack, "train", _Native("table2", "Table 2", _TRANSFER, _FULL, study["noise"])),
             _matched(known, full, attack, "train", 2, study["amplified"]),
@@ -105,6 +104,8 @@ def tables(run: Run, records: pd.DataFrame) -> list[Table]:
             _amplified(known, halves, attack, study["amplified"]),
             _matched(known, halves, attack, "test", 4, study["amplified"]),
         ]
+        more = (replace(t, name=f"{t.name}_{attack}", title=f"{t.title} ({attack})") for t in made)
+        found += more if found else made
     return found
 
 

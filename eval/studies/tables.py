@@ -2,7 +2,7 @@
 
 One set of networks is trained on all training samples and attacked on some of them, as in the paper, and on test
 samples; another set is trained on two disjoint halves and attacked on test samples. Every perturbation is judged on all
-networks of its set: as it was found, scaled to one RMS for all, and beside Gaussian noise of its own RMS.
+networks of its set: as it was found, and scaled to one RMS for all; Gaussian noise stands beside both.
 
 Source: Szegedy, Zaremba, Sutskever, Bruna, Erhan, Goodfellow and Fergus, "Intriguing properties of neural networks",
 ICLR 2014 (arXiv 1312.6199v4), section 4.2.
@@ -21,7 +21,7 @@ from attacks.base import Attack
 from attacks.noise import GaussianNoise
 from eval.data import Data, Samples, limited
 from eval.data.subset import split
-from eval.derived import Amplified, Derived, SameSizeNoise
+from eval.derived import Amplified
 from eval.errors import InputError
 from eval.trial import Cohort, Trial
 from models.spec import Spec
@@ -88,8 +88,7 @@ class Tables:
         """Attacks and noise on some images, then the errors on all."""
         train, full, halves = _train(data), tuple(self.full), self.halves
         seen, unseen = (self._some(samples, seed, data.name) for samples in (train, data.test))
-        derived: dict[str, Derived] = {"control": SameSizeNoise(), "amplified": Amplified(self.amplified)}
-        # the control of an image is as large as its own perturbation; what is scaled to one size has noise of that size
+        derived = {"amplified": Amplified(self.amplified)}
         first, second = split(train, 0.5, seed)
         return [
             Trial(_part("train", seen), attacks, full, transfer=True, derived=derived),
