@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -195,9 +195,13 @@ def read(cfg: DictConfig) -> Plan:
     )
 
 
-def budgets(plan: Plan, attack: Attack, box: tuple[float, float]) -> list[tuple[str, ThreatModel]]:
-    """The budgets that an attack runs with: each of the plan's, or none at all for a minimal one."""
+def budgets(
+    plan: Plan, attack: Attack, box: tuple[float, float], threats: Sequence[tuple[str, ThreatModel]] | None = None
+) -> list[tuple[str, ThreatModel]]:
+    """The budgets that an attack runs with: each of the plan's, or those `threats`; none at all for a minimal one."""
     if attack.minimal:
         norm = plan.threats[0][1].norm
         return [("min", unlimited(norm if norm in attack.norms else min(attack.norms), box))]
+    if threats is not None:
+        return list(threats)
     return [(text, ThreatModel(t.norm, t.eps, box)) for text, t in plan.threats]

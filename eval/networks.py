@@ -12,8 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from attacks.base import Attack
 from attacks.goal import Goal
 from attacks.rng import Rng
+from attacks.threat import ThreatModel
 from eval.config import Plan
 from eval.data import Samples
 from eval.errors import InputError
@@ -23,6 +25,7 @@ from eval.speed import lay_out, multiplications, share_out
 from eval.trial import Cohort
 from models.check import check
 from models.classifier import Classifier
+from models.recipe import TrainConfig
 from models.spec import Network, Spec, build
 from models.store import load_or_fit
 from models.tensorboard import tensorboard
@@ -65,14 +68,14 @@ class Entrant:
         }
 
 
-def perturbation(plan: Plan, device: torch.device) -> Perturb | None:
-    """What adversarial training calls for its images: the configured attack, seeded by step and row."""
-    if plan.adversary is None:
+def perturbation(adversary: tuple[Attack, ThreatModel] | None, seed: int, device: torch.device) -> Perturb | None:
+    """What adversarial training calls for its images: an attack with its budget, seeded by step and row."""
+    if adversary is None:
         return None
-    attack, threat = plan.adversary
+    attack, threat = adversary
 
     def perturb(network: nn.Module, x: Tensor, labels: Tensor, step: int) -> Tensor:
-        rng = Rng.of(plan.seed, ["adversary", str(step)], map(str, range(len(x))), device)
+        rng = Rng.of(seed, ["adversary", str(step)], map(str, range(len(x))), device)
         return attack(network, x, Goal(labels), threat, rng=rng).detach()
 
     return perturb
@@ -89,14 +92,15 @@ def enter(
     """
     found: dict[str, Entrant] = {}
     probe = test.batch(np.arange(min(_PROBE, len(test)))).to(device)
-    perturb = perturbation(plan, device)
     for cohort in cohorts:
+        seed = plan.seed if cohort.seed is None else cohort.seed
+        perturb = perturbation(plan.adversary if cohort.config is None else cohort.adversary, seed, device)
         for node, spec in cohort.specs.items():
-            networks = build(spec, node + cohort.suffix, test.shape, len(test.classes), seed=plan.seed)
+            networks = build(spec, node + cohort.suffix, test.shape, len(test.classes), seed=seed)
             for name, network in networks.items():
                 if name in found:
                     raise InputError(f"model.{node}: names must differ, got {name!r} twice")
-                fit = _Fit(plan, cohort.train, spec, name, network, device, perturb)
+                fit = _Fit(plan, cohort.config or plan.train, cohort.train, spec, name, network, seed, device, perturb)
                 found[name] = fit.enter(probe, test, console, logs)
     return list(found.values())
 
@@ -106,16 +110,18 @@ class _Fit:
     """How a network becomes an entrant."""
 
     plan: Plan
+    config: TrainConfig
     train: Samples | None
     spec: Spec
     name: str
     network: Network
+    seed: int
     device: torch.device
     perturb: Perturb | None
 
     def enter(self, probe: Tensor, test: Samples, console: Any, logs: Path) -> Entrant:
-        plan, network, name = self.plan, self.network, self.name
-        if network.ready and plan.train.method == "adversarial":
+        network, name = self.network, self.name
+        if network.ready and self.config.method == "adversarial":
             raise InputError(
                 f"train: {name} came with its weights, which train=adversarial would leave as they are; write "
                 "model.factory.train=true to train it further, or train=standard to attack it as it is"
@@ -125,7 +131,7 @@ class _Fit:
         work = multiplications(classifier, probe)
         share_out(work, self.device)
         trained = None
-        if not network.ready or plan.train.method == "finetune":
+        if not network.ready or self.config.method == "finetune":
             trained = self.fit(test, console, logs)
             classifier = network.classifier(name, test.shape).to(self.device)  # frozen again
             warnings = check(classifier, probe, test.labels)
@@ -154,13 +160,13 @@ class _Fit:
             trained = load_or_fit(
                 self.network,
                 self.spec,
-                plan.train,
+                self.config,
                 self.train,
                 root=plan.checkpoints,
                 name=name,
                 data=self.train.fingerprint,
                 input_shape=test.shape,
-                seed=plan.seed,
+                seed=self.seed,
                 device=self.device,
                 perturb=self.perturb,
                 progress=bar.fit,
@@ -179,5 +185,5 @@ class _Fit:
             "train_accuracy": best.accuracy,
             "seconds": trained.history.seconds,
             "samples": trained.history.samples,
-            "method": plan.train.method,
+            "method": self.config.method,
         }

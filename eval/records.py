@@ -1,6 +1,7 @@
 """The rows and the header of a run, and how they are kept on disk. Free of torch.
 
-A run's folder holds `run.json` (the header), `parts/<hash>.parquet` (rows) and `examples/<hash>.npz` (a few images).
+A run's folder holds `run.json` (the header), `parts/<hash>.parquet` (rows), `examples/<hash>.npz` (a few images) and
+`measured/<hash>.npz` (what probes of a study measured).
 A part is written beside its place and renamed, named by a hash of all that produced it: it is either whole or absent,
 and a run that is started again skips the parts that it finds.
 """
@@ -10,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -166,13 +168,29 @@ def write_examples(folder: Path, name: str, **arrays: np.ndarray[Any, Any]) -> N
     Arrays: `sample` (n,) str; `x` and `x_adv` (n, C, H, W) float32 in box units; `source`, `attack`, `eps_text` ()
     str.
     """
-    contents: dict[str, Any] = arrays
+    _write_arrays(folder / "examples" / f"{name}.npz", arrays)
 
-    def write(path: Path) -> None:
-        with path.open("wb") as file:
-            np.savez_compressed(file, **contents)
 
-    replace(folder / "examples" / f"{name}.npz", write)
+def write_measured(folder: Path, name: str, probe: str, source: str, arrays: Mapping[str, Any]) -> None:
+    """Write what a probe measured of a network as the file `name`, in one step."""
+    _write_arrays(_measured(folder, name), {"probe": np.array(probe), "source": np.array(source), **arrays})
+
+
+def has_measured(folder: Path, name: str) -> bool:
+    """Whether `write_measured` wrote the file `name`."""
+    return _measured(folder, name).exists()
+
+
+def _measured(folder: Path, name: str) -> Path:
+    return folder / "measured" / f"{name}.npz"
+
+
+def _write_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
+    def write(beside: Path) -> None:
+        with beside.open("wb") as file:
+            np.savez_compressed(file, **arrays)
+
+    replace(path, write)
 
 
 def read_records(folder: Path, parts: Sequence[str] | None = None) -> pd.DataFrame:
@@ -199,8 +217,22 @@ def read_records(folder: Path, parts: Sequence[str] | None = None) -> pd.DataFra
 
 def read_examples(folder: Path) -> list[dict[str, np.ndarray[Any, Any]]]:
     """The stored images of a run, one mapping of arrays a file, as `write_examples` took them."""
-    result = []
-    for path in sorted((folder / "examples").glob("*.npz")):
+    return [_read_arrays(path) for path in sorted((folder / "examples").glob("*.npz"))]
+
+
+def read_measured(folder: Path, probe: str) -> dict[str, dict[str, np.ndarray[Any, Any]]]:
+    """What a probe measured: its arrays, by the name of the network.
+
+    Raises:
+        InputError: a file is torn.
+    """
+    found = [_read_arrays(path) for path in sorted((folder / "measured").glob("*.npz"))]
+    return {str(arrays["source"]): arrays for arrays in found if str(arrays["probe"]) == probe}
+
+
+def _read_arrays(path: Path) -> dict[str, np.ndarray[Any, Any]]:
+    try:
         with np.load(path, allow_pickle=False) as arrays:
-            result.append({name: arrays[name] for name in arrays.files})
-    return result
+            return {name: arrays[name] for name in arrays.files}
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+        raise InputError(f"{path}: must be a whole file of arrays, got: {error}; delete it and run again") from None

@@ -30,7 +30,16 @@ from eval.goals import eligible
 from eval.header import describe_attack, header, now
 from eval.networks import Entrant, enter
 from eval.progress import Bar
-from eval.records import Run, has_part, key, read_records, write_examples, write_part
+from eval.records import (
+    Run,
+    has_measured,
+    has_part,
+    key,
+    read_records,
+    write_examples,
+    write_measured,
+    write_part,
+)
 from eval.summary import show
 from eval.trial import Cohort, Trial
 from models.spec import comes_ready
@@ -49,10 +58,10 @@ def _resolve(attack: Attack, transfer: bool) -> Attack:
     return attack
 
 
-def _units(plan: Plan, bench: Bench, attacks: Mapping[str, Attack]) -> Iterator[Unit]:
+def _units(plan: Plan, bench: Bench, trial: Trial) -> Iterator[Unit]:
     for source, classifier in bench.classifiers.items():
-        for name, attack in attacks.items():
-            for text, threat in budgets(plan, attack, classifier.bounds):
+        for name, attack in trial.attacks.items():
+            for text, threat in budgets(plan, attack, classifier.bounds, trial.threats):
                 for start in range(0, len(bench.samples), _SLICE):
                     index = np.arange(start, min(start + _SLICE, len(bench.samples)))
                     yield Unit(source, name, _resolve(attack, bench.transfer), text, threat, index)
@@ -184,7 +193,7 @@ def run(cfg: DictConfig, folder: Path, overrides: list[str], console: Any) -> Ru
         seconds["attacks"] = earlier.wall_seconds.get("attacks", 0.0)
     about.warnings += [line for e in entrants for line in e.warnings]
     about.wall_seconds = seconds
-    benches = [(_bench(plan, trial, entrants, device), trial.attacks) for trial in trials]
+    benches = [(_bench(plan, trial, entrants, device), trial) for trial in trials]
     transfer = any(bench.transfer for bench, _ in benches)
     about.attacks = [describe_attack(name, _resolve(attack, transfer), plan) for name, attack in plan.attacks.items()]
     about.warnings += _chance([bench for bench, _ in benches])
@@ -221,9 +230,21 @@ def _bench(plan: Plan, trial: Trial, entrants: list[Entrant], device: torch.devi
     )
 
 
+def _measure(plan: Plan, bench: Bench, trial: Trial, folder: Path, name: str, fingerprint: str, console: Any) -> None:
+    """Write what the probes of a trial measure of a network, where it is not there yet."""
+    samples = bench.samples
+    for probe_name, probe in trial.probes.items():
+        content = {"probe": [probe_name, repr(probe)], "network": [name, fingerprint], "data": samples.fingerprint}
+        file = key({**content, "seed": plan.seed})
+        if not has_measured(folder, file):
+            console.print(f"[bold]{name}[/]: {probe_name}", highlight=False, soft_wrap=True)
+            arrays = probe(bench.classifiers[name], samples, bench.batch_size, bench.device, plan.seed)
+            write_measured(folder, file, probe_name, name, arrays)
+
+
 def _work(
     plan: Plan,
-    benches: list[tuple[Bench, Mapping[str, Attack]]],
+    benches: list[tuple[Bench, Trial]],
     about: Run,
     folder: Path,
     entrants: list[Entrant],
@@ -234,12 +255,13 @@ def _work(
     work = {e.name: e.work for e in entrants}
     fingerprints = {e.name: e.fingerprint for e in entrants}
     todo = []
-    for bench, attacks in benches:
+    for bench, trial in benches:
         for name in bench.classifiers:
             part = key({"clean": fingerprints[name], "name": name, "data": bench.samples.fingerprint})
             if not has_part(folder, part):
                 write_part(folder, part, clean_rows(bench, name))
-        for unit in _units(plan, bench, attacks):
+            _measure(plan, bench, trial, folder, name, fingerprints[name], console)
+        for unit in _units(plan, bench, trial):
             part = _name(plan, about, bench, unit, fingerprints)
             if not has_part(folder, part):
                 todo.append((bench, unit, part))

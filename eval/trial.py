@@ -1,30 +1,53 @@
-"""What a run consists of: networks by what they are trained on, and trials of them on some samples."""
+"""What a run consists of: networks by what they are trained on and how, and trials of them on some samples."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
+
+import numpy as np
+import torch
 
 from attacks.base import Attack
+from attacks.threat import ThreatModel
 from eval.data import Data, Samples
 from eval.derived import Derived
+from models.classifier import Classifier
+from models.recipe import TrainConfig
 from models.spec import Spec
+
+Arrays = dict[str, np.ndarray[Any, Any]]
 
 
 @dataclass(frozen=True)
 class Cohort:
-    """Networks, and the samples that those without weights are trained on.
+    """Networks, and what those without weights are trained on and how.
 
     Attributes:
         specs: by the name of their node.
         train: training samples; None where there are none.
         suffix: of their names, where another cohort has networks of the same specs.
+        config: the recipe; None for the run's.
+        adversary: the attack and the budget of adversarial training, if `config` asks for it.
+        seed: of initialisation and training; None for the run's.
     """
 
     specs: Mapping[str, Spec]
     train: Samples | None
     suffix: str = ""
+    config: TrainConfig | None = None
+    adversary: tuple[Attack, ThreatModel] | None = None
+    seed: int | None = None
+
+
+class Probe(Protocol):
+    """Measures a network on samples where records are not the form for it; its `repr` names all it depends on."""
+
+    def __call__(
+        self, classifier: Classifier, samples: Samples, batch_size: int, device: torch.device, seed: int
+    ) -> Arrays:
+        """Arrays by name, as `numpy.savez` takes them."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +60,8 @@ class Trial:
         models: names of the networks; None for all.
         transfer: judge every perturbation on all these networks, not only on the one that it was made for.
         derived: what is judged beside each perturbation, by role.
+        threats: budgets, each with its text, of attacks that are not minimal; None for the run's in each network's box.
+        probes: what else is measured of the networks, by name.
     """
 
     samples: Samples
@@ -44,6 +69,8 @@ class Trial:
     models: tuple[str, ...] | None = None
     transfer: bool = False
     derived: Mapping[str, Derived] = field(default_factory=dict)
+    threats: Sequence[tuple[str, ThreatModel]] | None = None
+    probes: Mapping[str, Probe] = field(default_factory=dict)
 
 
 class Study(Protocol):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -12,12 +12,13 @@ import pandas as pd
 from eval.metrics import Threat
 from eval.records import Run, read_records
 from eval.studies import szegedy
-from eval.studies.cells import Table, joined, spread
-from eval.studies.findings import findings
+from eval.studies.cells import joined
+from eval.studies.reading import Reader, Reading, together
 from reports.content import overview
 from reports.gallery import Example, foremost, gallery
 
-_TABLES: Mapping[str, Callable[[Run, pd.DataFrame], list[Table]]] = {"eval.studies.tables.Tables": szegedy.tables}
+_READERS: Mapping[str, Reader] = {"eval.studies.tables.Tables": szegedy.read}
+"""By the class of the study."""
 
 
 @dataclass(frozen=True)
@@ -28,8 +29,7 @@ class Page:
     seeds: tuple[int, ...]
     warnings: tuple[str, ...]
     overview: tuple[tuple[str, str], ...]
-    findings: tuple[str, ...]
-    tables: tuple[Table, ...]
+    reading: Reading
     examples: tuple[Example, ...]
     more_examples: tuple[Example, ...]
     config: str
@@ -38,7 +38,7 @@ class Page:
 
 def studied(run: Run) -> bool:
     """Whether a run was one of a study, so that its page is one of these."""
-    return str((run.config.get("study") or {}).get("_target_")) in _TABLES
+    return str((run.config.get("study") or {}).get("_target_")) in _READERS
 
 
 def read(folder: Path) -> Page:
@@ -48,19 +48,18 @@ def read(folder: Path) -> Page:
         InputError: the folder holds no run, or one that cannot be read.
     """
     run, records = Run.read(folder), read_records(folder)
-    tables = _TABLES[run.config["study"]["_target_"]](run, records)
+    reading = _READERS[run.config["study"]["_target_"]](run, records, folder)
     shown, others = foremost(gallery(folder, run, records, Threat.of(run)), {})
     return Page(
         run=run,
         seeds=(run.seed,),
         warnings=tuple(run.warnings),
         overview=overview(run, Threat.of(run)),
-        findings=tuple(findings(tables)),
-        tables=tuple(tables),
+        reading=reading,
         examples=shown,
         more_examples=others,
         config=json.dumps(run.config, indent=2, ensure_ascii=False),
-        csv={"tables": joined(tables), "records": records},
+        csv={"tables": joined(reading.tables), "records": records},
     )
 
 
@@ -78,16 +77,11 @@ def read_several(found: Sequence[Path]) -> Page | None:
     pages = [read(folder) for folder in folders]
     seeds = tuple(run.seed for run in runs)
     missing = [f"{folder}: holds no finished run" for folder in found if folder not in folders]
-    tables = tuple(spread([page.tables for page in pages]))
-    findings_ = tuple(
-        f"Seed {run.seed}: {line}" for run, page in zip(runs, pages, strict=True) for line in page.findings
-    )
     warnings = [f"Seed {run.seed}: {line}" for run in runs for line in run.warnings]
     return replace(
         pages[0],
         seeds=seeds,
         warnings=(*missing, *warnings),
-        findings=findings_,
-        tables=tables,
+        reading=together([page.reading for page in pages], list(seeds)),
         csv={"tables": pd.concat([p.csv["tables"].assign(seed=s) for p, s in zip(pages, seeds, strict=True)])},
     )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import pandas as pd
 
@@ -14,6 +15,8 @@ from eval.intervals import Bools, Floats
 from eval.records import Run
 from eval.rows import erred, flag, numbers, wrong
 from eval.studies.cells import Table, Value, excess, share, size
+from eval.studies.findings import findings
+from eval.studies.reading import Reading
 
 LABELS = {
     "fc10_1e-4": "FC10(10⁻⁴)", "fc10_1e-2": "FC10(10⁻²)", "fc10_1": "FC10(1)", "fc100_100": "FC100-100-10",
@@ -76,6 +79,12 @@ class _Records:
         """The distortions of the samples that the search fooled the network on."""
         rows = self.fed(model, model, "attack", part, attack)
         return numbers(rows["rms"])[flag(rows["success"]) & (numbers(rows["rms"]) > 0)]
+
+
+def read(run: Run, records: pd.DataFrame, folder: Path) -> Reading:
+    """What a run of `eval.studies.tables.Tables` says."""
+    made = tables(run, records)
+    return Reading(tuple(made), tuple(findings(made)))
 
 
 def tables(run: Run, records: pd.DataFrame) -> list[Table]:

@@ -26,6 +26,9 @@ def test_an_unknown_device_is_one_line(capsys):
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings(
+    "ignore:.torch._prims_common.check. is deprecated:FutureWarning"
+)  # torch 2.15 warns of itself
 def test_what_is_compiled_gives_the_same():
     for kernel, arguments in lbfgs_compile.problems(4, 30, torch.device("cpu")).values():
         plain, compiled = kernel(*arguments), torch.compile(kernel)(*arguments)

@@ -1,0 +1,61 @@
+"""What a study says of a run: tables, sentences and pictures, for a report to show. Free of torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from eval.records import Run
+from eval.studies.cells import Table, spread
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Images side by side.
+
+    Attributes:
+        name: of their section.
+        title: what they are.
+        note: how to read them.
+        images: label and image (C, H, W) with values in 0..1 each.
+    """
+
+    name: str
+    title: str
+    note: str
+    images: tuple[tuple[str, np.ndarray[Any, Any]], ...]
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What a run of a study says.
+
+    Attributes:
+        tables: with the literature's numbers beside ours.
+        findings: sentences whose numbers are counted from the tables.
+        pictures: beside those of perturbed images, which every report has.
+    """
+
+    tables: tuple[Table, ...]
+    findings: tuple[str, ...]
+    pictures: tuple[Pictures, ...] = ()
+
+
+Reader = Callable[[Run, pd.DataFrame, Path], Reading]
+"""(header, records, folder of the run) -> what it says."""
+
+
+def together(readings: list[Reading], seeds: list[int]) -> Reading:
+    """What several runs say that differ in their seed: means in the tables, sentences and pictures of each."""
+    return replace(
+        readings[0],
+        tables=tuple(spread([reading.tables for reading in readings])),
+        findings=tuple(
+            f"Seed {seed}: {line}" for seed, reading in zip(seeds, readings, strict=True) for line in reading.findings
+        ),
+    )
