@@ -40,7 +40,7 @@ class ThreatModel:
     Attributes:
         norm: `l0`, `l1`, `l2` or `linf`, over all C*H*W coordinates of an image.
         eps: radius in box units (for `l0` a number of coordinates); infinity for no budget.
-        box: least and greatest value of a pixel.
+        box: least and greatest value of a pixel; (-inf, inf) for points that need not be images.
     """
 
     norm: str
@@ -95,14 +95,16 @@ class ThreatModel:
 
     def within(self, x_adv: Tensor, x: Tensor) -> Tensor:
         """Whether the points (B,) keep the budget, up to the rounding of float32 pixels."""
-        slack = 1e-6 * (self.box[1] - self.box[0]) * (1.0 if self.norm == "linf" else 10.0)
+        width = self.box[1] - self.box[0]
+        slack = 1e-6 * (width if math.isfinite(width) else 1.0) * (1.0 if self.norm == "linf" else 10.0)
         size = self.table.size((widest(x_adv) - widest(x)).flatten(1))
         return size <= self.eps * (1.0 + 1e-5) + (0.0 if self.norm == "l0" else slack)
 
     def inside_box(self, x_adv: Tensor) -> Tensor:
         """Whether every coordinate (B,) is finite and in the box."""
         flat = x_adv.flatten(1)
-        return ((flat >= self.box[0]) & (flat <= self.box[1])).all(dim=1)  # NaN compares false
+        inside = (flat >= self.box[0]) & (flat <= self.box[1]) & flat.isfinite()
+        return inside.all(dim=1)
 
 
 def unlimited(norm: str, box: tuple[float, float] = (0.0, 1.0)) -> ThreatModel:
@@ -116,6 +118,11 @@ def widest(x: Tensor) -> Tensor:
 
 
 def quantize(x: Tensor, box: tuple[float, float] = (0.0, 1.0)) -> Tensor:
-    """The image (any shape) as it comes back from an 8-bit file: rounded to 256 levels of the box."""
+    """The image (any shape) as it comes back from an 8-bit file: rounded to 256 levels of the box.
+
+    Where the box is unbounded there is no such file, and the image stays as it is.
+    """
     low, width = box[0], box[1] - box[0]
+    if not math.isfinite(width):
+        return x
     return torch.round((x - low) * (255.0 / width)) * (width / 255.0) + low

@@ -147,3 +147,17 @@ def test_quantize_gives_the_256_levels(box: tuple[float, float]) -> None:
     assert (rounded - x).abs().max() <= width * 0.5001
     assert torch.allclose(quantize(levels, box), levels, atol=1e-6 * (box[1] - box[0]))
     assert torch.equal(quantize(rounded, box), rounded)
+
+
+def test_without_bounds_a_point_may_lie_anywhere_but_must_be_finite_and_keep_the_budget() -> None:
+    threat = ThreatModel("linf", 0.25, (-math.inf, math.inf))
+    x = torch.rand(4, 1, 2, 2, generator=torch.Generator().manual_seed(0))
+    gradient = torch.randn(4, 4, generator=torch.Generator().manual_seed(1)).view_as(x)
+
+    assert torch.equal(threat.steepest(x, gradient), x + 0.25 * gradient.sign())
+    assert torch.equal(threat.project(x + 3, x), x + 0.25)
+    assert threat.within(threat.steepest(x, gradient), x).all()
+    assert not threat.within(x + 0.26, x).any()
+    assert threat.inside_box(x - 7).all()
+    assert not threat.inside_box(x + math.inf).any()
+    assert torch.equal(quantize(x + 3, threat.box), x + 3)

@@ -117,3 +117,15 @@ def test_a_network_without_an_answer_predicts_nothing():
     verdict = judge(broken, image(0.4), image(0.6), ZERO, unlimited("l2"))
     assert verdict["adv_pred"].item() == -1
     assert not verdict["success"].item()
+
+
+def test_a_candidate_outside_the_box_is_judged_where_there_is_none():
+    free = ThreatModel("linf", 0.3, (-math.inf, math.inf))
+    verdict = judge(brightness, image(0.3), image(0.55), ZERO, free)
+    beyond = judge(brightness, image(0.9), image(1.15), Goal(torch.tensor([1])), free)
+
+    assert verdict["success"].item()
+    assert verdict["success_8bit"].item()  # nothing to round to
+    assert beyond["in_box"].item()
+    assert not beyond["success"].item()
+    assert not judge(brightness, image(0.3), image(0.9), ZERO, free)["in_budget"].item()
