@@ -23,6 +23,7 @@ from attacks.rng import Rng
 from attacks.threat import ThreatModel
 
 _CLIP_STEPS = 12
+_KINDS = {"uniform": frozenset(NORMS), "gaussian": frozenset({"l2"}), "sign": frozenset({"linf"})}
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class Noise:
 
     Attributes:
         kind: `uniform` in the ball of any norm; `gaussian`, L2 alone: a random direction, `eps` long before the box
-            cuts it off.
+            cuts it off; `sign`, Linf alone: `eps` or -`eps` at each coordinate.
         draws: how many points to try per sample.
     """
 
@@ -43,11 +44,11 @@ class Noise:
     @property
     def norms(self) -> frozenset[str]:
         """Norms of the ball."""
-        return frozenset({"l2"}) if self.kind == "gaussian" else frozenset(NORMS)
+        return _KINDS[self.kind]
 
     def __post_init__(self) -> None:
-        if self.kind not in ("uniform", "gaussian"):
-            raise ValueError(f"kind: must be uniform or gaussian, got {self.kind!r}")
+        if self.kind not in _KINDS:
+            raise ValueError(f"kind: must be one of {', '.join(_KINDS)}, got {self.kind!r}")
         if self.draws < 1:
             raise ValueError(f"draws: must be at least 1, got {self.draws}")
 
@@ -69,6 +70,8 @@ class Noise:
     def _draw(self, x: Tensor, threat: ThreatModel, rng: Rng) -> Tensor:
         if self.kind == "uniform":
             return threat.random_start(x, rng)
+        if self.kind == "sign":
+            return threat.steepest(x, rng.uniform(*x.shape[1:]) - 0.5 + 2.0**-25)  # never 0
         z = rng.normal(*x.shape[1:])
         return threat.project(x + z * (threat.eps / threat.table.size(z.flatten(1)).view(-1, 1, 1, 1)), x)
 
@@ -78,13 +81,16 @@ class GaussianNoise:
     """Gaussian noise of one size, whatever the budget.
 
     Attributes:
-        rms: its root mean square after clipping to the box, in box units.
+        rms: its root mean square in box units: after clipping to the box, or its standard deviation without clipping.
+        clip: cut it off at the box. What is not may be no image any more, yet it is what Szegedy et al. show: networks
+            err on it as often as on theirs, while clipped noise of that size misleads them much more often.
     """
 
     norms: ClassVar[frozenset[str]] = frozenset({"l2"})
     minimal: ClassVar[bool] = True
 
     rms: float = 0.1
+    clip: bool = True
 
     def __post_init__(self) -> None:
         if not 0 < self.rms < 1:
@@ -92,6 +98,8 @@ class GaussianNoise:
 
     def __call__(self, logits: Logits, x: Tensor, goal: Goal, threat: ThreatModel, *, rng: Rng) -> Tensor:
         """Candidates (B, C, H, W)."""
+        if not self.clip:
+            return x + self.rms * rng.fold(0).normal(*x.shape[1:]).to(x.dtype)
         return gaussian_of_rms(x, x.new_full((len(x),), self.rms), rng.fold(0), threat.box)
 
 

@@ -59,6 +59,7 @@ class Trial:
         attacks: searches for perturbations of them, by name.
         models: names of the networks; None for all.
         transfer: judge every perturbation on all these networks, not only on the one that it was made for.
+        goal: rule of `eval.goals`; None for the run's.
         derived: what is judged beside each perturbation, by role.
         threats: budgets, each with its text, of attacks that are not minimal; None for the run's in each network's box.
         probes: what else is measured of the networks, by name.
@@ -68,6 +69,7 @@ class Trial:
     attacks: Mapping[str, Attack] = field(default_factory=dict)
     models: tuple[str, ...] | None = None
     transfer: bool = False
+    goal: str | None = None
     derived: Mapping[str, Derived] = field(default_factory=dict)
     threats: Sequence[tuple[str, ThreatModel]] | None = None
     probes: Mapping[str, Probe] = field(default_factory=dict)

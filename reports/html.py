@@ -9,8 +9,11 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from reports.images import png
 from reports.numbers import interval, number, paper
 from reports.texts import amount, duration, eps_label, norm_label, percent
+
+_WIDEST = 1200  # pixels of a sheet of small pictures
 
 _ENVIRONMENT = Environment(
     loader=PackageLoader("reports", "templates"),
@@ -29,6 +32,7 @@ _ENVIRONMENT.filters |= {
     "number": number,
     "paper": paper,
     "interval": interval,
+    "png": lambda image: png(image, _WIDEST),
 }
 
 

@@ -28,15 +28,15 @@ def magnification(delta: Array) -> int:
     return max((f for f in _NICE if f * peak <= 0.5), default=1)
 
 
-def png(image: Array) -> str:
+def png(image: Array, largest: int = _LARGEST) -> str:
     """An image (C, H, W) with values in 0..1 as a data URI; other numbers of channels than 1 and 3 as their mean.
 
-    Larger ones than the page shows are made smaller by a whole factor, by taking means.
+    Images with more pixels a side than `largest` are made smaller by a whole factor, by taking means.
     """
     pixels = image if image.shape[0] in (1, 3) else image.mean(axis=0, keepdims=True)
     levels = np.rint(np.clip(np.nan_to_num(pixels), 0.0, 1.0) * 255).astype(np.uint8)
     picture = Image.fromarray(levels[0] if len(levels) == 1 else np.ascontiguousarray(levels.transpose(1, 2, 0)))
-    factor = -(-max(picture.size) // _LARGEST)
+    factor = -(-max(picture.size) // largest)
     if factor > 1:
         picture = picture.reduce(factor)
     file = io.BytesIO()

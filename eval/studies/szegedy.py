@@ -12,11 +12,12 @@ from pathlib import Path
 import pandas as pd
 
 from eval.intervals import Bools, Floats
-from eval.records import Run
+from eval.records import Run, read_measured
 from eval.rows import erred, flag, numbers, wrong
 from eval.studies.cells import Table, Value, excess, share, size
 from eval.studies.findings import findings
 from eval.studies.reading import Reading
+from eval.studies.sheets import filters
 
 LABELS = {
     "fc10_1e-4": "FC10(10⁻⁴)", "fc10_1e-2": "FC10(10⁻²)", "fc10_1": "FC10(1)", "fc100_100": "FC100-100-10",
@@ -48,6 +49,7 @@ _NATIVE = {  # Table 4
 _AMPLIFIED = {  # Table 4, amplified to 0.1
     "fc100_100_p1": (100, 98, 43), "fc123_456_p1": (96, 100, 22), "fc100_100_p2": (27, 50, 100),
 }  # fmt: skip
+_NEAREST_NOTE = "; towards a class drawn for each image, which the paper's fit, and towards the nearest one"
 _TEST, _TRAIN, _HALF = 10_000, 60_000, 30_000  # samples behind the paper's errors
 
 
@@ -57,6 +59,12 @@ class _Records:
 
     rows: pd.DataFrame
     mnist: bool
+    nearest: bool
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Of the distortions towards the nearest class, if there are any."""
+        return ("distortion, nearest class",) if self.nearest else ()
 
     def known(self, numbers_: Mapping[str, Sequence[float]], row: str, place: int | None) -> float | None:
         """The paper's number, or None where it has none or is about other data."""
@@ -84,7 +92,7 @@ class _Records:
 def read(run: Run, records: pd.DataFrame, folder: Path) -> Reading:
     """What a run of `eval.studies.tables.Tables` says."""
     made = tables(run, records)
-    return Reading(tuple(made), tuple(findings(made)))
+    return Reading(tuple(made), tuple(findings(made)), filters(read_measured(folder, "filters"), LABELS))
 
 
 def tables(run: Run, records: pd.DataFrame) -> list[Table]:
@@ -97,7 +105,7 @@ def tables(run: Run, records: pd.DataFrame) -> list[Table]:
     study = run.config["study"]
     rows = records[~erred(records)]
     rows = rows.assign(part=rows["sample"].str.partition(":")[0])
-    known = _Records(rows, str(run.data["name"]).lower() == "mnist")
+    known = _Records(rows, str(run.data["name"]).lower() == "mnist", bool(study["nearest"]))
     full, first, second = (list(study[key]) for key in ("full", "first", "second"))
     halves = [*(f"{name}_p1" for name in first), *(f"{name}_p2" for name in second)]
     found: list[Table] = []
@@ -132,6 +140,12 @@ class _Native:
         return self.order.index(model) if model in self.order else None
 
 
+def _noise(sizes: Sequence[float]) -> list[tuple[str, str]]:
+    """Names and labels of the noise beside a matrix: the paper's, then that in the box."""
+    plain = [(f"gaussian_{s:g}", f"Gaussian noise, {s:g}") for s in sizes]
+    return [*plain, *((f"{name}_clipped", f"{label}, in the box") for name, label in plain)]
+
+
 def _label(name: str) -> str:
     return LABELS.get(name, name)
 
@@ -145,6 +159,7 @@ def _distortions(known: _Records, models: Sequence[str], attack: str) -> Table:
             share(known.errors(model, "test"), test, _TEST, digits=2),
             size(known.sizes(model, "train", attack), distortion),
             size(known.sizes(model, "test", attack)),
+            *_nearest(known, model, "train", attack),
             share(flag(_right(known.fed(model, model, "attack", "train", attack))["success"])),
         )
         rows.append((_label(model), values))
@@ -152,10 +167,16 @@ def _distortions(known: _Records, models: Sequence[str], attack: str) -> Table:
         "table1",
         "Table 1: average minimum distortion",
         "Trained on all training samples. Distortion: root mean square of the perturbation, over the images that the "
-        "network classifies correctly. The paper attacked training images.",
-        ("train error", "test error", "distortion, train", "distortion, test", "fooled"),
+        f"network classifies correctly{_NEAREST_NOTE if known.nearest else ''}. The paper attacked training images. It "
+        "asks for the minimum c > 0 for which the minimiser of c|r| + loss is adversarial; since r shrinks as c grows, "
+        "what it means is the largest.",
+        ("train error", "test error", "distortion, train", "distortion, test", *known.columns, "fooled"),
         tuple(rows),
     )
+
+
+def _nearest(known: _Records, model: str, part: str, attack: str) -> list[Value]:
+    return [size(known.sizes(model, part, attack + "_nearest"))] if known.nearest else []
 
 
 def _right(rows: pd.DataFrame) -> pd.DataFrame:
@@ -174,19 +195,19 @@ def _matrix(known: _Records, models: Sequence[str], attack: str, part: str, nati
             for target in models
         ]
         rows.append((_label(source), (*cells, size(known.sizes(source, part, attack)))))
-    for rms in native.noise:
-        name = f"gaussian_{rms:g}"
+    for name, label in _noise(native.noise):
         noisy = [known.fed(target, target, "attack", part, name) for target in models]
         cells = [
             share(wrong(fed, "adv_pred"), known.known(native.numbers, name, native.place(target)))
             for target, fed in zip(models, noisy, strict=True)
         ]
-        rows.append((f"Gaussian noise, {rms:g}", (*cells, size(numbers(noisy[0]["rms"])))))
+        rows.append((label, (*cells, size(numbers(noisy[0]["rms"])))))
     return Table(
         native.name,
         f"{native.title}: error of each network on what was made for another",
         "Row: the network that the perturbations were made for. Column: the network that they were fed to. What a "
-        "network gets wrong unperturbed is part of its error.",
+        "network gets wrong unperturbed is part of its error. Noise as the paper adds it leaves the box, so that what "
+        "is judged is no image any more; noise of the same size that stays in the box is harder on networks.",
         (*map(_label, models), "distortion"),
         tuple(rows),
     )
@@ -223,14 +244,14 @@ def _matched(known: _Records, models: Sequence[str], attack: str, part: str, num
         rows.append((_label(source), tuple(cells)))
     noise: list[Value | None] = []
     for target in models:
-        fed = known.fed(target, target, "attack", part, f"gaussian_{rms:g}")
+        fed = known.fed(target, target, "attack", part, f"gaussian_{rms:g}_clipped")
         noise.append(excess(wrong(fed, "adv_pred"), wrong(fed, "clean_pred")))
-    rows.append((f"Gaussian noise, {rms:g}", tuple(noise)))
+    rows.append((f"Gaussian noise, {rms:g}, in the box", tuple(noise)))
     return Table(
         f"table{number}_matched",
         f"Table {number} at one size: errors beyond the clean ones, all perturbations scaled to {rms:g}",
         "A fair comparison of sources: equal size, and without what the network gets wrong anyway. The last row is the "
-        "floor: noise of that size.",
+        "floor: noise of that size, in the box like all else here.",
         tuple(map(_label, models)),
         tuple(rows),
     )
@@ -244,11 +265,12 @@ def _half_errors(known: _Records, models: Sequence[str], attack: str) -> Table:
             for k, (part, n) in enumerate((("p1", _HALF), ("p2", _HALF), ("test", _TEST)))
         ]
         distortion = known.known(_HALVES_ERRORS, model, 3)
-        rows.append((_label(model), (*cells, size(known.sizes(model, "test", attack), distortion))))
+        found = size(known.sizes(model, "test", attack), distortion)
+        rows.append((_label(model), (*cells, found, *_nearest(known, model, "test", attack))))
     return Table(
         "table3",
         "Table 3: networks that saw one half of the training samples each",
         "P1 and P2 are disjoint. The distortions are those of test images.",
-        ("error on P1", "error on P2", "test error", "distortion"),
+        ("error on P1", "error on P2", "test error", "distortion", *known.columns),
         tuple(rows),
     )

@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
+from scipy.optimize import minimize
 from torch import Tensor
 
 from attacks.bisection import Bisection
@@ -71,3 +73,26 @@ def test_a_guess_needs_fewer_weights_than_growing_and_halving() -> None:
         return tried / len(deficit)
 
     assert weights_tried(guess=True) < 0.7 * weights_tried(guess=False)
+
+
+def test_perturbations_shrink_as_c_grows_so_that_the_largest_that_succeeds_is_meant() -> None:
+    """Szegedy et al. ask for the minimum c > 0, whose minimiser is the largest perturbation; here with SciPy."""
+    w, margin = np.array([1.0, -2.0, 0.5]), -1.0  # adversarial where margin + <w, r> > 0
+
+    def minimiser(c: float) -> np.ndarray:
+        def objective(r: np.ndarray) -> float:
+            return float(c * (r @ r) + np.logaddexp(0.0, -(margin + w @ r)))
+
+        return minimize(objective, np.zeros(3), method="L-BFGS-B", bounds=[(-1, 1)] * 3).x
+
+    weights = [0.001, 0.01, 0.1, 0.3, 1.0, 3.0, 10.0]
+    found = [minimiser(c) for c in weights]
+    sizes = [float(np.linalg.norm(r)) for r in found]
+    succeeds = [margin + w @ r > 0 for r in found]
+    assert sizes == sorted(sizes, reverse=True)
+    assert succeeds == sorted(succeeds, reverse=True)
+    assert True in succeeds
+    assert False in succeeds
+    smallest = min(size for size, success in zip(sizes, succeeds, strict=True) if success)
+    assert smallest == sizes[succeeds.index(False) - 1]
+    assert sizes[0] > 1.5 * smallest

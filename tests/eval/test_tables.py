@@ -50,13 +50,18 @@ def test_a_small_run_fills_every_cell(go, tmp_path):
 
     assert about.status == "complete"
     assert list(by) == NAMES
-    assert [len(t.rows) for t in made] == [6, 8, 7, 3, 5, 3, 4]
+    assert [len(t.rows) for t in made] == [6, 10, 7, 3, 7, 3, 4]
     assert all(v is not None and np.isfinite(v.ours) for t in made for _, values in t.rows for v in values)
     assert cell(by["table1"], "FC10(1)", "train error").n == 400
     assert cell(by["table1"], "FC10(1)", "test error").n == 40
     assert cell(by["table3"], "FC123-456-10 (P1)", "error on P2").n == 200
     assert cell(by["table2"], "AE400-10", "AE400-10").n == 400
-    assert cell(by["table2"], "Gaussian noise, 0.3", "distortion").ours == pytest.approx(0.28, abs=0.03)
+    assert cell(by["table2"], "Gaussian noise, 0.3", "distortion").ours == pytest.approx(0.3, abs=0.01)
+    assert cell(by["table2"], "Gaussian noise, 0.3, in the box", "distortion").ours == pytest.approx(0.28, abs=0.03)
+    for table, drawn in (("table1", "distortion, train"), ("table3", "distortion")):
+        for label, _ in by[table].rows:
+            nearest = cell(by[table], label, "distortion, nearest class")
+            assert nearest.ours < cell(by[table], label, drawn).ours
     assert all(v.paper is None for t in made for _, values in t.rows for v in values)  # these are digits
     assert "about MNIST" in findings(made)[-1]
 
@@ -85,12 +90,12 @@ def test_an_interrupted_run_goes_on_and_ends_the_same(go, tmp_path):
 
 
 def test_the_shape_of_the_findings_holds_on_digits(go, tmp_path):
-    _, made = go(tmp_path, "study.images=300", "goal=untargeted")
+    _, made = go(tmp_path, "study.images=300", "goal=untargeted", "study.nearest=false")
     by = {table.name: table for table in made}
     distortion = {label: values[2].ours for label, values in by["table1"].rows}
     matched, native, amplified = by["table2_matched"], by["table4"], by["table4_amplified"]
 
-    assert all(values[4].ours == 1 for _, values in by["table1"].rows), "the search fails somewhere"
+    assert all(values[-1].ours == 1 for _, values in by["table1"].rows), "the search fails somewhere"
     assert distortion["FC10(10⁻⁴)"] < distortion["FC10(10⁻²)"] < distortion["FC10(1)"]
     assert distortion["FC100-100-10"] < distortion["FC10(10⁻⁴)"]
     floor = matched.rows[-1][1]
@@ -123,7 +128,7 @@ def test_the_halves_are_disjoint_and_complete():
     [
         (["study.images=100000"], r"study.images: must be at most \d+, all that digits has to offer, got 100000"),
         (["study.images=0"], "study.images: must be at least 1, got 0"),
-        (["study.amplified=3"], r"study.amplified: must be an RMS in \(0, 1\), in box units, got 3"),
+        (["study.amplified=3"], r"study.amplified: must be in \(0, 1\), in box units, got 3"),
         (["model=[paper/ae400]"], "study.full: must name chosen models"),
     ],
 )
@@ -138,3 +143,21 @@ def test_data_of_one_class_are_refused(go, tmp_path):
     np.savez(file, x=np.random.default_rng(0).integers(0, 255, (30, 8, 8), np.uint8), y=np.zeros(30, np.int64))
     with pytest.raises(InputError, match="two classes or more, got one"):
         go(tmp_path / "run", "data=arrays", f"data.test={file}", f"data.train={file}", "data.num_classes=2")
+
+
+def test_networks_that_are_wrong_on_everything_are_told_in_one_line_each(go, tmp_path):
+    """Labels that contradict each other: nothing can be learnt, and a test part in which every answer is wrong."""
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 255, (60, 8, 8), np.uint8)
+    np.savez(tmp_path / "train.npz", x=images, y=(np.arange(60) % 3 == 0).astype(np.int64))
+    np.savez(tmp_path / "test.npz", x=np.zeros((30, 8, 8), np.uint8), y=np.full(30, 2, np.int64))
+    about, made = go(
+        tmp_path / "run",
+        *("debug=quick", "data=arrays", "data.num_classes=3", "attack.lbfgs.evaluations=20"),
+        *(f"data.{part}={tmp_path / part}.npz" for part in ("train", "test")),
+    )
+    told = [line for line in about.warnings if "clean accuracy is" in line and "at chance" in line]
+    assert len(told) == len(about.models)
+    assert cell(made[0], "FC10(1)", "test error").ours == 1
+    assert cell(made[3], "FC100-100-10 (P1)", "distortion").n == 0
+    assert findings(made)
