@@ -191,7 +191,7 @@ def read(cfg: DictConfig) -> Plan:
         checkpoints=Path(content["paths"]["checkpoints"]).expanduser(),
         debug=debug,
         tensorboard=content["tensorboard"],
-        study=_make("study", content["study"]) if content["study"] else None,
+        study=_make("study", _cap(content["study"], {"epochs": debug.epochs})) if content["study"] else None,
     )
 
 

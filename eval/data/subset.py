@@ -1,6 +1,8 @@
-"""Random subsets that keep the classes in balance, decided by a seed alone."""
+"""Subsets: random ones that keep the classes in balance, decided by a seed alone, and those of some classes."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -91,3 +93,12 @@ def limited(samples: Samples, limit: int | None, seed: int, key: str) -> Samples
         InputError: there are fewer than `limit`.
     """
     return samples if limit is None else samples.select(balanced(samples.labels, limit, seed, key))
+
+
+def of_classes(samples: Samples, classes: Sequence[int]) -> Samples:
+    """The samples of the `classes`, given by position, in order; labels and names of classes stay as they are.
+
+    Raises:
+        InputError: there are none.
+    """
+    return samples.select(np.flatnonzero(np.isin(samples.labels, list(classes))))

@@ -1,14 +1,16 @@
-"""Gaussian noise of one size: in the box, or as Szegedy et al. add it."""
+"""Noise at the corners of the ball; Gaussian noise of one size, in the box or as Szegedy et al. add it."""
 
 from __future__ import annotations
+
+import math
 
 import pytest
 import torch
 
 from attacks.goal import Goal
-from attacks.noise import GaussianNoise
+from attacks.noise import GaussianNoise, Noise
 from attacks.rng import Rng
-from attacks.threat import unlimited
+from attacks.threat import ThreatModel, unlimited
 
 
 def noisy(noise: GaussianNoise, x: torch.Tensor, first: int = 0) -> torch.Tensor:
@@ -45,3 +47,20 @@ def test_a_sample_has_the_same_noise_in_any_batch(clip: bool) -> None:
 def test_a_size_outside_0_1_is_refused(rms: float) -> None:
     with pytest.raises(ValueError, match=r"rms: must be in \(0, 1\)"):
         GaussianNoise(rms)
+
+
+@pytest.mark.parametrize("box", [(0.0, 1.0), (-math.inf, math.inf)])
+def test_sign_noise_moves_each_pixel_up_or_down_by_eps_as_far_as_the_box_allows(box: tuple[float, float]) -> None:
+    x = torch.full((8, 1, 30, 30), 0.5)
+    rng = Rng.of(0, ["noise"], map(str, range(8)), torch.device("cpu"))
+    labels = torch.zeros(8, dtype=torch.int64)
+    z = Noise("sign")(lambda b: b.flatten(1), x, Goal(labels), ThreatModel("linf", 0.75, box), rng=rng)
+    assert torch.equal((z - 0.5).abs(), torch.full_like(x, 0.5 if box[0] == 0 else 0.75))
+    assert (z > 0.5).float().mean().item() == pytest.approx(0.5, abs=0.03)
+    assert not torch.equal(z[0], z[1])
+
+
+def test_sign_noise_knows_the_corners_of_one_ball_alone() -> None:
+    assert Noise("sign").norms == {"linf"}
+    with pytest.raises(ValueError, match="kind: must be one of uniform, gaussian, sign, got 'salt'"):
+        Noise("salt")

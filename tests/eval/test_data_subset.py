@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from eval.data import Samples, balanced, limited, split
+from eval.data.subset import of_classes
 from eval.errors import InputError
 
 label_lists = st.lists(st.integers(0, 5), min_size=2, max_size=120).map(lambda v: np.array(v, dtype=np.int64))
@@ -93,3 +94,14 @@ def test_a_negative_seed_is_refused():
 def test_no_limit_keeps_all():
     samples = make(np.arange(6))
     assert limited(samples, None, 0, "data.limit") is samples
+
+
+def test_the_samples_of_some_classes_keep_their_labels_ids_and_order():
+    samples = make(np.array([3, 0, 5, 3, 1, 0]))
+    chosen = of_classes(samples, (0, 3))
+
+    assert chosen.labels.tolist() == [3, 0, 3, 0]
+    assert chosen.ids.tolist() == [samples.ids[i] for i in (0, 1, 3, 5)]
+    assert chosen.classes == samples.classes
+    with pytest.raises(InputError, match="at least one sample"):
+        of_classes(samples, (2,))
