@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
+
+Log = Callable[[str, float, int], None]
+"""(tag, value, epoch): takes a scalar."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +34,17 @@ class Epoch:
     val_accuracy: float | None
     lr: float
     seconds: float
+
+    @property
+    def merit(self) -> tuple[float, float]:
+        """What is compared to choose the best epoch; the same for all without validation, so that the last is kept."""
+        return (self.val_accuracy or 0.0, -(self.val_loss or 0.0))
+
+    def tell(self, log: Log) -> None:
+        """Give `log` all numbers there are."""
+        for tag, value in asdict(self).items():
+            if tag != "epoch" and value is not None:
+                log(f"train/{tag}", value, self.epoch)
 
 
 @dataclass

@@ -19,6 +19,7 @@ from safetensors.torch import save_file
 
 from models.errors import ModelError
 from models.history import History, Progress
+from models.pools import Pools
 from models.recipe import TrainConfig
 from models.source import Source
 from models.spec import Network, Spec, plain
@@ -63,6 +64,7 @@ def produced_by(
     data: str,
     input_shape: tuple[int, int, int],
     seed: int,
+    pools: Pools | None = None,
 ) -> dict[str, Any]:
     """All that a checkpoint depends on. `data` is the fingerprint of the training samples.
 
@@ -88,6 +90,7 @@ def produced_by(
         "train": recipe,
         "data": data,
         "seed": seed,
+        **({} if pools is None else {"pools": plain(pools.about())}),
     }
 
 
@@ -110,6 +113,7 @@ def load_or_fit(
     seed: int,
     device: torch.device | str = "cpu",
     perturb: Perturb | None = None,
+    pools: Pools | None = None,
     progress: Callable[[Progress], None] | None = None,
     log: Log | None = None,
 ) -> Trained:
@@ -127,13 +131,14 @@ def load_or_fit(
         seed: of initialisation and training.
         device: where the module ends.
         perturb: makes the images of adversarial training.
+        pools: of adversarial examples to train on as well.
         progress: told how a fit goes.
         log: takes a fit's scalars.
 
     Raises:
         ModelError: the stored file is damaged, the folder cannot be written, or as `fit` does.
     """
-    content = produced_by(network, spec, config, name=name, data=data, input_shape=input_shape, seed=seed)
+    content = produced_by(network, spec, config, name=name, data=data, input_shape=input_shape, seed=seed, pools=pools)
     key = key_of(content)
     path, partial = root / f"{key}.safetensors", root / f"{key}.partial"
     if path.exists():
@@ -149,6 +154,7 @@ def load_or_fit(
             seed=seed,
             device=device,
             perturb=perturb,
+            pools=pools,
             progress=progress,
             store=partial,
             log=log,

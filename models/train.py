@@ -24,18 +24,17 @@ from models.augment import crop_flip
 from models.classifier import Classifier
 from models.errors import ModelError
 from models.finetune import prepare
-from models.history import Epoch, History, Progress
+from models.history import Epoch, History, Log, Progress
+from models.pools import Pooling, Pools
 from models.recipe import TrainConfig
 from models.source import Source, split
 from models.spec import Network, derive, plain
 from models.weights import read_checkpoint, replace
 
-__all__ = ["Epoch", "History", "Perturb", "Progress", "Source", "TrainConfig", "fit"]
+__all__ = ["Epoch", "History", "Log", "Perturb", "Progress", "Source", "TrainConfig", "fit"]
 
 Perturb = Callable[[nn.Module, Tensor, Tensor, int], Tensor]
 """(images in box units -> logits, images (B, C, H, W), labels (B,), step) -> perturbed images (B, C, H, W)."""
-Log = Callable[[str, float, int], None]
-"""(tag, value, epoch): takes a scalar."""
 
 _REPORTS = 20  # progress reports an epoch
 
@@ -58,6 +57,7 @@ class _Fit:
     labels: Tensor
     device: torch.device
     perturb: Perturb | None
+    pools: Pooling | None
     network: Network
     trained: list[nn.Parameter]
     optimizer: torch.optim.Optimizer
@@ -73,14 +73,19 @@ class _Fit:
             if own and not any(p.requires_grad for p in own):
                 module.eval()
 
-    def perturbed(self, x: Tensor, y: Tensor, step: int) -> Tensor:
-        """Perturbed images, made against the network in evaluation mode and with frozen weights."""
-        assert self.perturb is not None
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """The network in evaluation mode and with frozen weights, to be attacked."""
         self.view.eval().requires_grad_(False)
-        x_adv = self.perturb(self.view, x, y, step).detach()
+        yield
         for parameter in self.trained:
             parameter.requires_grad_(True)
-        return x_adv
+
+    def perturbed(self, x: Tensor, y: Tensor, step: int) -> Tensor:
+        """Perturbed images."""
+        assert self.perturb is not None
+        with self.frozen():
+            return self.perturb(self.view, x, y, step).detach()
 
     def load(self, index: np.ndarray[Any, Any]) -> tuple[Tensor, Tensor]:
         x = self.source.batch(index)
@@ -93,6 +98,9 @@ class _Fit:
         if config.augment == "crop_flip":
             x = crop_flip(x, generator)
         x_adv = x if self.perturb is None else self.perturbed(x, y, step)
+        if self.pools is not None and self.pools.renews(x, y, step):
+            with self.frozen():
+                self.pools.renew(step)
         self.train_mode()
         logits = self.view(x_adv)
         loss = F.cross_entropy(logits, y, label_smoothing=config.label_smoothing)
@@ -103,6 +111,8 @@ class _Fit:
             loss = loss + self.network.penalty()
         if self.network.objective is not None:
             loss = loss + self.network.objective(self.view.normalised(x))
+        if self.pools is not None:
+            loss = loss + self.pools.loss(step)
         return loss, logits
 
     def step(self, loss: Tensor, lr: float) -> None:
@@ -170,7 +180,7 @@ class _Fit:
         """Append an epoch; keep its weights if it is the best: by validation accuracy, then by the loss there."""
         history = self.history
         history.epochs.append(result)
-        if history.best < 0 or _merit(result) >= _merit(history.epochs[history.best]):
+        if history.best < 0 or result.merit >= history.epochs[history.best].merit:
             history.best = result.epoch
             state = self.view.network.state_dict()
             self.best = {key: value.detach().clone() for key, value in state.items()}
@@ -189,6 +199,7 @@ class _Fit:
             "network": self.view.network.state_dict(),
             "best": self.best,
             "optimizer": self.optimizer.state_dict(),
+            "pools": None if self.pools is None else self.pools.state(),
         }
         replace(path, lambda beside: torch.save(state, beside))
 
@@ -205,17 +216,8 @@ class _Fit:
         self.view.network.load_state_dict(state["network"])
         self.best = {key: value.to(self.device) for key, value in state["best"].items()}
         self.optimizer.load_state_dict(state["optimizer"])
-
-
-def _merit(result: Epoch) -> tuple[float, float]:
-    """What is compared to choose the best epoch; the same for all without validation, so that the last is kept."""
-    return (result.val_accuracy or 0.0, -(result.val_loss or 0.0))
-
-
-def _write(log: Log, result: Epoch) -> None:
-    for tag, value in asdict(result).items():
-        if tag != "epoch" and value is not None:
-            log(f"train/{tag}", value, result.epoch)
+        if self.pools is not None:
+            self.pools.restore(state["pools"], self.device)
 
 
 def _check(network: Network, config: TrainConfig, labels: np.ndarray[Any, Any], perturb: Perturb | None) -> None:
@@ -235,6 +237,7 @@ def fit(
     seed: int,
     device: torch.device | str = "cpu",
     perturb: Perturb | None = None,
+    pools: Pools | None = None,
     progress: Callable[[Progress], None] | None = None,
     store: Path | None = None,
     log: Log | None = None,
@@ -248,6 +251,7 @@ def fit(
         seed: of everything random.
         device: to train on.
         perturb: makes the images of adversarial training.
+        pools: of adversarial examples to train on as well.
         progress: told some twenty times an epoch, and after each epoch.
         store: file for the state after each epoch; a fit that finds one of its own there goes on from it.
         log: takes scalars after each epoch.
@@ -274,19 +278,21 @@ def fit(
         labels=torch.from_numpy(labels),
         device=device,
         perturb=perturb,
+        pools=None if pools is None else pools.start(view, seed),
         network=network,
         trained=trained,
         optimizer=config.make_optimizer(trained),
         history=History(samples=len(index), held_out=len(held_out)),
         progress=progress or (lambda report: None),
     )
-    signature = json.dumps(plain([asdict(config), seed, len(labels)]))
+    recipe = [asdict(config), seed, len(labels), *([] if pools is None else [pools.about()])]
+    signature = json.dumps(plain(recipe))
     if store is not None and store.exists():
         run.restore(store, signature)
     while not run.finished:
         run.epoch(index, held_out, seed)
         if log is not None:
-            _write(log, run.history.epochs[-1])
+            run.history.epochs[-1].tell(log)
         if store is not None:
             run.save(store, signature)
     network.module.load_state_dict(run.best)
