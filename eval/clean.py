@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from eval.data import Samples
+from eval.data import Data, Samples
 from eval.judge import predict
 from models.classifier import Classifier
 from models.errors import ModelError
@@ -39,6 +39,12 @@ def forward_of(name: str) -> Iterator[None]:
         raise
     except Exception as error:
         raise ModelError(f"model {name}: forward must not fail, got {told(error)}") from error
+
+
+def named(data: Data, classifier: Classifier, batch_size: int, device: torch.device) -> Data:
+    """Data without labels, labelled by what a network says."""
+    labels = clean_pass(classifier, data.test, batch_size, device).prediction.cpu().numpy()
+    return replace(data, test=data.test.relabelled(labels))
 
 
 def clean_pass(classifier: Classifier, samples: Samples, batch_size: int, device: torch.device) -> Clean:

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from attacks.base import Attack
+from attacks.base import Attack, Logits
 from attacks.goal import Goal
 from attacks.rng import Rng
 from attacks.threat import ThreatModel, unlimited
@@ -24,6 +24,7 @@ from eval.goals import make
 from eval.judge import judge
 from eval.meter import Meter
 from eval.records import COLUMNS
+from eval.watch import Watcher
 from models.classifier import Classifier
 
 log = logging.getLogger(__name__)
@@ -137,7 +138,7 @@ class _Made:
     error: str
 
 
-def _make(bench: Bench, unit: Unit, x: Tensor, goal: Goal, rng: Rng, start: Tensor) -> _Made:
+def _make(bench: Bench, unit: Unit, x: Tensor, goal: Goal, rng: Rng, start: Tensor, watcher: Watcher | None) -> _Made:
     """Run the attack on those samples (`start`, bool) that do not reach the goal unperturbed."""
     n, todo = len(x), torch.nonzero(start)[:, 0]
     x_adv = x.clone()
@@ -148,7 +149,8 @@ def _make(bench: Bench, unit: Unit, x: Tensor, goal: Goal, rng: Rng, start: Tens
     if len(todo) > 0:
         try:
             images = x[todo]
-            candidates = unit.attack(meter, images, goal[todo], unit.threat, rng=rng[todo])
+            network: Logits = meter if watcher is None else watcher.begin(meter, images, goal[todo])
+            candidates = unit.attack(network, images, goal[todo], unit.threat, rng=rng[todo])
             if candidates.shape != images.shape:
                 raise ValueError(f"must return {tuple(images.shape)}, got {tuple(candidates.shape)}")
             x_adv[todo] = candidates.detach().to(x.dtype)
@@ -164,7 +166,9 @@ def _make(bench: Bench, unit: Unit, x: Tensor, goal: Goal, rng: Rng, start: Tens
     return _Made(x_adv, counts[0], counts[1], spent[2], error)
 
 
-def _batch(bench: Bench, unit: Unit, index: np.ndarray[Any, Any], kept: dict[str, list[Any]]) -> list[Rows]:
+def _batch(
+    bench: Bench, unit: Unit, index: np.ndarray[Any, Any], kept: dict[str, list[Any]], watcher: Watcher | None
+) -> list[Rows]:
     samples, device = bench.samples, bench.device
     where = torch.as_tensor(index, device=device)
     ids = samples.ids[index].tolist()
@@ -177,7 +181,9 @@ def _batch(bench: Bench, unit: Unit, index: np.ndarray[Any, Any], kept: dict[str
     prediction = clean.prediction[where]
     reached = prediction != labels if goal.targets is None else prediction == goal.targets
     rng = Rng.of(bench.seed, ["attack", unit.attack_name], ids, device)
-    made = _make(bench, unit, x, goal, rng, ~reached)
+    made = _make(bench, unit, x, goal, rng, ~reached, watcher)
+    if watcher is not None and not made.error and not bool(reached.all()):
+        watcher.end(bench.classifiers[unit.source], made.x_adv[~reached], samples.select(index[~reached.cpu().numpy()]))
     targets_of = goal.labels.new_full((len(x),), -1) if goal.targets is None else goal.targets
     attack = (unit.attack_name, unit.threat.norm, unit.threat.eps, unit.text)
     beside: dict[str, Tensor] = {}
@@ -241,8 +247,10 @@ def warm_up(bench: Bench, source: str) -> None:
     synchronize(bench.device)
 
 
-def craft(bench: Bench, unit: Unit, tell: Callable[[int], None]) -> tuple[Rows, Rows | None]:
-    """Do one unit of work; `tell` is told how many samples are done, batch by batch.
+def craft(
+    bench: Bench, unit: Unit, tell: Callable[[int], None], watcher: Watcher | None = None
+) -> tuple[Rows, Rows | None]:
+    """Do one unit of work; `tell` is told how many samples are done, batch by batch, and `watcher` sees the search.
 
     Returns:
         The columns of its records, and the images to keep (arrays as `eval.records.write_examples` takes them), if
@@ -252,7 +260,7 @@ def craft(bench: Bench, unit: Unit, tell: Callable[[int], None]) -> tuple[Rows, 
     parts: list[Rows] = []
     for start in range(0, len(unit.index), bench.batch_size):
         index = unit.index[start : start + bench.batch_size]
-        parts += _batch(bench, unit, index, kept)
+        parts += _batch(bench, unit, index, kept, watcher)
         tell(len(index))
     rows = {column: np.concatenate([part[column] for part in parts]) for column in COLUMNS}
     crashed = rows["error"] != ""

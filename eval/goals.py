@@ -11,7 +11,7 @@ from torch import Tensor
 
 from attacks.goal import Goal
 from attacks.rng import Rng
-from eval.errors import InputError
+from eval.data.classes import class_number
 
 RULES = ("untargeted", "least_likely", "random", "next")
 
@@ -24,15 +24,7 @@ def fixed_class(rule: str, classes: Sequence[str]) -> int | None:
     """
     if rule in RULES:
         return None
-    if rule in classes:
-        return classes.index(rule)
-    if rule.isdigit() and int(rule) < len(classes):
-        return int(rule)
-    shown = ", ".join(classes[:10]) + (", ..." if len(classes) > 10 else "")
-    raise InputError(
-        f"goal: must be one of {', '.join(RULES)}, or a class by number below {len(classes)} or name "
-        f"({shown}), got {rule!r}"
-    )
+    return class_number(rule, classes, "goal", RULES)
 
 
 def eligible(rule: str, labels: np.ndarray[Any, Any], classes: Sequence[str]) -> np.ndarray[Any, Any]:

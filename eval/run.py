@@ -20,14 +20,12 @@ from omegaconf import DictConfig
 from attacks.base import Attack
 from eval import device as devices
 from eval import speed
-from eval.clean import clean_pass
+from eval.clean import clean_pass, named
 from eval.config import Plan, budgets, read
 from eval.craft import Bench, Unit, clean_rows, craft, warm_up
-from eval.data import Data, limited
-from eval.derived import CONTROL
 from eval.errors import InputError
-from eval.goals import eligible
 from eval.header import describe_attack, header, now
+from eval.intake import aimed, load, parts
 from eval.networks import Entrant, enter
 from eval.progress import Bar
 from eval.records import (
@@ -41,11 +39,11 @@ from eval.records import (
     write_part,
 )
 from eval.summary import show
-from eval.trial import Cohort, Trial
-from models.spec import comes_ready
+from eval.trial import Trial
 
 log = logging.getLogger(__name__)
 
+_ENOUGH = 20  # samples for a warning that a network guesses
 _SLICE = 512  # samples per unit: fixed, so that parts do not depend on the batch size
 _SAME_RECORDS = ("batch_size", "device", "title", "paths", "examples", "tensorboard")
 _VERSIONS = ("toastproof", "torch", "foolbox")
@@ -121,38 +119,17 @@ def _refuse(folder: Path, differs: list[str]) -> None:
         )
 
 
-def _load(plan: Plan) -> Data:
-    spec = plan.data
-    trains = plan.train.method == "finetune" or not all(comes_ready(model) for model in plan.models.values())
-    if not trains and getattr(spec, "test_fraction", 1.0) is None:
-        spec = dataclasses.replace(spec, test_fraction=1.0)  # nothing needs the other part
-    data: Data = spec.load(plan.seed)
-    few, train = plan.debug, data.train
-    test = (
-        data.test if few.samples is None else limited(data.test, min(few.samples, len(data.test)), plan.seed, "debug")
-    )
-    if few.train_samples is not None and train is not None:
-        train = limited(train, min(few.train_samples, len(train)), plan.seed, "debug")
-    data = dataclasses.replace(data, train=train, test=test)
-    keep = eligible(plan.goal, data.test.labels, data.test.classes)
-    if len(keep) == 0:
-        raise InputError(f"goal: there must be samples of another class than {plan.goal}, got none in {data.name}")
-    dropped = len(data.test) - len(keep)
-    note = f"{dropped} samples are of the wanted class {plan.goal} already and were left out"
-    more = (note,) if dropped else ()
-    return dataclasses.replace(data, test=data.test.select(keep), warnings=(*data.warnings, *more))
-
-
 def _chance(benches: list[Bench]) -> list[str]:
     """A warning for each network that is no better than guessing (within three standard errors) where it is tried."""
     lines: dict[str, str] = {}
     for bench in benches:
         samples = bench.samples
         labels, n = torch.from_numpy(samples.labels.copy()), len(samples)
-        most = float(np.bincount(samples.labels).max() / n)  # always saying the largest class
+        found = np.bincount(samples.labels)
+        most = float(found.max() / n) if (found > 0).sum() > 1 else 1 / len(samples.classes)
         for name, answer in bench.clean.items():
             accuracy = float((answer.prediction.cpu() == labels).float().mean())
-            if accuracy <= most + 3 * (most * (1 - most) / n) ** 0.5:
+            if n >= _ENOUGH and accuracy <= most + 3 * (most * (1 - most) / n) ** 0.5:
                 lines[name] = (
                     f"{name}: clean accuracy is {accuracy:.1%}, at chance ({most:.1%} is always naming the largest "
                     "class); check the normalisation (mean, std), the order of the classes and the weights"
@@ -171,7 +148,7 @@ def run(cfg: DictConfig, folder: Path, overrides: list[str], console: Any) -> Ru
     device = devices.choose(plan.device)
     speed.keep_memory(device)
     clock = time.perf_counter()
-    data = _load(plan)
+    data = load(plan)
     seconds = {"data": time.perf_counter() - clock}
     samples = data.test
     console.print(
@@ -179,11 +156,14 @@ def run(cfg: DictConfig, folder: Path, overrides: list[str], console: Any) -> Ru
         highlight=False,
         soft_wrap=True,
     )
-    cohorts, trials = _parts(plan, data)
+    cohorts, trials = parts(plan, data)
     about = header(plan, data, overrides, device, started)
     earlier = _earlier(folder, about)
     clock = time.perf_counter()
     entrants = enter(plan, cohorts, samples, device, console, folder / "tensorboard")
+    if data.unlabelled:
+        data = aimed(named(data, entrants[0].classifier, plan.batch_size, device), plan.goal)
+        _, trials = parts(plan, data)
     seconds["models"] = time.perf_counter() - clock
     about.models = [e.about() for e in entrants]
     if earlier is not None:
@@ -204,14 +184,6 @@ def run(cfg: DictConfig, folder: Path, overrides: list[str], console: Any) -> Ru
     about.write(folder)
     show(about, read_records(folder), console)
     return about
-
-
-def _parts(plan: Plan, data: Data) -> tuple[list[Cohort], list[Trial]]:
-    """What a plan consists of: what its study says, or all its attacks on all its networks."""
-    if plan.study is not None:
-        return plan.study.cohorts(data, plan.models, plan.seed), plan.study.trials(data, plan.attacks, plan.seed)
-    trial = Trial(data.test, plan.attacks, transfer=plan.transfer, derived=CONTROL if plan.controls else {})
-    return [Cohort(plan.models, data.train)], [trial]
 
 
 def _bench(plan: Plan, trial: Trial, entrants: list[Entrant], device: torch.device) -> Bench:
@@ -264,17 +236,20 @@ def _work(
         for unit in _units(plan, bench, trial):
             part = _name(plan, about, bench, unit, fingerprints)
             if not has_part(folder, part):
-                todo.append((bench, unit, part))
-    for source, bench in {unit.source: bench for bench, unit, _ in todo}.items():
+                todo.append((bench, unit, part, trial.watch))
+    for source, bench in {unit.source: bench for bench, unit, *_ in todo}.items():
         warm_up(bench, source)
     failures: dict[str, str] = {}
-    with Bar(console, "Attacking", sum(len(unit.index) for _, unit, _ in todo)) as bar:
-        for bench, unit, part in todo:
+    with Bar(console, "Attacking", sum(len(unit.index) for _, unit, *_ in todo)) as bar:
+        for bench, unit, part, watch in todo:
             bar.say(f"{unit.source}: {unit.attack_name} {unit.text if unit.text != 'min' else ''}".rstrip())
             failed = f"{part}-failed"
             (folder / "parts" / f"{failed}.parquet").unlink(missing_ok=True)
             speed.share_out(work[unit.source], bench.device)
-            rows, examples = craft(bench, unit, bar.advance)
+            watcher = None if watch is None else watch()
+            rows, examples = craft(bench, unit, bar.advance, watcher)
+            if watcher is not None:
+                write_measured(folder, part, f"watched:{unit.attack_name}", unit.source, watcher.arrays())
             wrong = np.unique(rows["error"][rows["error"] != ""])
             failures |= {f"attack.{unit.attack_name} on {unit.source}": str(w) for w in wrong}
             if examples is not None and unit.index[0] == 0:

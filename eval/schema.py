@@ -83,6 +83,8 @@ class Config:
     batch_size: int = MISSING
     device: str = MISSING
     goal: str = MISSING
+    image: Any = None
+    target: str = MISSING
     transfer: bool = MISSING
     controls: bool = MISSING
     examples: int = MISSING

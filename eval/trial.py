@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -13,6 +13,7 @@ from attacks.base import Attack
 from attacks.threat import ThreatModel
 from eval.data import Data, Samples
 from eval.derived import Derived
+from eval.watch import Watcher
 from models.classifier import Classifier
 from models.recipe import TrainConfig
 from models.spec import Spec
@@ -63,6 +64,7 @@ class Trial:
         derived: what is judged beside each perturbation, by role.
         threats: budgets, each with its text, of attacks that are not minimal; None for the run's in each network's box.
         probes: what else is measured of the networks, by name.
+        watch: makes somebody who watches each search; what they saw is stored under `watched:` and the attack's name.
     """
 
     samples: Samples
@@ -73,6 +75,7 @@ class Trial:
     derived: Mapping[str, Derived] = field(default_factory=dict)
     threats: Sequence[tuple[str, ThreatModel]] | None = None
     probes: Mapping[str, Probe] = field(default_factory=dict)
+    watch: Callable[[], Watcher] | None = None
 
 
 class Study(Protocol):

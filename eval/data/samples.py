@@ -134,6 +134,10 @@ class Samples:
         """The samples `index` (b,), in that order, without copying pixels."""
         return Samples(self.ids[index], self.labels[index], self.classes, self.store, self.rows[index])
 
+    def relabelled(self, labels: Labels) -> Samples:
+        """The same images with other labels (N,)."""
+        return Samples(self.ids, labels, self.classes, self.store, self.rows)
+
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256, in hex, over ids, labels and pixels (of files: their bytes)."""
@@ -157,6 +161,7 @@ class Data:
         train: to fit networks to; None where there are no training samples.
         test: to attack.
         warnings: lines that a report must show.
+        unlabelled: nobody said what the test samples are: their labels are to be what the first network says.
     """
 
     name: str
@@ -164,6 +169,7 @@ class Data:
     train: Samples | None
     test: Samples
     warnings: tuple[str, ...] = ()
+    unlabelled: bool = False
 
 
 def check_labels(labels: Labels, classes: int, where: str) -> None:

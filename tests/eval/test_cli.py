@@ -52,7 +52,7 @@ def test_a_job_of_a_sweep_that_is_refused_does_not_end_the_sweep(command, tmp_pa
         (["threat.eps=8"], "8/255"),
         (["attack=[pgd]", "threat.norm=l0", "threat.eps=3", "threat.curve=[]"], "attack.pgd: supports the norm"),
         (["device=cuda:77"], "device: this machine has no cuda:77"),
-        (["goal=toaster"], "goal: must be one of"),
+        (["goal=toaster"], "goal: must be untargeted, "),
         (["data=images", "data.root=nowhere"], "nowhere"),
         (["data=arrays", "data.test=floats.npz"], "255"),
         (["data=arrays", "data.test=labels.npz", "data.train=labels.npz"], "labels"),

@@ -1,0 +1,85 @@
+"""Photos of the user's own, or of a cat, for networks that know the classes of ImageNet."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from eval.data.classes import class_number, imagenet_classes
+from eval.data.decode import Decoder, Frame
+from eval.data.samples import Data, Samples
+from eval.data.spec import Spec
+from eval.errors import InputError
+
+CAT = "Egyptian cat"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Photo(Spec):
+    """One photo or several, resized and cut to a square; without any, the cat of scikit-image.
+
+    Attributes:
+        path: an image file, or a list of them; None for the cat.
+        size: side of the square in pixels: the shorter side of the photo is resized to it (bicubic, antialiased) and
+            the centre is cut out. Inception v3 was made for 299.
+        label: what the photos show, a class of ImageNet by name or number; None for what the first network says.
+    """
+
+    path: Any = None
+    size: int = 299
+    label: str | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.size < 1:
+            raise InputError(f"size: must be at least 1 pixel, got {self.size}")
+
+    def read(self, seed: int) -> Data:
+        """The photos, all of them to be attacked.
+
+        Raises:
+            InputError: a file is missing or no image, or there is no such class.
+        """
+        classes = imagenet_classes()
+        decoder = Decoder(3, self.size)
+        if self.path is None:
+            label: str | None = self.label or CAT
+            frames = [_cat(decoder)]
+            ids = ["chelsea"]
+            description = "Chelsea, a cat: photo by Stefan van der Walt, CC0, from scikit-image"
+        else:
+            files = [self.place(str(path)) for path in (self.path if _listed(self.path) else [self.path])]
+            label = self.label
+            frames = [_decoded(decoder, file) for file in files]
+            ids = [file.name for file in files]
+            if len(set(ids)) < len(ids):
+                ids = [str(file) for file in files]
+            description = f"{len(files)} photo{'s' if len(files) > 1 else ''}: {', '.join(ids[:4])}"
+        number = 0 if label is None else class_number(str(label), classes, "data.label")
+        samples = Samples.of(np.stack(frames), np.full(len(frames), number), classes, "photo")
+        samples = Samples(np.array(ids), samples.labels, classes, samples.store, samples.rows)
+        how = f"{description}; shorter side resized to {self.size} pixels, centre cut out"
+        return Data(self.name, how, None, samples, unlabelled=label is None)
+
+
+def _listed(path: Any) -> bool:
+    return isinstance(path, Sequence) and not isinstance(path, str)
+
+
+def _decoded(decoder: Decoder, file: Path) -> Frame:
+    if not file.is_file():
+        raise InputError(f"image: must be an image file, got {file}, which does not exist")
+    try:
+        return decoder(file)
+    except InputError as error:
+        raise InputError(str(error).partition("; repair it")[0] + "; give another file") from None
+
+
+def _cat(decoder: Decoder) -> Frame:
+    import skimage.data
+
+    return decoder(Path(skimage.data.__file__).parent / "chelsea.png")
