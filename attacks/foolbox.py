@@ -14,6 +14,8 @@ Departures from what Foolbox does by itself:
 - A sample for which a minimal attack finds nothing comes back as it was, not black, as noise or as NaN.
 - Fixed budgets are kept by our projection, also where Foolbox overruns them (its Linf noise does).
 - Whatever the box, Foolbox sees 0..1 (HopSkipJump clips to that): options in pixels are shares of its width.
+- An attack that asks for decisions alone ends when the network answers no more (NaN for all rows), with the nearest
+  point met that reaches the goal. With `within_budget` it ends with the first one inside the ball.
 
 Cost: that of the attack; 1 forward more for a minimal one; at most 10 + `starts` forwards more for a start.
 """
@@ -31,7 +33,15 @@ from torch.nn import functional as F
 
 from attacks.base import Logits, rows
 from attacks.foolbox_bridge import UnitModel, from_unit, stream_tensor, to_unit
-from attacks.foolbox_catalogue import BLACK_ON_FAILURE, STARTED, UNTARGETED, by_norm, couples, library
+from attacks.foolbox_catalogue import (
+    BLACK_ON_FAILURE,
+    DECISIONS,
+    STARTED,
+    UNTARGETED,
+    by_norm,
+    couples,
+    library,
+)
 from attacks.goal import Goal
 from attacks.rng import Rng
 from attacks.threat import ThreatModel
@@ -66,6 +76,43 @@ class _Task:
         return self.goal.reached(self.logits(from_unit(unit, self.threat.box)))
 
 
+class _Enough(Exception):  # noqa: N818 - nothing is wrong
+    """Nothing more is to be found: Foolbox is left by this."""
+
+
+class _Remembered:
+    """The network as an attack asks it that sees decisions alone.
+
+    Attributes:
+        best: the nearest point (B, C, H, W) met that reaches the goal, in the norm of the threat; else the image.
+        size: its distance (B,); infinity where none was met.
+    """
+
+    def __init__(self, task: _Task, enough: float) -> None:
+        self.best = task.x
+        self.size = torch.full((len(task.x),), torch.inf, device=task.x.device)
+        self._task, self._enough = task, enough
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Logits (B, K) of images (B, C, H, W); where there is no answer, the label's.
+
+        Raises:
+            _Enough: no row got an answer, or every row has a point as near as is wanted.
+        """
+        task = self._task
+        z = task.logits(x)
+        silent = z.isnan().any(1)
+        if bool(silent.all()):
+            raise _Enough
+        near = task.goal.reached(z) & task.threat.inside_box(x) & (task.threat.size(x, task.x) < self.size)
+        self.best = torch.where(_per_image(near), x, self.best)
+        self.size = torch.where(near, task.threat.size(x, task.x), self.size)
+        if bool((self.size <= self._enough).all()):
+            raise _Enough
+        nothing = torch.zeros_like(z).scatter_(1, task.goal.labels[:, None], 1.0)
+        return torch.where(silent[:, None], nothing, z)
+
+
 @dataclass(frozen=True)
 class Foolbox:
     """An attack of Foolbox.
@@ -75,6 +122,8 @@ class Foolbox:
         options: arguments of that class, such as `{"steps": 100}`; the others have Foolbox's defaults.
         one_by_one: run attacks that couple the samples of a batch row by row.
         starts: how many points to try as a start, for attacks that need one.
+        within_budget: end with the first point inside the run's ball, in place of searching for the nearest: for
+            attacks that search for a minimum and ask for decisions alone.
 
     Raises:
         ValueError: the attack is unknown or broken in Foolbox; an option is unknown, or refused by the attack.
@@ -84,11 +133,17 @@ class Foolbox:
     options: dict[str, Any] = field(default_factory=dict)
     one_by_one: bool = True
     starts: int = 200
+    within_budget: bool = False
 
     def __post_init__(self) -> None:
         if self.starts < 1:
             raise ValueError(f"Foolbox {self.attack}: starts must be at least 1, got {self.starts}")
         _ = self._searches  # complain at once
+        if self.within_budget and not (self._minimises and self.needs == "labels"):
+            raise ValueError(
+                f"Foolbox {self.attack}: within_budget must be false, as the attack does not search for a minimum by "
+                "decisions alone, as boundary and hopskipjump do"
+            )
 
     @cached_property
     def _searches(self) -> dict[str, Any]:
@@ -100,10 +155,19 @@ class Foolbox:
         return frozenset(self._searches)
 
     @property
-    def minimal(self) -> bool:
-        """Whether it searches for the smallest perturbation, without a budget."""
+    def _minimises(self) -> bool:
         kind = library().attacks.base.MinimizationAttack
         return all(isinstance(search, kind) for search in self._searches.values())
+
+    @property
+    def minimal(self) -> bool:
+        """Whether it searches for the smallest perturbation, without a budget."""
+        return self._minimises and not self.within_budget
+
+    @property
+    def needs(self) -> str:
+        """What it must see of the network: `labels`, or `weights`."""
+        return "labels" if all(type(s).__name__ in DECISIONS for s in self._searches.values()) else "weights"
 
     def __call__(self, logits: Logits, x: Tensor, goal: Goal, threat: ThreatModel, *, rng: Rng) -> Tensor:
         """Candidates (B, C, H, W) in box units.
@@ -139,19 +203,30 @@ class Foolbox:
         else:
             criterion = criteria.TargetedMisclassification(tensor(task.goal.targets))
         low, high = task.threat.box
-        if not self.minimal:
+        if not self._minimises:
             arguments["epsilon"] = task.threat.eps / (high - low)
-        model = UnitModel(task.logits, task.threat.box, tensor)
-        unit = search.run(model, tensor(to_unit(task.x, task.threat.box)), criterion, **arguments).raw.detach()
+        seen = _Remembered(task, task.threat.eps if self.within_budget else -1.0) if self.needs == "labels" else None
+        model = UnitModel(seen or task.logits, task.threat.box, tensor)
+        try:
+            unit = search.run(model, tensor(to_unit(task.x, task.threat.box)), criterion, **arguments).raw.detach()
+        except _Enough:
+            return self._ended(task, seen)
         usable = unit.isfinite().flatten(1).all(1)
         x_adv = torch.where(_per_image(usable), from_unit(unit, task.threat.box), task.x).clamp(low, high)
+        if self.within_budget:
+            return self._ended(task, seen)
         if not self.minimal:
             return task.threat.project(x_adv, task.x)
         with torch.no_grad():
             usable &= task.goal.reached(task.logits(x_adv))
         if type(search).__name__ in BLACK_ON_FAILURE:
             usable &= unit.flatten(1).any(1)
-        return torch.where(_per_image(usable), x_adv, task.x)
+        return torch.where(_per_image(usable), x_adv, task.x if seen is None else seen.best)
+
+    def _ended(self, task: _Task, seen: _Remembered | None) -> Tensor:
+        """The nearest points met, inside the ball if there is one."""
+        assert seen is not None
+        return seen.best if self.minimal else task.threat.project(seen.best, task.x)
 
     def _from_start(self, search: Any, task: _Task) -> Tensor:
         """`_run` for samples that have a start and are not at the goal already; the others stay as they are."""

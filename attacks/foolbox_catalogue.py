@@ -87,6 +87,31 @@ _COUPLED = frozenset(
 STARTED = frozenset({"BoundaryAttack", "HopSkipJumpAttack"})
 """Attacks that begin at a point where the goal is reached."""
 
+DECISIONS = frozenset(
+    {
+        "BinarySearchContrastReductionAttack",
+        "BoundaryAttack",
+        "GaussianBlurAttack",
+        "HopSkipJumpAttack",
+        "InversionAttack",
+        "L2AdditiveGaussianNoiseAttack",
+        "L2AdditiveUniformNoiseAttack",
+        "L2ClippingAwareAdditiveGaussianNoiseAttack",
+        "L2ClippingAwareAdditiveUniformNoiseAttack",
+        "L2ClippingAwareRepeatedAdditiveGaussianNoiseAttack",
+        "L2ClippingAwareRepeatedAdditiveUniformNoiseAttack",
+        "L2ContrastReductionAttack",
+        "L2RepeatedAdditiveGaussianNoiseAttack",
+        "L2RepeatedAdditiveUniformNoiseAttack",
+        "LinearSearchBlendedUniformNoiseAttack",
+        "LinearSearchContrastReductionAttack",
+        "LinfAdditiveUniformNoiseAttack",
+        "LinfRepeatedAdditiveUniformNoiseAttack",
+        "SaltAndPepperNoiseAttack",
+    }
+)
+"""Attacks that ask of a network whether a point is adversarial, and nothing else."""
+
 BLACK_ON_FAILURE = frozenset({"L2CarliniWagnerAttack", "EADAttack"})
 """Attacks that return a black image where they find nothing."""
 

@@ -37,6 +37,7 @@ class Noise:
     """
 
     minimal: ClassVar[bool] = False
+    needs: ClassVar[str] = "labels"
 
     kind: str = "uniform"
     draws: int = 1
@@ -88,6 +89,7 @@ class GaussianNoise:
 
     norms: ClassVar[frozenset[str]] = frozenset({"l2"})
     minimal: ClassVar[bool] = True
+    needs: ClassVar[str] = "labels"
 
     rms: float = 0.1
     clip: bool = True

@@ -317,3 +317,60 @@ def test_import_is_silent_and_needs_no_git() -> None:
     environment = {"PATH": "", "PYTHONPATH": str(ROOT), "HOME": os.environ.get("HOME", "/")}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+HOPSKIPJUMP = {"steps": 20, "initial_gradient_eval_steps": 20, "constraint": "linf"}
+
+
+def decisions(net: nn.Module, meter: Meter, limit: int) -> Any:
+    """Decisions of `net`, for `limit` calls."""
+    asked = []
+
+    def ask(x: Tensor) -> Tensor:
+        asked.append(len(x))
+        if len(asked) > limit:
+            return torch.full((len(x), 10), torch.nan)
+        with torch.no_grad():
+            return nn.functional.one_hot(meter(x).argmax(1), 10).float()
+
+    return ask
+
+
+@pytest.mark.parametrize("name", ["hopskipjump", "boundary"])
+def test_a_search_by_decisions_ends_with_what_it_has_when_there_are_no_more_answers(digits, name):
+    net, x, y = digits
+    x, goal = x[:1], Goal(y[:1])
+    attack = Foolbox(name, {"steps": 2000} if name == "boundary" else HOPSKIPJUMP | {"constraint": "l2"})
+    sizes = []
+    for limit in (5, 60, 400):
+        meter = Meter(net, 1, torch.device("cpu"))
+        x_adv = attack(decisions(net, meter, limit), x, goal, unlimited("l2"), rng=streams(1))
+        assert int(meter.forwards[0]) <= limit
+        reached = bool(goal.reached(net(x_adv)))
+        assert reached or torch.equal(x_adv, x)
+        sizes.append(float((x_adv - x).norm()) if reached else float("inf"))
+    assert sizes[2] < sizes[1] <= sizes[0]
+
+
+def test_a_search_within_the_budget_ends_with_the_first_point_inside(digits):
+    net, x, y = digits
+    threat = ThreatModel("linf", 0.25)
+    attack = Foolbox("hopskipjump", HOPSKIPJUMP, within_budget=True)
+    assert not attack.minimal
+    assert attack.needs == "labels"
+    cost = []
+    for search, ball in ((attack, threat), (Foolbox("hopskipjump", HOPSKIPJUMP), unlimited("linf"))):
+        meter = Meter(net, len(x), torch.device("cpu"))
+        x_adv = search(meter, x, Goal(y), ball, rng=streams(len(x)))
+        cost.append(meter.forwards)
+        assert ball.within(x_adv, x).all()
+        near = threat.within(x_adv, x) & (net(x_adv).argmax(1) != y)
+        assert near.float().mean() > 0.5
+    assert (cost[0] <= cost[1]).all()
+    assert cost[0].sum() < 0.7 * cost[1].sum()
+
+
+@pytest.mark.parametrize("name", ["pgd", "deepfool", "additive_uniform"])
+def test_only_a_minimal_search_by_decisions_ends_within_the_budget(name):
+    with pytest.raises(ValueError, match="within_budget must be false"):
+        Foolbox(name, within_budget=True)
