@@ -25,6 +25,7 @@ from eval.speed import lay_out, multiplications, share_out
 from eval.trial import Cohort
 from models.check import check
 from models.classifier import Classifier
+from models.pools import Pools
 from models.recipe import TrainConfig
 from models.spec import Network, Spec, build
 from models.store import load_or_fit
@@ -95,12 +96,14 @@ def enter(
     for cohort in cohorts:
         seed = plan.seed if cohort.seed is None else cohort.seed
         perturb = perturbation(plan.adversary if cohort.config is None else cohort.adversary, seed, device)
+        pools = None if cohort.pools is None else cohort.pools.pools(seed)
         for node, spec in cohort.specs.items():
             networks = build(spec, node + cohort.suffix, test.shape, len(test.classes), seed=seed)
             for name, network in networks.items():
                 if name in found:
                     raise InputError(f"model.{node}: names must differ, got {name!r} twice")
-                fit = _Fit(plan, cohort.config or plan.train, cohort.train, spec, name, network, seed, device, perturb)
+                config = cohort.config or plan.train
+                fit = _Fit(plan, config, cohort.train, spec, name, network, seed, device, perturb, pools)
                 found[name] = fit.enter(probe, test, console, logs)
     return list(found.values())
 
@@ -118,6 +121,7 @@ class _Fit:
     seed: int
     device: torch.device
     perturb: Perturb | None
+    pools: Pools | None
 
     def enter(self, probe: Tensor, test: Samples, console: Any, logs: Path) -> Entrant:
         network, name = self.network, self.name
@@ -169,6 +173,7 @@ class _Fit:
                 seed=self.seed,
                 device=self.device,
                 perturb=self.perturb,
+                pools=self.pools,
                 progress=bar.fit,
                 log=log,
             )

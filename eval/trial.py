@@ -13,6 +13,7 @@ from attacks.base import Attack
 from attacks.threat import ThreatModel
 from eval.data import Data, Samples
 from eval.derived import Derived
+from eval.pooling import Filling
 from eval.watch import Watcher
 from models.classifier import Classifier
 from models.recipe import TrainConfig
@@ -32,6 +33,7 @@ class Cohort:
         config: the recipe; None for the run's.
         adversary: the attack and the budget of adversarial training, if `config` asks for it.
         seed: of initialisation and training; None for the run's.
+        pools: of adversarial examples that are trained on as well; None for none.
     """
 
     specs: Mapping[str, Spec]
@@ -40,6 +42,7 @@ class Cohort:
     config: TrainConfig | None = None
     adversary: tuple[Attack, ThreatModel] | None = None
     seed: int | None = None
+    pools: Filling | None = None
 
 
 class Probe(Protocol):

@@ -1,0 +1,218 @@
+"""What a run of `eval.studies.pools` says, the errors of Szegedy et al. beside ours. Free of torch.
+
+Two intervals stand beside a difference of errors. Over seeds: Student's t of the differences of the networks with the
+same seed, which says whether other networks of these kinds would show it on these test samples. Over images: of the
+same differences, averaged over the seeds for each test sample, which says whether other samples would show it.
+
+Source of the numbers: "Intriguing properties of neural networks", ICLR 2014 (arXiv 1312.6199v4), section 4.2.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from scipy.special import stdtrit
+
+from eval.intervals import Floats
+from eval.records import Run
+from eval.rows import erred, flag, numbers, wrong
+from eval.studies.cells import Table, Value, average
+from eval.studies.pool_names import DECAY, DROPOUT, NOISE, kinds, label, suffix
+from eval.studies.reading import Reading
+
+_PAPER = {DECAY: 1.6, DROPOUT: 1.3}
+_POOLS = 1.2  # the paper: below it, with pools at several layers
+_TEST = 10_000
+
+
+@dataclass(frozen=True)
+class Kind:
+    """The networks of one kind.
+
+    Attributes:
+        name: of the kind.
+        label: as people read it.
+        layers: with a pool; none without pools.
+        wrong: which test samples each network misclassifies, (seeds, n).
+        sizes: smallest distortions found, each network's average, (seeds,); NaN where none was searched for.
+    """
+
+    name: str
+    label: str
+    layers: tuple[int, ...]
+    wrong: np.ndarray[tuple[int, ...], np.dtype[np.bool_]]
+    sizes: Floats
+
+    @property
+    def errors(self) -> Floats:
+        """Test errors, (seeds,)."""
+        return np.asarray(self.wrong.mean(axis=1), dtype=np.float64)
+
+
+def read(run: Run, records: pd.DataFrame, folder: Path) -> Reading:
+    """What a run of `eval.studies.pools.Pools` says."""
+    found = networks(run, records)
+    mnist = str(run.data["name"]).lower() == "mnist"
+    made = [_errors(found, mnist), _differences(found), *_distortions(found)]
+    return Reading(tuple(made), tuple(findings(found, mnist)))
+
+
+def networks(run: Run, records: pd.DataFrame) -> list[Kind]:
+    """All networks of a run, by their kind."""
+    study = run.config["study"]
+    rows = records[~erred(records)]
+    clean, attacked = rows[rows["role"] == "clean"], rows[(rows["role"] == "attack") & flag(rows["success"])]
+    made = []
+    for name, layers in kinds(study["pools"], study["noise"]).items():
+        missed, sizes = [], []
+        for i in range(study["seeds"]):
+            network = study["model"] + suffix(name, i)
+            own = clean[clean["target_model"] == network].drop_duplicates("sample").sort_values("sample")
+            missed.append(wrong(own, "clean_pred"))
+            found = numbers(attacked[attacked["source"] == network]["rms"])
+            found = found[found > 0]
+            sizes.append(float(found.mean()) if len(found) else math.nan)
+        made.append(Kind(name, label(name, layers), tuple(layers), np.stack(missed), np.array(sizes)))
+    return made
+
+
+def over_seeds(kind: str, values: Floats, paper: float | None = None) -> Value:
+    """The mean of one value a seed (s,), with Student's interval; that of one seed alone has none."""
+    mean, count = float(values.mean()), len(values)
+    if count < 2:
+        return Value(kind, mean, math.nan, math.nan, count, paper)
+    half = float(stdtrit(count - 1, 0.975)) * float(values.std(ddof=1)) / math.sqrt(count)
+    return Value(kind, mean, mean - half, mean + half, count, paper)
+
+
+def _errors(found: list[Kind], mnist: bool) -> Table:
+    rows = []
+    for kind in found:
+        error = over_seeds("rate", kind.errors, _PAPER.get(kind.name, math.nan) / 100 if mnist else None)
+        if error.paper is not None and math.isnan(error.paper):
+            error = Value(error.kind, error.ours, error.low, error.high, error.n)
+        spread = [Value("rate", v, v, v, 0) for v in (float(kind.errors.min()), float(kind.errors.max()))]
+        rows.append((kind.label, (error, *spread)))
+    beside = f" The paper says below {_POOLS}% for pools, and that those of higher layers help most." if mnist else ""
+    return Table(
+        "errors",
+        "Test errors: what training on pools of adversarial examples is worth",
+        f"Means of {len(found[0].wrong)} networks, with Student's interval over them; {found[0].wrong.shape[1]} test "
+        f"samples each.{beside}",
+        ("test error", "best network", "worst network"),
+        tuple(rows),
+    )
+
+
+def _differences(found: list[Kind]) -> Table:
+    base, rows = found[0], []
+    for kind in found[1:]:
+        gap = kind.errors - base.errors
+        each = kind.wrong.mean(axis=0) - base.wrong.mean(axis=0)
+        better = int((gap < 0).sum())
+        values = (
+            over_seeds("difference", gap),
+            average("difference", np.asarray(each, dtype=np.float64)),
+            Value("number", better, better, better, len(gap)),
+        )
+        rows.append((kind.label, values))
+    return Table(
+        "differences",
+        f"Differences: errors beyond those of {base.label}",
+        "Below 0 is better. Networks of the same seed are compared, on the same samples. The first interval says "
+        "whether other networks would show it, the second whether other test samples would.",
+        ("over seeds", "over images", "better in so many seeds"),
+        tuple(rows),
+    )
+
+
+def _distortions(found: list[Kind]) -> list[Table]:
+    if any(np.isnan(kind.sizes).any() for kind in found):
+        return []
+    base = found[0]
+    rows = tuple(
+        (kind.label, (over_seeds("size", kind.sizes), over_seeds("number", kind.sizes / base.sizes))) for kind in found
+    )
+    return [
+        Table(
+            "distortions",
+            "Distortions: whether pools make networks more robust",
+            "Average RMS of the smallest perturbation found that fools a network, over samples that it classifies "
+            "correctly; and how many times that of weight decay alone with the same seed.",
+            ("distortion", "times weight decay's"),
+            rows,
+        )
+    ]
+
+
+def findings(found: list[Kind], mnist: bool) -> list[str]:
+    """What the numbers say of the paper's claims, counted from them."""
+    base, dropout = found[0], found[1]
+    pools = [kind for kind in found if kind.layers and not kind.name.startswith(NOISE)]
+    noise = [kind for kind in found if kind.name.startswith(NOISE)]
+    lines = [_worth(base, dropout, pools, mnist)] if pools else []
+    lines += _higher([kind for kind in pools if len(kind.layers) == 1], base)
+    lines += [_control(kind, pools) for kind in noise if any(p.layers == kind.layers for p in pools)]
+    return lines + _robust(base, pools)
+
+
+def _worth(base: Kind, dropout: Kind, pools: list[Kind], mnist: bool) -> str:
+    gaps = {kind.label: over_seeds("difference", kind.errors - base.errors) for kind in pools}
+    better = [name for name, gap in gaps.items() if gap.high < 0]
+    worse = [name for name, gap in gaps.items() if gap.low > 0]
+    best = min(pools, key=lambda kind: float(kind.errors.mean()))
+    said = f"Of {len(pools)} kinds of pools, {len(better)} lower the test error beyond the chance of seeds"
+    said += f" ({', '.join(better)})" if better else ""
+    said += f", {len(worse)} raise it" + (f" ({', '.join(worse)})" if worse else "")
+    said += (
+        f". Lowest is {best.label}: {best.errors.mean():.2%}, beside {base.errors.mean():.2%} with {base.label} and "
+        f"{dropout.errors.mean():.2%} with {dropout.label}."
+    )
+    return said + (" The paper: below 1.2%, 1.6% and 1.3%." if mnist else "")
+
+
+def _higher(single: list[Kind], base: Kind) -> list[str]:
+    if len(single) < 2:
+        return []
+    single = sorted(single, key=lambda kind: kind.layers)
+    first, last = single[0], single[-1]
+    gap = over_seeds("difference", last.errors - first.errors)
+    order = ", ".join(f"{kind.label} {(kind.errors - base.errors).mean():+.2%}" for kind in single)
+    if gap.high < 0:
+        what = "as the paper claims, the highest layer helps more than the lowest"
+    elif gap.low > 0:
+        what = "against the paper's claim, the highest layer helps less than the lowest"
+    else:
+        what = "between the highest and the lowest layer the seeds tell no difference, where the paper claims one"
+    return [f"Pools of one layer, against {base.label}: {order}; {what}."]
+
+
+def _control(noise: Kind, pools: list[Kind]) -> str:
+    same = next(kind for kind in pools if kind.layers == noise.layers)
+    gap = over_seeds("difference", same.errors - noise.errors)
+    verdict = (
+        "the direction of the perturbations matters, not their size alone"
+        if gap.high < 0 or gap.low > 0
+        else "more than their size the perturbations' direction is not shown to matter"
+    )
+    return (
+        f"With noise of the same size in place of perturbations ({noise.label}) the error is "
+        f"{noise.errors.mean():.2%}, with perturbations {same.errors.mean():.2%}: {verdict}."
+    )
+
+
+def _robust(base: Kind, pools: list[Kind]) -> list[str]:
+    known = [kind for kind in pools if not np.isnan(kind.sizes).any() and not np.isnan(base.sizes).any()]
+    if not known:
+        return []
+    times = {kind.label: over_seeds("number", kind.sizes / base.sizes) for kind in known}
+    more = [f"{name} {value.ours:.2f}" for name, value in times.items() if value.low > 1]
+    less = [f"{name} {value.ours:.2f}" for name, value in times.items() if value.high < 1]
+    said = f"The smallest perturbation that fools a network, beside that of {base.label}, is "
+    parts = [f"larger with {', '.join(more)} times"] if more else []
+    parts += [f"smaller with {', '.join(less)} times"] if less else []
+    return [said + ("; ".join(parts) if parts else "the same within the chance of seeds for every kind of pools") + "."]

@@ -1,0 +1,144 @@
+"""Training on pools of adversarial examples: at the input, at each hidden layer, and at several of them.
+
+Networks that differ only in what they are trained on, several of each kind: with weight decay alone, with dropout, and
+with pools (`models.pools`) at various layers; as a control, pools of noise of the size of the perturbations. All see
+the training samples equally often. Their errors are those on all test samples; how small a perturbation fools them is
+searched for on some.
+
+Source: Szegedy, Zaremba, Sutskever, Bruna, Erhan, Goodfellow and Fergus, "Intriguing properties of neural networks",
+ICLR 2014 (arXiv 1312.6199v4), section 4.2.
+Departures: the paper gives an error for pools, for dropout and for weight decay, and no recipe for any of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from attacks.base import Attack
+from attacks.lbfgs import LBFGS
+from eval.data import Data, Samples, limited
+from eval.errors import InputError
+from eval.pooling import Filling
+from eval.studies.pool_names import DROPOUT, NOISE, kinds, suffix
+from eval.trial import Cohort, Trial
+from models.paper import MLP
+from models.pools import PoolConfig, cut
+from models.recipe import TrainConfig
+from models.spec import Spec, build, derive
+
+
+@dataclass(frozen=True)
+class Pools:
+    """Pools of adversarial examples, section 4.2 of Intriguing properties of neural networks.
+
+    Attributes:
+        model: a perceptron.
+        seeds: networks of each kind.
+        epochs: of every network.
+        batch_size: samples a step, and points of each pool.
+        lr: greatest learning rate.
+        decay: lambda of the weight decay of networks without dropout: one a layer, or one for all.
+        dropout: probability with which the network with dropout drops a hidden unit.
+        dropout_decay: lambda of its weight decay.
+        pools: for each kind of network with pools the layers that have one; 0 is the input.
+        noise: the same for pools of noise.
+        size: points of a pool.
+        fresh: samples perturbed at a time for each pool.
+        every: steps from one time to the next.
+        weight: of the pools' mean loss, beside that of the training samples.
+        evaluations: of the search that fills the pools, an image at most.
+        distorted: test samples whose smallest perturbation is searched for; 0 for none.
+    """
+
+    model: str = "fc100_100"
+    seeds: int = 5
+    epochs: int = 15
+    batch_size: int = 128
+    lr: float = 5e-3
+    decay: list[float] = field(default_factory=lambda: [1e-4, 1e-4, 1e-5])
+    dropout: float = 0.1
+    dropout_decay: list[float] = field(default_factory=lambda: [1e-5, 1e-5, 1e-6])
+    pools: Any = field(default_factory=lambda: [[0], [1], [2], [1, 2], [0, 1, 2]])
+    noise: Any = field(default_factory=lambda: [[1, 2]])
+    size: int = 5120
+    fresh: int = 512
+    every: int = 100
+    weight: float = 0.3
+    evaluations: int = 16
+    distorted: int = 500
+
+    def __post_init__(self) -> None:
+        for key, least in (("seeds", 1), ("distorted", 0)):
+            if getattr(self, key) < least:
+                raise InputError(f"{key}: must be at least {least}, got {getattr(self, key)}")
+        for key in ("pools", "noise"):
+            for layers in getattr(self, key):
+                if not isinstance(layers, list | tuple) or not all(type(layer) is int for layer in layers):
+                    raise InputError(f"{key}: must be a list of lists of layers, such as [[0],[1,2]], got {layers}")
+                self._filling(layers)  # refuses what it cannot train with
+        if len(set(kinds(self.pools, self.noise))) < 2 + len(self.pools) + len(self.noise):
+            raise InputError(f"pools: must name different layers each, got {self.pools} and noise at {self.noise}")
+        self._recipe()
+
+    def cohorts(self, data: Data, models: Mapping[str, Spec], seed: int) -> list[Cohort]:
+        """A network of each kind for every seed."""
+        plain, dropping = self._specs(models)
+        if data.train is None:
+            raise InputError(f"data: must have training samples for this study, got none in {data.name}")
+        network = build(plain, self.model, data.test.shape, len(data.test.classes), seed=seed)[self.model]
+        for layers in (*self.pools, *self.noise):
+            cut(network.classifier(self.model, data.test.shape), layers)  # refuses layers that there are not
+        cohorts = []
+        for i in range(self.seeds):
+            for kind, layers in kinds(self.pools, self.noise).items():
+                spec = dropping if kind == DROPOUT else plain
+                pools = self._filling(layers, kind.startswith(NOISE)) if layers else None
+                own = derive(seed, "pools", i)
+                cohorts.append(
+                    Cohort({self.model: spec}, data.train, suffix(kind, i), self._recipe(), seed=own, pools=pools)
+                )
+        return cohorts
+
+    def trials(self, data: Data, attacks: Mapping[str, Attack], seed: int) -> list[Trial]:
+        """All test samples, and perturbations of some."""
+        found = [Trial(data.test)]
+        if self.distorted:
+            some: Samples = limited(data.test, min(self.distorted, len(data.test)), seed, "study.distorted")
+            found.append(Trial(some, attacks))
+        return found
+
+    def _specs(self, models: Mapping[str, Spec]) -> tuple[MLP, MLP]:
+        """The model without and with dropout, each with its weight decay.
+
+        Raises:
+            InputError: it was not chosen, or is no perceptron.
+        """
+        if self.model not in models:
+            raise InputError(f"study.model: must name a chosen model ({', '.join(models)}), got {self.model}")
+        spec = models[self.model]
+        if not isinstance(spec, MLP):
+            raise InputError(
+                f"study.model: must be a perceptron (models.paper.MLP), which can be cut at its layers and trained "
+                f"with dropout, got {type(spec).__name__}"
+            )
+        return (
+            replace(spec, decay=list(self.decay), dropout=0.0),
+            replace(spec, decay=list(self.dropout_decay), dropout=self.dropout),
+        )
+
+    def _recipe(self) -> TrainConfig:
+        return TrainConfig(epochs=self.epochs, batch_size=self.batch_size, lr=self.lr, val_fraction=0.0)
+
+    def _filling(self, layers: Sequence[int], noise: bool = False) -> Filling:
+        search = LBFGS(evaluations=self.evaluations, climb=5, stride=0.05, steps=8, weights=4, classes=1, patience=0)
+        config = PoolConfig(
+            list(layers),
+            size=self.size,
+            fresh=self.fresh,
+            every=self.every,
+            batch=self.batch_size,
+            weight=self.weight,
+        )
+        return Filling(config, search, noise)
