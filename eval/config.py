@@ -14,6 +14,7 @@ from attacks.base import Attack
 from attacks.fgsm import FGSM
 from attacks.pgd import PGD
 from attacks.threat import ThreatModel, parse_eps, unlimited
+from eval.blackbox import Access
 from eval.errors import InputError
 from eval.schema import Debug
 from eval.trial import Study
@@ -30,6 +31,7 @@ class Plan:
         data: spec of the data set; `load(seed)` reads it.
         models: specs by the name of their node.
         attacks: searches by name.
+        access: what they see of the networks, unless a study says otherwise.
         threats: budgets in ascending order, each with its text.
         headline: text of the budget that the report leads with.
         train: how networks without weights are trained.
@@ -45,6 +47,7 @@ class Plan:
     goal: str
     transfer: bool
     controls: bool
+    access: Access
     examples: int
     data: Any
     models: dict[str, Spec]
@@ -163,11 +166,13 @@ def read(cfg: DictConfig) -> Plan:
         pair = _threat(threat["norm"], str(text))
         distinct.setdefault(pair[1].eps, pair)
     threats = [distinct[eps] for eps in sorted(distinct)]
+    access = Access(content["access"], content["queries"])
     attacks: dict[str, Attack] = {
         k: _make(f"attack.{k}", _cap(v, debug.attack)) for k, v in (content["attack"] or {}).items()
     }
     for name, attack in attacks.items():
         _check_norm(f"attack.{name}", attack, threat["norm"])
+        access.check(f"attack.{name}", attack)
     if content["batch_size"] < 1:
         raise InputError(f"batch_size: must be at least 1, got {content['batch_size']}")
     adversary = _adversary(content["train"])
@@ -180,6 +185,7 @@ def read(cfg: DictConfig) -> Plan:
         goal=content["goal"],
         transfer=content["transfer"],
         controls=content["controls"],
+        access=access,
         examples=_cap(content, {"examples": debug.examples})["examples"],
         data=_make("data", content["data"]),
         models={k: _make(f"model.{k}", v) for k, v in models.items()},

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from attacks.base import Attack, Logits
 from attacks.goal import Goal
 from attacks.rng import Rng
 from attacks.threat import ThreatModel, unlimited
+from eval.blackbox import Access
 from eval.clean import Clean, forward_of
 from eval.data import Samples
 from eval.derived import Derived
@@ -58,6 +59,8 @@ class Bench:
         transfer: judge on all classifiers, not on the source alone.
         derived: what is judged beside each perturbation, by role.
         examples: images to keep per unit.
+        access: what the attacks see of the networks.
+        victims: the network that perturbations made for a substitute are meant to fool, by the substitute's name.
     """
 
     samples: Samples
@@ -70,6 +73,13 @@ class Bench:
     transfer: bool
     derived: Mapping[str, Derived]
     examples: int
+    access: Access = field(default_factory=Access)
+    victims: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def sources(self) -> list[str]:
+        """The networks that perturbations are made for: the substitutes, or all where there are none."""
+        return list(self.victims or self.classifiers)
 
     def targets(self, source: str) -> list[str]:
         """The networks that judge what was made for `source`, itself first."""
@@ -149,7 +159,8 @@ def _make(bench: Bench, unit: Unit, x: Tensor, goal: Goal, rng: Rng, start: Tens
     if len(todo) > 0:
         try:
             images = x[todo]
-            network: Logits = meter if watcher is None else watcher.begin(meter, images, goal[todo])
+            whole: Logits = meter if watcher is None else watcher.begin(meter, images, goal[todo])
+            network = bench.access.to(whole, len(todo), bench.device)
             candidates = unit.attack(network, images, goal[todo], unit.threat, rng=rng[todo])
             if candidates.shape != images.shape:
                 raise ValueError(f"must return {tuple(images.shape)}, got {tuple(candidates.shape)}")
@@ -174,7 +185,7 @@ def _batch(
     ids = samples.ids[index].tolist()
     x = samples.batch(index).to(device)
     labels = torch.as_tensor(samples.labels[index], device=device)
-    clean = bench.clean[unit.source]
+    clean = bench.clean[bench.victims.get(unit.source, unit.source)]
     goal = make(
         bench.goal, labels, clean.least_likely[where], samples.classes, Rng.of(bench.seed, ["goal"], ids, device)
     )

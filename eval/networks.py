@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,6 +48,7 @@ class Entrant:
         trained: how it was trained here; None for a network that came with its weights.
         warnings: what the check found.
         work: multiplications per image.
+        oracle: the network that it is a substitute of, if it is one.
     """
 
     name: str
@@ -57,6 +58,7 @@ class Entrant:
     trained: dict[str, Any] | None
     warnings: tuple[str, ...]
     work: int
+    oracle: str | None = None
 
     def about(self) -> dict[str, Any]:
         """What the header of a run says of it."""
@@ -97,6 +99,10 @@ def enter(
         seed = plan.seed if cohort.seed is None else cohort.seed
         perturb = perturbation(plan.adversary if cohort.config is None else cohort.adversary, seed, device)
         pools = None if cohort.pools is None else cohort.pools.pools(seed)
+        if cohort.imitates is not None:
+            for entrant in list(found.values()):
+                found |= {e.name: e for e in _substitutes(cohort, entrant, probe, test, seed, device, console)}
+            continue
         for node, spec in cohort.specs.items():
             networks = build(spec, node + cohort.suffix, test.shape, len(test.classes), seed=seed)
             for name, network in networks.items():
@@ -106,6 +112,36 @@ def enter(
                 fit = _Fit(plan, config, cohort.train, spec, name, network, seed, device, perturb, pools)
                 found[name] = fit.enter(probe, test, console, logs)
     return list(found.values())
+
+
+def _substitutes(
+    cohort: Cohort, oracle: Entrant, probe: Tensor, test: Samples, seed: int, device: torch.device, console: Any
+) -> Iterator[Entrant]:
+    """The networks of a cohort that learn from the labels of another one, after each round."""
+    assert cohort.imitates is not None
+    for node, spec in cohort.specs.items():
+        for network in build(spec, node + cohort.suffix, test.shape, len(test.classes), seed=seed).values():
+            rounds = cohort.imitates.networks(oracle.classifier, network, seed, device)
+            for name, learnt, trained in rounds:
+                classifier = learnt.classifier(name, test.shape).to(device)
+                warnings = tuple(check(classifier, probe, test.labels))
+                work = multiplications(classifier, probe)
+                console.print(f"[bold]{name}[/]: {trained['queries']:,} labels of {oracle.name}", highlight=False)
+                yield Entrant(
+                    name, classifier, learnt.description, _identity(learnt), trained, warnings, work, oracle.name
+                )
+
+
+def _identity(network: Network) -> str:
+    """A hash of what a network is."""
+    return key(
+        {
+            "weights": fingerprint(network.module),
+            "layers": str(network.module),
+            "origin": network.origin,
+            "normalisation": [list(network.mean), list(network.std), list(network.bounds)],
+        }
+    )
 
 
 @dataclass(frozen=True)
@@ -140,15 +176,7 @@ class _Fit:
             classifier = network.classifier(name, test.shape).to(self.device)  # frozen again
             warnings = check(classifier, probe, test.labels)
         lay_out(classifier, probe)
-        identity = key(
-            {
-                "weights": fingerprint(classifier.network),
-                "layers": str(network.module),
-                "origin": network.origin,
-                "normalisation": [list(network.mean), list(network.std), list(network.bounds)],
-            }
-        )
-        return Entrant(name, classifier, network.description, identity, trained, tuple(warnings), work)
+        return Entrant(name, classifier, network.description, _identity(network), trained, tuple(warnings), work)
 
     def fit(self, test: Samples, console: Any, logs: Path) -> dict[str, Any]:
         """Train the network, or find it trained; returns what the header says of that."""

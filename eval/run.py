@@ -57,7 +57,8 @@ def _resolve(attack: Attack, transfer: bool) -> Attack:
 
 
 def _units(plan: Plan, bench: Bench, trial: Trial) -> Iterator[Unit]:
-    for source, classifier in bench.classifiers.items():
+    for source in bench.sources:
+        classifier = bench.classifiers[source]
         for name, attack in trial.attacks.items():
             for text, threat in budgets(plan, attack, classifier.bounds, trial.threats):
                 for start in range(0, len(bench.samples), _SLICE):
@@ -75,6 +76,8 @@ def _name(plan: Plan, about: Run, bench: Bench, unit: Unit, fingerprints: Mappin
             "targets": {target: fingerprints[target] for target in bench.targets(unit.source)},
             "goal": bench.goal,
             "seed": plan.seed,
+            "access": [bench.access.kind, bench.access.queries],
+            "victim": bench.victims.get(unit.source, unit.source),
             "derived": {role: repr(derive) for role, derive in bench.derived.items()},
             "data": bench.samples.fingerprint,
             "versions": [about.commit, *(about.versions.get(v, "") for v in _VERSIONS)],
@@ -173,7 +176,7 @@ def run(cfg: DictConfig, folder: Path, overrides: list[str], console: Any) -> Ru
         seconds["attacks"] = earlier.wall_seconds.get("attacks", 0.0)
     about.warnings += [line for e in entrants for line in e.warnings]
     about.wall_seconds = seconds
-    benches = [(_bench(plan, trial, entrants, device), trial) for trial in trials]
+    benches = [(bench, trial) for trial in trials for bench in _benches(plan, trial, entrants, device)]
     transfer = any(bench.transfer for bench, _ in benches)
     about.attacks = [describe_attack(name, _resolve(attack, transfer), plan) for name, attack in plan.attacks.items()]
     about.warnings += _chance([bench for bench, _ in benches])
@@ -186,8 +189,16 @@ def run(cfg: DictConfig, folder: Path, overrides: list[str], console: Any) -> Ru
     return about
 
 
-def _bench(plan: Plan, trial: Trial, entrants: list[Entrant], device: torch.device) -> Bench:
+def _benches(plan: Plan, trial: Trial, entrants: list[Entrant], device: torch.device) -> list[Bench]:
+    """What a trial is done on: its networks all together, or each substitute with the one that it imitates."""
     chosen = [e for e in entrants if trial.models is None or e.name in trial.models]
+    if not trial.substitutes:
+        return [_bench(plan, trial, [e for e in chosen if trial.substitutes is None or e.oracle is None], device)]
+    by_name = {e.name: e for e in entrants}
+    return [_bench(plan, trial, [e, by_name[e.oracle]], device) for e in chosen if e.oracle is not None]
+
+
+def _bench(plan: Plan, trial: Trial, chosen: list[Entrant], device: torch.device) -> Bench:
     return Bench(
         samples=trial.samples,
         classifiers={e.name: e.classifier for e in chosen},
@@ -199,6 +210,8 @@ def _bench(plan: Plan, trial: Trial, entrants: list[Entrant], device: torch.devi
         transfer=trial.transfer and len(chosen) > 1,
         derived=trial.derived,
         examples=plan.examples,
+        access=trial.access or plan.access,
+        victims={e.name: e.oracle for e in chosen if trial.substitutes and e.oracle is not None},
     )
 
 

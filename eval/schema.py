@@ -78,6 +78,7 @@ class Debug:
 class Config:
     """The keys at the top. `data`, `model`, `attack`, `train` and `study` are filled from their groups."""
 
+    task: str = MISSING
     title: str = MISSING
     seed: int = MISSING
     batch_size: int = MISSING
@@ -87,6 +88,8 @@ class Config:
     target: str = MISSING
     transfer: bool = MISSING
     controls: bool = MISSING
+    access: str = MISSING
+    queries: int | None = None
     examples: int = MISSING
     tensorboard: bool = MISSING
     data: Any = field(default_factory=dict)

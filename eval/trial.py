@@ -11,9 +11,11 @@ import torch
 
 from attacks.base import Attack
 from attacks.threat import ThreatModel
+from eval.blackbox import Access
 from eval.data import Data, Samples
 from eval.derived import Derived
 from eval.pooling import Filling
+from eval.substitute import Imitation
 from eval.watch import Watcher
 from models.classifier import Classifier
 from models.recipe import TrainConfig
@@ -34,6 +36,7 @@ class Cohort:
         adversary: the attack and the budget of adversarial training, if `config` asks for it.
         seed: of initialisation and training; None for the run's.
         pools: of adversarial examples that are trained on as well; None for none.
+        imitates: how these networks learn from each network of the cohorts before, as its substitutes.
     """
 
     specs: Mapping[str, Spec]
@@ -43,6 +46,7 @@ class Cohort:
     adversary: tuple[Attack, ThreatModel] | None = None
     seed: int | None = None
     pools: Filling | None = None
+    imitates: Imitation | None = None
 
 
 class Probe(Protocol):
@@ -67,6 +71,9 @@ class Trial:
         derived: what is judged beside each perturbation, by role.
         threats: budgets, each with its text, of attacks that are not minimal; None for the run's in each network's box.
         probes: what else is measured of the networks, by name.
+        access: what the attacks see of the networks; None for what the run says.
+        substitutes: true: perturbations are made for each substitute, meant for the network that it imitates, and
+            judged on both; false: substitutes take no part; None: they are networks like others.
         watch: makes somebody who watches each search; what they saw is stored under `watched:` and the attack's name.
     """
 
@@ -78,6 +85,8 @@ class Trial:
     derived: Mapping[str, Derived] = field(default_factory=dict)
     threats: Sequence[tuple[str, ThreatModel]] | None = None
     probes: Mapping[str, Probe] = field(default_factory=dict)
+    access: Access | None = None
+    substitutes: bool | None = None
     watch: Callable[[], Watcher] | None = None
 
 
