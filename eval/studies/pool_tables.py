@@ -10,14 +10,14 @@ Source of the numbers: "Intriguing properties of neural networks", ICLR 2014 (ar
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from scipy.special import stdtrit
 
-from eval.intervals import Floats
+from eval.intervals import Floats, wilson
 from eval.records import Run
 from eval.rows import erred, flag, numbers, wrong
 from eval.studies.cells import Table, Value, average
@@ -26,7 +26,7 @@ from eval.studies.reading import Reading
 
 _PAPER = {DECAY: 1.6, DROPOUT: 1.3}
 _POOLS = 1.2  # the paper: below it, with pools at several layers
-_TEST = 10_000
+_TEST, _ROUNDING = 10_000, 0.0005
 
 
 @dataclass(frozen=True)
@@ -80,32 +80,43 @@ def networks(run: Run, records: pd.DataFrame) -> list[Kind]:
     return made
 
 
-def over_seeds(kind: str, values: Floats, paper: float | None = None) -> Value:
+def over_seeds(kind: str, values: Floats) -> Value:
     """The mean of one value a seed (s,), with Student's interval; that of one seed alone has none."""
     mean, count = float(values.mean()), len(values)
     if count < 2:
-        return Value(kind, mean, math.nan, math.nan, count, paper)
+        return Value(kind, mean, math.nan, math.nan, count)
     half = float(stdtrit(count - 1, 0.975)) * float(values.std(ddof=1)) / math.sqrt(count)
-    return Value(kind, mean, mean - half, mean + half, count, paper)
+    return Value(kind, mean, mean - half, mean + half, count)
 
 
 def _errors(found: list[Kind], mnist: bool) -> Table:
     rows = []
+    every = max((len(kind.layers) for kind in _pools(found)), default=0)
     for kind in found:
-        error = over_seeds("rate", kind.errors, _PAPER.get(kind.name, math.nan) / 100 if mnist else None)
-        if error.paper is not None and math.isnan(error.paper):
-            error = Value(error.kind, error.ours, error.low, error.high, error.n)
-        spread = [Value("rate", v, v, v, 0) for v in (float(kind.errors.min()), float(kind.errors.max()))]
-        rows.append((kind.label, (error, *spread)))
-    beside = f" The paper says below {_POOLS}% for pools, and that those of higher layers help most." if mnist else ""
+        paper = _PAPER.get(kind.name)
+        if kind in _pools(found) and len(kind.layers) == every > 1:
+            paper = _POOLS
+        error = _beside(over_seeds("rate", kind.errors), paper) if mnist else over_seeds("rate", kind.errors)
+        least, middle, most = (float(v) for v in np.quantile(kind.errors, (0, 0.5, 1)))
+        rows.append((kind.label, (error, Value("rate", middle, least, most, len(kind.errors)))))
+    beside = f" The paper says less than {_POOLS}% for pools at every layer." if mnist else ""
     return Table(
         "errors",
         "Test errors: what training on pools of adversarial examples is worth",
-        f"Means of {len(found[0].wrong)} networks, with Student's interval over them; {found[0].wrong.shape[1]} test "
-        f"samples each.{beside}",
-        ("test error", "best network", "worst network"),
+        f"The mean over networks with different seeds and its interval (Student's), then the middle one of these "
+        f"networks, the best and the worst; {found[0].wrong.shape[1]:,} test samples.{beside}",
+        ("test error", "middle, best and worst"),
         tuple(rows),
     )
+
+
+def _beside(value: Value, paper: float | None) -> Value:
+    """The value with the paper's, in percent, of one network; a less-than is taken by its bound."""
+    if paper is None:
+        return value
+    low, high = (float(bound) for bound in wilson(paper / 100 * _TEST, _TEST))
+    apart = value.low > high + _ROUNDING or (value.high < low - _ROUNDING and paper != _POOLS)
+    return replace(value, paper=paper / 100, apart=apart)
 
 
 def _differences(found: list[Kind]) -> Table:
@@ -149,10 +160,15 @@ def _distortions(found: list[Kind]) -> list[Table]:
     ]
 
 
+def _pools(found: list[Kind]) -> list[Kind]:
+    """Those with pools of adversarial examples."""
+    return [kind for kind in found if kind.layers and not kind.name.startswith(NOISE)]
+
+
 def findings(found: list[Kind], mnist: bool) -> list[str]:
     """What the numbers say of the paper's claims, counted from them."""
     base, dropout = found[0], found[1]
-    pools = [kind for kind in found if kind.layers and not kind.name.startswith(NOISE)]
+    pools = _pools(found)
     noise = [kind for kind in found if kind.name.startswith(NOISE)]
     lines = [_worth(base, dropout, pools, mnist)] if pools else []
     lines += _higher([kind for kind in pools if len(kind.layers) == 1], base)

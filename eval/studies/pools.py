@@ -56,15 +56,15 @@ class Pools:
     seeds: int = 5
     epochs: int = 15
     batch_size: int = 128
-    lr: float = 5e-3
+    lr: float = 1e-2
     decay: list[float] = field(default_factory=lambda: [1e-4, 1e-4, 1e-5])
     dropout: float = 0.1
     dropout_decay: list[float] = field(default_factory=lambda: [1e-5, 1e-5, 1e-6])
     pools: Any = field(default_factory=lambda: [[0], [1], [2], [1, 2], [0, 1, 2]])
     noise: Any = field(default_factory=lambda: [[1, 2]])
-    size: int = 5120
-    fresh: int = 512
-    every: int = 100
+    size: int = 2560
+    fresh: int = 256
+    every: int = 50
     weight: float = 0.3
     evaluations: int = 16
     distorted: int = 500
@@ -103,6 +103,11 @@ class Pools:
 
     def trials(self, data: Data, attacks: Mapping[str, Attack], seed: int) -> list[Trial]:
         """All test samples, and perturbations of some."""
+        for name, attack in attacks.items():
+            if not attack.minimal:
+                raise InputError(
+                    f"attack.{name}: must search for the smallest perturbation in this study, as lbfgs does"
+                )
         found = [Trial(data.test)]
         if self.distorted:
             some: Samples = limited(data.test, min(self.distorted, len(data.test)), seed, "study.distorted")

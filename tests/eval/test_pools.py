@@ -1,0 +1,190 @@
+"""Training on pools of adversarial examples, made small: what fills them, what is trained, and what the numbers say."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from rich.console import Console
+from torch import Tensor
+
+from attacks.fgsm import FGSM
+from attacks.lbfgs import LBFGS
+from eval.errors import InputError
+from eval.pooling import Filling
+from eval.records import Run, read_records
+from eval.run import run
+from eval.studies.cells import Table
+from eval.studies.pool_tables import Kind, findings, over_seeds, read
+from eval.studies.reading import Reading
+from models.errors import ModelError
+from models.pools import PoolConfig
+
+EXPERIMENT = "experiment=intriguing/pools"
+SMALL = (
+    "debug=quick",
+    *("study.seeds=2", "debug.epochs=20", "study.batch_size=32", "study.distorted=10", "study.evaluations=8"),
+    *("study.pools=[[0],[2],[1,2]]", "study.every=40", "study.fresh=32", "study.size=128"),
+)
+
+
+@pytest.fixture
+def go(composed) -> Callable[..., tuple[Run, Reading]]:
+    def made(folder: Path, *overrides: str) -> tuple[Run, Reading]:
+        folder.mkdir(parents=True, exist_ok=True)
+        about = run(composed(EXPERIMENT, *overrides), folder, [], Console(quiet=True))
+        return about, read(about, read_records(folder), folder)
+
+    return made
+
+
+def frames(reading: Reading) -> list[str]:
+    return [table.frame().to_csv() for table in reading.tables]
+
+
+def rows(table: Table) -> dict[str, tuple]:
+    return dict(table.rows)
+
+
+def test_a_small_run_fills_every_cell_and_says_what_it_found(go, tmp_path):
+    about, reading = go(tmp_path, *SMALL)
+    errors, differences, distortions = reading.tables
+
+    assert about.status == "complete"
+    labels = ["weight decay alone", "dropout", "pool at input", "pool at hidden 2", "pools at hidden 1 and 2"]
+    assert list(rows(errors)) == [*labels, "noise at hidden 1 and 2"] == list(rows(distortions))
+    assert list(rows(differences)) == list(rows(errors))[1:]
+    assert all(v is not None and math.isfinite(v.ours) for t in reading.tables for _, vs in t.rows for v in vs)
+    assert all(v.paper is None for t in reading.tables for _, vs in t.rows for v in vs)  # these are digits
+    assert all(values[0].ours < 0.5 for values in rows(errors).values())  # they learn
+    assert len(about.models) == 12
+    assert len(reading.findings) == 4
+    base, pool = rows(errors)["weight decay alone"][0].ours, rows(errors)["pool at input"][0].ours
+    assert rows(differences)["pool at input"][0].ours == pytest.approx(pool - base)
+    assert rows(differences)["pool at input"][1].ours == pytest.approx(pool - base)
+
+
+def test_the_same_seed_gives_the_same_and_what_was_interrupted_goes_on(go, composed, tmp_path, monkeypatch):
+    small = (*SMALL, "study.pools=[[0,2]]", "study.noise=[]", "study.seeds=1")
+    _, whole = go(tmp_path / "a", *small, f"paths.checkpoints={tmp_path / 'one'}")
+    place = tmp_path / "two"
+
+    from models import train
+
+    keep, seen = train._Fit.keep, []
+
+    def stop(self, result):
+        keep(self, result)
+        seen.append(result.epoch)
+        if self.pools is not None and result.epoch == 7:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(train._Fit, "keep", stop)
+    with pytest.raises(KeyboardInterrupt):
+        go(tmp_path / "b", *small, f"paths.checkpoints={place}")
+    monkeypatch.setattr(train._Fit, "keep", keep)
+    finished, begun = len(list(place.glob("*.safetensors"))), list(place.glob("*.partial"))
+    _, again = go(tmp_path / "b", *small, f"paths.checkpoints={place}")
+
+    assert (finished, len(begun)) == (2, 1)
+    assert len(list(place.glob("*.safetensors"))) == 3
+    assert frames(whole) == frames(again)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "says"),
+    [
+        (["study.seeds=0"], "study.seeds: must be at least 1, got 0"),
+        (["study.pools=[[3]]"], r"pools.layers: must be in 0..2 for this network, got 3"),
+        (["study.pools=[1,2]"], r"study.pools: must be a list of lists of layers, such as \[\[0\],\[1,2\]\], got 1"),
+        (["study.pools=[[1],[1]]"], "study.pools: must name different layers each"),
+        (["study.weight=0"], "study.pools.weight: must be > 0, got 0"),
+        (["study.epochs=0"], "study.train.epochs: must be >= 1, got 0"),
+        (["model=cnn"], r"study.model: must name a chosen model \(cnn\), got fc100_100"),
+        (["model=cnn", "study.model=cnn"], "study.model: must be a perceptron"),
+        (["attack=fgsm"], "attack.fgsm: must search for the smallest perturbation"),
+    ],
+)
+def test_bad_input_is_refused_before_anything_is_written(go, tmp_path, overrides, says):
+    with pytest.raises((InputError, ModelError), match=says):
+        go(tmp_path, *overrides)
+    assert not list(tmp_path.iterdir())
+
+
+def test_data_without_a_training_part_are_refused(go, tmp_path):
+    file = tmp_path / "one.npz"
+    np.savez(file, x=np.random.default_rng(0).integers(0, 255, (30, 8, 8), np.uint8), y=np.arange(30) % 3)
+    with pytest.raises(InputError, match="training samples"):
+        go(tmp_path / "run", "data=arrays", f"data.test={file}", "data.num_classes=3", "data.test_fraction=1.0")
+
+
+LAYER = torch.nn.Linear(12, 3)
+SEARCH = LBFGS(evaluations=16, climb=5, steps=8, weights=4, classes=1, patience=0)
+
+
+def filled(noise: bool) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    points = torch.rand(40, 12, generator=torch.Generator().manual_seed(0))
+    labels = LAYER(points).argmax(1)
+    pools = Filling(PoolConfig([1]), SEARCH, noise).pools(0)
+    with torch.no_grad():
+        found, keep = pools.search(LAYER.requires_grad_(False), points, labels, (0.0, 1.0), 5)
+    return points, labels, found, keep
+
+
+def test_the_search_finds_points_of_the_range_that_are_taken_for_another_class():
+    _, labels, found, keep = filled(noise=False)
+    assert keep.all()
+    assert (LAYER(found).argmax(1) != labels).all()
+    assert found.min() >= 0
+    assert found.max() <= 1
+
+
+def test_noise_is_as_large_as_the_perturbation_that_it_replaces():
+    points, _, found, keep = filled(noise=False)
+    same, _, noisy, kept = filled(noise=True)
+    assert torch.equal(points, same)
+    assert torch.equal(keep, kept)
+    torch.testing.assert_close((noisy - points).norm(dim=1), (found - points).norm(dim=1), rtol=0.05, atol=1e-3)
+    assert noisy.min() >= 0
+    assert noisy.max() <= 1
+    assert not torch.allclose(noisy, found, atol=1e-2)
+
+
+def test_what_fills_the_pools_belongs_to_the_recipe_and_must_be_a_search():
+    config = PoolConfig([1])
+    fillings = [Filling(config, SEARCH), Filling(config, SEARCH, True), Filling(config, replace(SEARCH, steps=9))]
+    assert len({str(filling.pools(0).about()) for filling in fillings}) == 3
+    with pytest.raises(InputError, match="must search for the smallest L2 perturbation"):
+        Filling(config, FGSM())
+
+
+def test_an_interval_over_seeds_is_students():
+    value = over_seeds("rate", np.array([0.1, 0.2, 0.4]))
+    half = 4.302653 * np.std([0.1, 0.2, 0.4], ddof=1) / 3**0.5
+    assert (value.ours, value.low, value.high) == pytest.approx((0.7 / 3, 0.7 / 3 - half, 0.7 / 3 + half), rel=1e-5)
+    assert math.isnan(over_seeds("rate", np.array([0.1])).low)
+
+
+def kind(name: str, layers: tuple[int, ...], errors: list[int], size: float) -> Kind:
+    missed = np.array([[True] * count + [False] * (100 - count) for count in errors])
+    return Kind(name, name, layers, missed, np.array([size, 1.01 * size, 0.99 * size]))
+
+
+def test_findings_count_what_the_networks_do():
+    base = [kind("decay", (), [20, 21, 20], 0.1), kind("dropout", (), [18, 18, 19], 0.1)]
+    pools = [kind("pool_0", (0,), [25, 26, 25], 0.2), kind("pool_2", (2,), [11, 10, 11], 0.1)]
+    noise = kind("noise_2", (2,), [20, 20, 21], 0.1)
+    said = " ".join(findings([*base, *pools, noise], mnist=True))
+
+    assert "1 lower the test error beyond the chance of seeds (pool_2), 1 raise it (pool_0)" in said
+    assert "Lowest is pool_2: 10.67%, beside 20.33% with decay and 18.33% with dropout" in said
+    assert "as the paper claims, the highest layer helps more" in said
+    assert "the direction of the perturbations matters" in said
+    assert "larger with pool_0 2.00 times" in said
+    other = " ".join(findings([*base, *pools[::-1]], mnist=False))
+    assert "paper: below" not in other
