@@ -14,6 +14,7 @@ from eval.data.photo import Photo
 from eval.data.samples import Data, Samples
 from eval.data.spec import Spec
 from eval.data.subset import balanced, limited, split
+from eval.data.things import Things
 
 __all__ = [
     "Arrays",
@@ -23,6 +24,7 @@ __all__ = [
     "Photo",
     "Samples",
     "Spec",
+    "Things",
     "Torchvision",
     "balanced",
     "class_number",

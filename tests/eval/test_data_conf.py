@@ -41,4 +41,4 @@ def test_a_file_makes_a_valid_specification(file):
 
 
 def test_every_data_set_has_a_file():
-    assert {file.stem for file in FILES} == {"digits", "arrays", "images", *SOURCES}
+    assert {file.stem for file in FILES} == {"digits", "things", "arrays", "images", *SOURCES}
