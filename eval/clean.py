@@ -44,7 +44,7 @@ def forward_of(name: str) -> Iterator[None]:
 def named(data: Data, classifier: Classifier, batch_size: int, device: torch.device) -> Data:
     """Data without labels, labelled by what a network says."""
     labels = clean_pass(classifier, data.test, batch_size, device).prediction.cpu().numpy()
-    return replace(data, test=data.test.relabelled(labels))
+    return replace(data, test=data.test.relabelled(labels), unlabelled=False)
 
 
 def clean_pass(classifier: Classifier, samples: Samples, batch_size: int, device: torch.device) -> Clean:

@@ -97,6 +97,8 @@ def task(cfg: Any) -> str:
     """Do one job; returns its status: `complete`, `failed` (an attack crashed), `refused` or `crashed`."""
     from rich.console import Console
 
+    from eval.classify import classify
+    from eval.errors import InputError
     from eval.run import run
 
     hydra = HydraConfig.get()
@@ -106,6 +108,12 @@ def task(cfg: Any) -> str:
     if sweep:
         print(f"\nJob {hydra.job.num}: {' '.join(hydra.overrides.task)}", flush=True)
     try:
+        if cfg.task == "classify":
+            _leave_nothing(folder)
+            classify(cfg, Console())
+            return "complete"
+        if cfg.task != "run":
+            raise InputError(f"task: must be run or classify, got {cfg.task}")
         about = run(cfg, folder, overrides, Console())
     except refusals() as error:
         _leave_nothing(folder)

@@ -52,7 +52,7 @@ class Photo(Spec):
             ids = ["chelsea"]
             description = "Chelsea, a cat: photo by Stefan van der Walt, CC0, from scikit-image"
         else:
-            files = [self.place(str(path)) for path in (self.path if _listed(self.path) else [self.path])]
+            files = [self._file(str(path)) for path in (self.path if _listed(self.path) else [self.path])]
             label = self.label
             frames = [_decoded(decoder, file) for file in files]
             ids = [file.name for file in files]
@@ -65,14 +65,18 @@ class Photo(Spec):
         how = f"{description}; shorter side resized to {self.size} pixels, centre cut out"
         return Data(self.name, how, None, samples, unlabelled=label is None)
 
+    def _file(self, path: str) -> Path:
+        file = self.place(path)
+        if not file.is_file():
+            raise InputError(f"image: must be an image file, got {path}, which does not exist")
+        return file
+
 
 def _listed(path: Any) -> bool:
     return isinstance(path, Sequence) and not isinstance(path, str)
 
 
 def _decoded(decoder: Decoder, file: Path) -> Frame:
-    if not file.is_file():
-        raise InputError(f"image: must be an image file, got {file}, which does not exist")
     try:
         return decoder(file)
     except InputError as error:

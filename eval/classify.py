@@ -1,0 +1,68 @@
+"""What networks say of photos: the likeliest five classes of each, before there is any attack."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from omegaconf import DictConfig
+from rich.table import Table
+
+from eval import device as devices
+from eval.config import read
+from eval.data import Data, Photo
+from eval.data.classes import class_number
+from eval.errors import InputError
+from eval.networks import enter
+from eval.toasting import look
+from eval.trial import Cohort
+
+_MOST = 16  # images that are shown
+
+
+def classify(cfg: DictConfig, console: Any) -> None:
+    """Print the likeliest classes of the images that a configuration names, on each of its networks.
+
+    Raises:
+        InputError, models.errors.ModelError: bad input.
+    """
+    plan = read(cfg)
+    device = devices.choose(plan.device)
+    data = _data(plan.config["image"], plan.data).load(plan.seed)
+    samples = data.test.select(np.arange(min(len(data.test), _MOST)))
+    entrants = enter(plan, [Cohort(plan.models, data.train)], samples, device, console, Path("tensorboard"))
+    target = _target(plan.config["target"], data)
+    for entrant in entrants:
+        sheet = Table(title=f"{entrant.name}: {entrant.description}")
+        sheet.add_column("image", overflow="fold")
+        for rank in ("first", "second", "third", "fourth", "fifth"):
+            sheet.add_column(rank, overflow="fold")
+        if target is not None:
+            sheet.add_column(samples.classes[target], justify="right")
+        for i, name in enumerate(samples.ids):
+            x = samples.batch(np.array([i])).to(device)
+            with torch.no_grad():
+                classes, shares, wanted = look(entrant.classifier, x, target or 0)
+            cells = [f"{samples.classes[k]} {p:.1%}" for k, p in zip(classes[0], shares[0], strict=True)]
+            own = [] if target is None else [f"{wanted[0]:.2%}"]
+            sheet.add_row(str(name), *(cells + [""] * 5)[:5], *own)
+        console.print(sheet)
+    if len(data.test) > _MOST:
+        console.print(f"{_MOST} of {len(data.test)} images are shown.", highlight=False)
+
+
+def _data(image: Any, spec: Any) -> Any:
+    """The data that are configured; a photo where one is named and they are none."""
+    if image is None or isinstance(spec, Photo):
+        return spec
+    return Photo(name="photo", root=spec.root, path=image)
+
+
+def _target(target: str, data: Data) -> int | None:
+    """The wanted class, if the data have it."""
+    try:
+        return class_number(str(target), data.test.classes, "target")
+    except InputError:
+        return None
