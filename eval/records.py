@@ -232,7 +232,7 @@ def read_measured(folder: Path, probe: str) -> dict[str, dict[str, np.ndarray[An
 
 def _read_arrays(path: Path) -> dict[str, np.ndarray[Any, Any]]:
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             return {name: arrays[name] for name in arrays.files}
     except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
         raise InputError(f"{path}: must be a whole file of arrays, got: {error}; delete it and run again") from None

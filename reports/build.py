@@ -14,7 +14,7 @@ from reports.html import render
 def write(run_folder: Path, *, output: Path | None = None, records_csv: bool = False) -> Path:
     """Write report.html, summary.csv, transfer.csv, classes.csv and figures/*.svg; returns the path of the page.
 
-    A run of a study has report.html and tables.csv instead.
+    A run of a study has report.html and tables.csv instead, and figures/*.svg of its own.
 
     Args:
         run_folder: what `eval.records` wrote.
@@ -39,11 +39,13 @@ def write(run_folder: Path, *, output: Path | None = None, records_csv: bool = F
 
 
 def _write_study(page: study.Page, folder: Path, records_csv: bool = False) -> Path:
-    """The same for a study: report.html and tables.csv."""
+    """The same for a study: report.html, tables.csv, and figures/*.svg if it has charts."""
     html = render("study.html.j2", page)
     for name, table in page.csv.items():
         if name != "records" or records_csv:
             tables.write_csv(folder / f"{name}.csv", table)
+    for chart in page.charts:
+        tables.write_text(folder / "figures" / f"{chart.name}.svg", standalone(chart.svg))
     return tables.write_text(folder / "report.html", html)
 
 

@@ -1,4 +1,4 @@
-"""Which charts a report has: accuracy against eps, and distributions of distortion."""
+"""Which charts a report has: accuracy against eps, distributions of distortion, and a study's own curves."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import pandas as pd
 
 from eval.metrics import WORST, Threat
-from reports.figures import Axis, Box, Point, Series, boxes, curves, nice_ticks
+from eval.studies.reading import Curves
+from reports.figures import Axis, Box, Point, Series, boxes, curves, nice_ticks, number
 from reports.matrices import rows_of
 from reports.measure import Measure
 from reports.texts import amount, eps_label, norm_label, percent
@@ -17,6 +19,7 @@ from reports.texts import amount, eps_label, norm_label, percent
 _MOST_BANDS = 5
 _MOST_BOXES = 24
 _MOST_ROWS = 60
+_MOST_STUDY_ROWS = 12
 
 
 @dataclass(frozen=True)
@@ -137,3 +140,23 @@ def distortion_charts(
             )
         )
     return tuple(charts)
+
+
+def drawn(found: Curves) -> Chart:
+    """The chart of a study's curves, which fill it; its table has as many rows for each as people read."""
+    every = np.concatenate([points for _, points in found.lines])
+    (left, low), (right, high) = every.min(axis=0), every.max(axis=0)
+    pad = 0.04 * (high - low) or 1.0
+    across = Axis(found.across, left, right, nice_ticks(left, right), found.mark, found.up)
+    up = Axis(found.up, low - pad, high + pad, nice_ticks(low - pad, high + pad))
+    series = [
+        Series(name, tuple(Point(x, y, y, y) for x, y in points), band=False, strong=name == found.strong, dots=False)
+        for name, points in found.lines
+    ]
+    rows = tuple(
+        (name, amount(x), number(y))
+        for name, points in found.lines
+        for x, y in points[:: max(1, math.ceil(len(points) / _MOST_STUDY_ROWS))]
+    )
+    svg = curves(found.title, series, across, up)
+    return Chart(found.name, found.title, found.note, svg, ("curve", found.across, found.up), rows)

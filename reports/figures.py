@@ -44,6 +44,7 @@ class Series:
         steps: it holds its value up to the next point.
         band: show the intervals.
         strong: the one that matters most: in ink, below the others.
+        dots: mark the points.
     """
 
     name: str
@@ -51,6 +52,7 @@ class Series:
     steps: bool = False
     band: bool = True
     strong: bool = False
+    dots: bool = True
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,7 @@ class Box:
 
 @dataclass(frozen=True)
 class Axis:
-    """The horizontal axis: its name, where it ends, and where it is labelled; and the name of the vertical one."""
+    """An axis: its name, where it ends, and where it is labelled; of the horizontal one the vertical one's name too."""
 
     name: str
     low: float
@@ -184,21 +186,26 @@ def _legend(series: Sequence[Series], y: float) -> tuple[list[str], float]:
         body.append(
             f'<g class="key k{index % COLOURS} {_style(index, one)}"><title>{escape(one.name)}</title>'
             f'<path class="line" d="M{x:.1f} {y - 4:.1f}H{x + 40:.1f}"/>'
-            f"{'' if one.steps else _dot(index % _SHAPES, x + 20, y - 4)}"
+            f"{_dot(index % _SHAPES, x + 20, y - 4) if one.dots and not one.steps else ''}"
             f'<text class="ink" x="{x + _KEY:.1f}" y="{y:.1f}">{escape(shown)}</text></g>'
         )
         x += width
     return body, y + 10
 
 
-def curves(label: str, series: Sequence[Series], axis: Axis) -> str:
-    """Shares (0..100%) against the axis, each with its band, and the legend below."""
+SHARES = Axis("", 0.0, 1.0, tuple((share, f"{share:.0%}") for share in (0.0, 0.25, 0.5, 0.75, 1.0)))
+"""The vertical axis of shares."""
+
+
+def curves(label: str, series: Sequence[Series], axis: Axis, up: Axis = SHARES) -> str:
+    """Values, shares (0..100%) unless `up` says otherwise, against the axis, each with its band; the legend below."""
     scale, base = (WIDTH - _LEFT - _RIGHT) / (axis.high - axis.low), _TOP + _PLOT
+    rise = _PLOT / (up.high - up.low)
     body = [f'<text x="0" y="14">{escape(axis.height)}</text>'] if axis.height else []
-    for tick in (0.0, 0.25, 0.5, 0.75, 1.0):
-        y = base - tick * _PLOT
+    for tick, text in up.ticks:
+        y = base - (tick - up.low) * rise
         body.append(f'<line class="grid" x1="{_LEFT}" x2="{WIDTH - _RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')
-        body.append(f'<text x="{_LEFT - 8}" y="{y + 4:.1f}" text-anchor="end">{tick:.0%}</text>')
+        body.append(f'<text x="{_LEFT - 8}" y="{y + 4:.1f}" text-anchor="end">{escape(text)}</text>')
     body += _bottom(axis, _TOP, base)
     if axis.mark is not None:
         x = _LEFT + (axis.mark[0] - axis.low) * scale
@@ -217,7 +224,7 @@ def curves(label: str, series: Sequence[Series], axis: Axis) -> str:
         points = _thin(points)
 
         def place(values: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
-            return [(_LEFT + (x - axis.low) * scale, base - y * _PLOT) for x, y in values]
+            return [(_LEFT + (x - axis.low) * scale, base - (y - up.low) * rise) for x, y in values]
 
         upper = _corners(place([(p.x, p.high) for p in points]), one.steps)
         lower = _corners(place([(p.x, p.low) for p in points]), one.steps)
@@ -226,7 +233,7 @@ def curves(label: str, series: Sequence[Series], axis: Axis) -> str:
         if one.band:
             body.append(f'<path class="band" d="{_path([*upper, *reversed(lower)])}Z"/>')
         body.append(f'<path class="line" d="{_path(line)}"><title>{escape(one.name)}</title></path>')
-        if not one.steps:
+        if one.dots and not one.steps:
             for p, (x, y) in zip(points, place([(p.x, p.y) for p in points]), strict=True):
                 body.append(f"<g>{_dot(index % _SHAPES, x, y)}<title>{escape(p.note or one.name)}</title></g>")
         body.append("</g>")

@@ -7,6 +7,9 @@ import math
 from eval.studies.cells import Value
 from reports.texts import percent
 
+_FORMS = {"size": ".4f", "rate": ".2%", "number": ".3g"}
+"""By the kind of a value; the others are shares with one decimal."""
+
 
 def number(value: Value) -> str:
     """Our number as people read it."""
@@ -26,7 +29,8 @@ def interval(value: Value) -> str:
 
 
 def _said(kind: str, value: float) -> str:
-    if kind == "size":
-        return f"{value:.4f}" if not math.isnan(value) else "\u2013"
+    form = _FORMS.get(kind)
+    if form is not None:
+        return format(value, form) if not math.isnan(value) else "\u2013"
     sign = "+" if kind == "excess" and value > 0 else ""
     return sign + percent(value)

@@ -1,4 +1,4 @@
-"""The page of a study: its tables with the paper's numbers beside ours, what they say, and pictures."""
+"""The page of a study: its tables with the paper's numbers beside ours, what they say, charts and pictures."""
 
 from __future__ import annotations
 
@@ -11,13 +11,17 @@ import pandas as pd
 
 from eval.metrics import Threat
 from eval.records import Run, read_records
-from eval.studies import szegedy
+from eval.studies import goodfellow, szegedy
 from eval.studies.cells import joined
 from eval.studies.reading import Reader, Reading, together
+from reports.charts import Chart, drawn
 from reports.content import overview
 from reports.gallery import Example, foremost, gallery
 
-_READERS: Mapping[str, Reader] = {"eval.studies.tables.Tables": szegedy.read}
+_READERS: Mapping[str, Reader] = {
+    "eval.studies.tables.Tables": szegedy.read,
+    "eval.studies.linear.Linear": goodfellow.read,
+}
 """By the class of the study."""
 
 
@@ -30,6 +34,7 @@ class Page:
     warnings: tuple[str, ...]
     overview: tuple[tuple[str, str], ...]
     reading: Reading
+    charts: tuple[Chart, ...]
     examples: tuple[Example, ...]
     more_examples: tuple[Example, ...]
     config: str
@@ -56,6 +61,7 @@ def read(folder: Path) -> Page:
         warnings=tuple(run.warnings),
         overview=overview(run, Threat.of(run)),
         reading=reading,
+        charts=tuple(map(drawn, reading.curves)),
         examples=shown,
         more_examples=others,
         config=json.dumps(run.config, indent=2, ensure_ascii=False),

@@ -13,6 +13,7 @@ from eval.intervals import Bools, Floats, wilson
 
 _Z = 1.959964
 PAPER_IMAGES = 256  # the paper's entries with a decimal are multiples of 1/256
+SHARES = ("share", "rate", "excess")
 
 
 @dataclass(frozen=True)
@@ -20,7 +21,8 @@ class Value:
     """One number.
 
     Attributes:
-        kind: `share`; `excess`, a difference of shares; `size`, a root mean square in box units.
+        kind: `share`; `rate`, one that is worth two decimals of a percent; `excess`, a difference of shares;
+            `confidence`, a mean probability; `size`, a root mean square in box units; `number`, any other.
         ours: NaN where there is none.
         low: of the 95% interval.
         high: see `low`.
@@ -58,8 +60,8 @@ class Table:
 
     @property
     def n(self) -> int | None:
-        """The number of samples, if it is the same for all shares."""
-        counts = {v.n for _, values in self.rows for v in values if v is not None and v.kind != "size"}
+        """The number of samples, if it is the same for all shares and differences of shares."""
+        counts = {v.n for _, values in self.rows for v in values if v is not None and v.kind in SHARES}
         return counts.pop() if len(counts) == 1 else None
 
     def frame(self) -> pd.DataFrame:
@@ -76,14 +78,14 @@ class Table:
 
 def share(hits: Bools, paper: float | None = None, paper_n: int = PAPER_IMAGES, digits: int = 1) -> Value:
     """The share of `hits` (n,), beside one that the paper gives in percent, rounded to `digits` decimals."""
-    n, k = len(hits), int(hits.sum())
+    n, k, kind = len(hits), int(hits.sum()), "rate" if digits > 1 else "share"
     low, high = (float(bound) for bound in wilson(k, n))
     if paper is None or n == 0:
-        return Value("share", k / n if n else math.nan, low, high, n, None if paper is None else paper / 100)
+        return Value(kind, k / n if n else math.nan, low, high, n, None if paper is None else paper / 100)
     rounding = 0.5 * 10.0 ** -(digits + 2)
     least, most = (float(bound) for bound in wilson(paper / 100 * paper_n, paper_n))
     apart = high < least - rounding or low > most + rounding
-    return Value("share", k / n, low, high, n, paper / 100, apart)
+    return Value(kind, k / n, low, high, n, paper / 100, apart)
 
 
 def excess(hits: Bools, before: Bools) -> Value:
@@ -99,16 +101,28 @@ def excess(hits: Bools, before: Bools) -> Value:
 
 def size(values: Floats, paper: float | None = None, digits: int = 3) -> Value:
     """The mean of root mean squares (n,), beside one that the paper gives rounded to `digits` decimals."""
+    return average("size", values, paper, PAPER_IMAGES, digits)
+
+
+def confidence(values: Floats, paper: float | None = None, paper_n: int = PAPER_IMAGES) -> Value:
+    """The mean of probabilities (n,), beside one that the paper gives in percent, rounded to one decimal."""
+    return average("confidence", values, None if paper is None else paper / 100, paper_n, 3)
+
+
+def average(
+    kind: str, values: Floats, paper: float | None = None, paper_n: int = PAPER_IMAGES, digits: int = 3
+) -> Value:
+    """The mean of `values` (n,), beside one that the paper gives rounded to `digits` decimals, of `paper_n` values."""
     n = len(values)
     if n == 0:
-        return Value("size", math.nan, math.nan, math.nan, 0, paper)
+        return Value(kind, math.nan, math.nan, math.nan, 0, paper)
     mean = float(values.mean())
     spread = float(values.std(ddof=1)) if n > 1 else math.nan
     half = _Z * spread / math.sqrt(n)
     if paper is None:
-        return Value("size", mean, mean - half, mean + half, n)
-    reach = _Z * spread * math.sqrt(1 / n + 1 / PAPER_IMAGES) + 0.5 * 10.0**-digits
-    return Value("size", mean, mean - half, mean + half, n, paper, abs(mean - paper) > reach)
+        return Value(kind, mean, mean - half, mean + half, n)
+    reach = _Z * spread * math.sqrt(1 / n + 1 / max(paper_n, 1)) + 0.5 * 10.0**-digits
+    return Value(kind, mean, mean - half, mean + half, n, paper, abs(mean - paper) > reach)
 
 
 def spread(runs: Sequence[Sequence[Table]]) -> list[Table]:
@@ -122,13 +136,14 @@ def spread(runs: Sequence[Sequence[Table]]) -> list[Table]:
 def _together(tables: Sequence[Table]) -> Table:
     first = tables[0]
     rows = tuple(
-        (label, tuple(_mean([t.rows[i][1][j] for t in tables]) for j in range(len(first.columns))))
+        (label, tuple(over([t.rows[i][1][j] for t in tables]) for j in range(len(first.columns))))
         for i, (label, _) in enumerate(first.rows)
     )
     return replace(first, rows=rows)
 
 
-def _mean(values: Sequence[Value | None]) -> Value | None:
+def over(values: Sequence[Value | None]) -> Value | None:
+    """The mean of one value in several runs, as `spread` gives it; None where no run has it."""
     known = [v for v in values if v is not None and not math.isnan(v.ours)]
     if not known:
         return None

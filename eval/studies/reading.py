@@ -32,6 +32,31 @@ class Pictures:
 
 
 @dataclass(frozen=True)
+class Curves:
+    """Curves on one chart.
+
+    Attributes:
+        name: of its file.
+        title: what it is.
+        note: how to read it.
+        across: name of the horizontal axis.
+        up: name of the vertical one.
+        lines: label and points (n, 2) each, from left to right.
+        strong: label of the line that matters most, if any.
+        mark: a place on the horizontal axis and its name, if any.
+    """
+
+    name: str
+    title: str
+    note: str
+    across: str
+    up: str
+    lines: tuple[tuple[str, np.ndarray[Any, Any]], ...]
+    strong: str = ""
+    mark: tuple[float, str] | None = None
+
+
+@dataclass(frozen=True)
 class Reading:
     """What a run of a study says.
 
@@ -39,11 +64,13 @@ class Reading:
         tables: with the literature's numbers beside ours.
         findings: sentences whose numbers are counted from the tables.
         pictures: beside those of perturbed images, which every report has.
+        curves: charts.
     """
 
     tables: tuple[Table, ...]
     findings: tuple[str, ...]
     pictures: tuple[Pictures, ...] = ()
+    curves: tuple[Curves, ...] = ()
 
 
 Reader = Callable[[Run, pd.DataFrame, Path], Reading]
@@ -51,7 +78,7 @@ Reader = Callable[[Run, pd.DataFrame, Path], Reading]
 
 
 def together(readings: list[Reading], seeds: list[int]) -> Reading:
-    """What several runs say that differ in their seed: means in the tables, sentences and pictures of each."""
+    """What several runs say that differ in their seed: means in the tables, sentences of each, charts of the first."""
     return replace(
         readings[0],
         tables=tuple(spread([reading.tables for reading in readings])),

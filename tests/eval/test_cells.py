@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from eval.studies.cells import Table, excess, joined, share, size
+from eval.studies.cells import Table, average, confidence, excess, joined, share, size
 
 
 def hits(k: int, n: int) -> np.ndarray:
@@ -69,9 +69,30 @@ def test_a_size_has_the_interval_of_a_mean_and_the_papers_sample_counts_too():
     assert size(values, 0.056).apart
 
 
+def test_a_confidence_is_a_mean_probability_beside_percents():
+    values = np.random.default_rng(0).uniform(0.7, 0.9, 400)
+    near, far = confidence(values, 79.3, 10_000), confidence(values, 97.6, 10_000)
+
+    assert (near.kind, near.paper, near.apart) == (
+        "confidence",
+        pytest.approx(0.793),
+        abs(values.mean() - 0.793) > 0.01,
+    )
+    assert far.apart
+    assert far.ours == pytest.approx(values.mean())
+
+
+def test_a_share_with_two_decimals_is_a_rate_and_counts_as_a_share():
+    value = share(hits(94, 10_000), 0.94, 10_000, digits=2)
+    table = Table("t", "T", "", ("a", "b"), (("r", (value, average("number", np.ones(3)))),))
+
+    assert (value.kind, value.ours, value.apart) == ("rate", 0.0094, False)
+    assert table.n == 10_000
+
+
 def test_nothing_measured_is_not_a_number_and_apart_from_nothing():
     empty = np.array([], dtype=bool)
-    for value in (share(empty, 5.0), excess(empty, empty), size(np.array([]), 0.1)):
+    for value in (share(empty, 5.0), excess(empty, empty), size(np.array([]), 0.1), confidence(np.array([]), 80.0)):
         assert math.isnan(value.ours)
         assert value.n == 0
         assert not value.apart

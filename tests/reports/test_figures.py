@@ -75,3 +75,19 @@ def test_no_two_of_many_series_look_alike():
     svg = curves("x", [line(1.0, 0.5, name=str(i)) for i in range(20)], AXIS)
     marks = re.findall(r'class="key k\d ([^"]+)">.*?<(circle|polygon) class="(dot[^"]*)"', svg)
     assert len(marks) == len(set(marks)) == 20
+
+
+def test_a_vertical_axis_of_its_own_takes_any_values():
+    up = Axis("logit", -4.0, 6.0, nice_ticks(-4.0, 6.0))
+    one = Series(
+        "a", tuple(Point(x, y, y, y) for x, y in ((-1.0, -4.0), (0.0, 1.0), (1.0, 6.0))), band=False, dots=False
+    )
+    svg = curves("x", [one], Axis("e", -1.0, 1.0, nice_ticks(-1.0, 1.0)), up)
+    path = re.search(r'class="line" d="M([^"]+)"', svg).group(1)
+    places = [tuple(map(float, p.split())) for p in path.split("L")]
+
+    assert places == [(46.0, 264.0), (245.0, 154.0), (444.0, 44.0)]
+    assert ">-4</text>" in svg
+    assert "%" not in svg
+    assert "circle" not in svg
+    ElementTree.fromstring(standalone(svg))

@@ -142,3 +142,22 @@ def test_the_spread_is_from_the_least_to_the_greatest() -> None:
     assert both.rows[0][1][1] is None
     assert one.rows[0][1][0] is not None
     assert not one.rows[0][1][0].apart
+
+
+def test_the_page_of_the_linear_explanation_has_charts_pictures_and_the_papers_numbers(tmp_path: Path) -> None:
+    register()
+    GlobalHydra.instance().clear()
+    small = ["debug=quick", "model.maxout240.widths=[16]", "study.softmax=[fc10_1]", "study.traced=20"]
+    place = f"paths.checkpoints={tmp_path / 'checkpoints'}"
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        cfg = compose("config", ["experiment=intriguing/linear", *small, place])
+    run(cfg, tmp_path, [], Console(quiet=True))
+    on_digits, on_mnist = page(tmp_path, "digits", tmp_path), page(tmp_path, "mnist", tmp_path)
+
+    assert on_digits.count('class="chart"') == 6
+    assert len(list((tmp_path / "figures").glob("ray-maxout240*.svg"))) == 6
+    assert "Logistic regression: its weights are the perturbation" in on_digits
+    assert "paper 89.4%" not in on_digits
+    assert on_mnist.count("paper 89.4%") == 2  # on itself, in both tables
+    assert "paper 0.84%" in on_mnist
+    assert "paper 79.3%" in on_mnist
