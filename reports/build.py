@@ -40,7 +40,7 @@ def write(run_folder: Path, *, output: Path | None = None, records_csv: bool = F
 
 def _write_study(page: study.Page, folder: Path, records_csv: bool = False) -> Path:
     """The same for a study: report.html, tables.csv, and figures/*.svg if it has charts."""
-    html = render("study.html.j2", page)
+    html = render("study.html.j2" if page.reading.shows is None else "toaster.html.j2", page)
     for name, table in page.csv.items():
         if name != "records" or records_csv:
             tables.write_csv(folder / f"{name}.csv", table)

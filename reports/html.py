@@ -9,7 +9,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from reports.images import png
+from reports.images import png, triptych
 from reports.numbers import interval, number, paper
 from reports.texts import amount, duration, eps_label, norm_label, percent
 
@@ -32,6 +32,10 @@ _ENVIRONMENT.filters |= {
     "number": number,
     "paper": paper,
     "interval": interval,
+    "original": lambda toast: png(toast.x, _WIDEST),
+    "adversarial": lambda toast: png(toast.x_adv, _WIDEST),
+    "change": lambda toast: triptych(toast.x, toast.x_adv, (0.0, 1.0))[1],
+    "factor": lambda toast: triptych(toast.x, toast.x_adv, (0.0, 1.0))[3],
     "png": lambda image: png(image, _WIDEST),
 }
 

@@ -11,7 +11,7 @@ import pandas as pd
 
 from eval.metrics import Threat
 from eval.records import Run, read_records
-from eval.studies import goodfellow, szegedy
+from eval.studies import goodfellow, pool_tables, szegedy, toasts
 from eval.studies.cells import joined
 from eval.studies.reading import Reader, Reading, together
 from reports.charts import Chart, drawn
@@ -21,6 +21,8 @@ from reports.gallery import Example, foremost, gallery
 _READERS: Mapping[str, Reader] = {
     "eval.studies.tables.Tables": szegedy.read,
     "eval.studies.linear.Linear": goodfellow.read,
+    "eval.studies.pools.Pools": pool_tables.read,
+    "eval.studies.toaster.Toaster": toasts.read,
 }
 """By the class of the study."""
 
@@ -65,7 +67,7 @@ def read(folder: Path) -> Page:
         examples=shown,
         more_examples=others,
         config=json.dumps(run.config, indent=2, ensure_ascii=False),
-        csv={"tables": joined(reading.tables), "records": records},
+        csv={"records": records, **reading.csv, **({"tables": joined(reading.tables)} if reading.tables else {})},
     )
 
 

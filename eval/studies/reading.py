@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -65,12 +65,16 @@ class Reading:
         findings: sentences whose numbers are counted from the tables.
         pictures: beside those of perturbed images, which every report has.
         curves: charts.
+        shows: what a study with a page of its own has to show.
+        csv: more tables to be written, by name.
     """
 
     tables: tuple[Table, ...]
     findings: tuple[str, ...]
     pictures: tuple[Pictures, ...] = ()
     curves: tuple[Curves, ...] = ()
+    shows: Any = None
+    csv: Mapping[str, pd.DataFrame] = field(default_factory=dict, repr=False)
 
 
 Reader = Callable[[Run, pd.DataFrame, Path], Reading]

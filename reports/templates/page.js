@@ -20,3 +20,24 @@ for (const select of filters) {
     }
   });
 }
+for (const stack of document.querySelectorAll(".stack[data-way]")) {
+  const way = JSON.parse(stack.dataset.way), card = stack.closest(".hero");
+  const slide = card.querySelector(".slide"), over = stack.querySelector(".over");
+  const list = card.querySelector(".now ol"), percent = (share) => (100 * share).toFixed(1) + "%";
+  slide.hidden = false;
+  const show = (at) => {
+    const seen = way[at];
+    over.style.opacity = at / (way.length - 1);
+    card.querySelector(".name").textContent = seen[0][0];
+    card.querySelector(".share").textContent = percent(seen[0][1]);
+    [...list.children].forEach((item, k) => {
+      const [name, share] = seen[k];
+      item.className = name === stack.dataset.target ? "wanted" : "";
+      item.querySelector("span").textContent = name;
+      item.querySelector("b").textContent = percent(share);
+      item.querySelector("i").style.width = 100 * share + "%";
+    });
+  };
+  const input = slide.querySelector("input");
+  input.addEventListener("input", () => show(Number(input.value)));
+}

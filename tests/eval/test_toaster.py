@@ -1,0 +1,241 @@
+"""A cat becomes a toaster: photos, what is watched, what is read of it, and the page, with small networks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from rich.console import Console
+from torch import nn
+
+from attacks.fgsm import FGSM
+from attacks.goal import Goal
+from attacks.pgd import PGD
+from attacks.rng import Rng
+from attacks.threat import ThreatModel
+from eval.classify import classify
+from eval.data import Photo, Samples, class_number
+from eval.errors import InputError
+from eval.meter import Meter
+from eval.records import Run, read_measured, read_records
+from eval.run import run
+from eval.studies import toasts
+from eval.toasting import Toasting, truncate
+from models.classifier import Classifier
+from models.toaster import Fitting
+from reports.build import write
+
+SMALL = (
+    "experiment=cat_to_toaster",
+    "data=digits",
+    "target=3",
+    "study.of=8",
+    "study.eps=0.3",
+    "debug=quick",
+    "debug.epochs=15",
+)
+QUICK = ("attack=[article,pgd,smallest_eps]", "attack.article.steps=20", "attack.smallest_eps.most=0.9")
+
+
+@pytest.fixture
+def go(composed) -> Callable[..., Run]:
+    def made(folder: Path, *overrides: str) -> Run:
+        folder.mkdir(parents=True, exist_ok=True)
+        return run(composed(*overrides), folder, [], Console(quiet=True))
+
+    return made
+
+
+@pytest.fixture
+def photo(tmp_path: Path) -> Path:
+    rng = np.random.default_rng(0)
+    Image.fromarray(rng.integers(0, 255, (40, 60, 3), np.uint8)).save(tmp_path / "mine.png")
+    return tmp_path / "mine.png"
+
+
+@pytest.fixture
+def factory(tmp_path: Path) -> str:
+    (tmp_path / "nets.py").write_text(
+        "import torch\n"
+        "def net():\n"
+        "    torch.manual_seed(0)\n"
+        "    pool = torch.nn.AdaptiveAvgPool2d(8)\n"
+        "    return torch.nn.Sequential(pool, torch.nn.Flatten(), torch.nn.Linear(192, 1000))\n"
+    )
+    return f"model.path={tmp_path / 'nets.py'}:net"
+
+
+def test_a_run_on_a_data_set_takes_a_picture_of_the_class_and_makes_it_another(go, tmp_path) -> None:
+    about = go(tmp_path, *SMALL, *QUICK)
+    reading = toasts.read(about, read_records(tmp_path), tmp_path)
+    shown = reading.shows
+
+    assert about.status == "complete"
+    assert [t.search for t in shown.all] == ["article", "pgd", "smallest_eps"]
+    assert {t.target for t in shown.all} == {"3"}
+    assert shown.best.done_8bit
+    assert shown.best.linf_8bit <= 77 / 255 + 1e-6
+    assert shown.best.stages[2][0][0] == "3"
+    assert shown.best.way[0] == shown.best.stages[0]
+    assert shown.best.way[-1] == shown.best.stages[1]
+    assert any("takes the picture for" in line for line in reading.findings)
+    frame = reading.csv["toasts"]
+    assert (frame["steps"] > 0).all()
+    assert frame.loc[frame["search"] == "pgd", "linf"].item() <= 0.3 + 1e-6
+
+
+def test_the_page_shows_the_picture_its_way_and_every_search(go, tmp_path) -> None:
+    go(tmp_path, *SMALL, *QUICK)
+    html = write(tmp_path).read_text(encoding="utf-8")
+
+    assert "data-way=" in html
+    assert html.count("<figure") >= 6
+    assert "smallest_eps" in html
+    assert (tmp_path / "toasts.csv").exists()
+
+
+def test_an_interrupted_run_goes_on(go, tmp_path) -> None:
+    go(tmp_path, *SMALL, *QUICK)
+    before = toasts.read(Run.read(tmp_path), read_records(tmp_path), tmp_path)
+    part = sorted((tmp_path / "parts").glob("*.parquet"))[0]
+    part.unlink()
+    after = toasts.read(go(tmp_path, *SMALL, *QUICK), read_records(tmp_path), tmp_path)
+    same = ["search", "p_before", "p_after", "steps", "linf"]
+    assert after.csv["toasts"][same].equals(before.csv["toasts"][same])
+
+
+def test_a_photo_of_ones_own_is_labelled_by_the_first_network(go, tmp_path, photo, factory) -> None:
+    about = go(
+        tmp_path / "run",
+        *("experiment=cat_to_toaster", "model=factory", factory, f"image={photo}", "data.size=32", "study.eps=0.1"),
+        *("attack=[pgd]", "attack.pgd.steps=10"),
+    )
+    rows = read_records(tmp_path / "run")
+    clean = rows[rows["role"] == "clean"].iloc[0]
+
+    assert clean["label"] == clean["clean_pred"]
+    assert about.data["n"] == 1
+    assert not any("chance" in line for line in about.warnings)
+    measured = read_measured(tmp_path / "run", "watched:pgd")["net"]
+    assert measured["x"].shape == (1, 3, 32, 32)
+    assert measured["target"][0] == 859
+
+
+@pytest.mark.parametrize(
+    ("overrides", "says"),
+    [
+        (("target=toster",), "target: must be one of 1000 classes by name or number, got 'toster'; near it: toaster"),
+        (("image=nowhere.jpg",), "image: must be an image file, got nowhere.jpg, which does not exist"),
+        (("data.label=toaster",), "target: must be another class than the picture's, got toaster, which mine.png is"),
+        (("data=digits", "target=toaster"), "target: must be one of 10 classes by name or number, got 'toaster'"),
+        (("data=digits", "target=3", "study.of=three"), "study.of: must be one of 10 classes"),
+        (("data=digits", "target=3", "study.of=3"), "target: must be another class than study.of, got 3 for both"),
+    ],
+)
+def test_bad_input_is_one_line_and_nothing_is_written(go, tmp_path, photo, factory, overrides, says) -> None:
+    common = ("experiment=cat_to_toaster", "model=factory", factory, f"image={photo}", "debug=quick")
+    with pytest.raises(InputError, match=says):
+        go(tmp_path / "run", *common, *overrides)
+    assert not list((tmp_path / "run").iterdir())
+
+
+def test_the_target_that_the_network_says_already_is_refused(go, tmp_path, photo, factory) -> None:
+    common = ("experiment=cat_to_toaster", "model=factory", factory, f"image={photo}", "data.size=32", "attack=[pgd]")
+    first = go(tmp_path / "a", *common, "attack.pgd.steps=1")
+    said = int(read_records(tmp_path / "a")["clean_pred"].iloc[0])
+    with pytest.raises(InputError, match="target: must be another class than the picture's"):
+        go(tmp_path / "b", *common, f"target={said}")
+    assert first.status == "complete"
+
+
+def test_a_file_that_is_no_image_is_one_line(tmp_path) -> None:
+    (tmp_path / "text.png").write_text("not an image")
+    with pytest.raises(InputError, match=r"text\.png: must be a readable image, but"):
+        Photo(name="p", root=".", path=str(tmp_path / "text.png")).load(0)
+
+
+@pytest.mark.parametrize("mode", ["L", "RGBA", "P", "I;16", "CMYK"])
+def test_photos_of_any_mode_and_size_become_squares_of_three_channels(tmp_path, mode) -> None:
+    grey = Image.fromarray((np.arange(30 * 50).reshape(30, 50) % 251).astype(np.uint8))
+    image = Image.fromarray(np.asarray(grey).astype(np.uint16) * 257) if mode == "I;16" else grey.convert(mode)
+    file = tmp_path / f"a.{'tif' if mode in ('CMYK', 'I;16') else 'png'}"
+    image.save(file)
+    data = Photo(name="p", root=".", path=str(file), size=20).load(0)
+    assert data.test.shape == (3, 20, 20)
+    assert data.unlabelled
+
+
+def test_without_a_photo_there_is_a_cat() -> None:
+    data = Photo(name="p", root=".", size=299).load(0)
+    assert data.test.shape == (3, 299, 299)
+    assert data.test.classes[data.test.labels[0]] == "Egyptian cat"
+    assert class_number("toaster", data.test.classes, "x") == 859
+
+
+def watched(network: Classifier, x: torch.Tensor, goal: Goal, attack) -> dict[str, np.ndarray]:
+    toasting = Toasting()
+    watch = toasting.begin(Meter(network, len(x), x.device), x, goal)
+    rng = Rng.of(0, ["a"], map(str, range(len(x))))
+    x_adv = attack(watch, x, goal, ThreatModel("linf", 0.2), rng=rng)
+    samples = Samples.of(x.numpy(), goal.labels.numpy(), "abc", "t")
+    toasting.end(network, x_adv, samples)
+    return toasting.arrays()
+
+
+def small_network() -> Classifier:
+    torch.manual_seed(0)
+    return Classifier(nn.Sequential(nn.Flatten(), nn.Linear(16, 3)), name="n", input_shape=(1, 4, 4), num_classes=3)
+
+
+def test_the_watch_notes_each_step_and_what_is_saved_is_what_a_png_holds(tmp_path) -> None:
+    network = small_network()
+    x = (torch.rand(2, 1, 4, 4) * 255).round() / 255
+    labels = network(x).argmax(1)
+    goal = Goal(labels, (labels + 1) % 3)
+    seen = watched(network, x, goal, PGD(steps=5, early_stop=False, random_start=False))
+
+    first = seen["trace"][seen["trace"][:, 0] == 1]
+    assert first[:, 1].tolist() == [0, 1, 2, 3, 4, 5]
+    start = network(x).softmax(1)[1, goal.targets[1]].item()
+    assert first[0, 3] == pytest.approx(start, rel=1e-5)
+    assert seen["wanted"][1, 0] == pytest.approx(start, rel=1e-5)
+    levels = np.rint(seen["x_adv"][0, 0] * 255).astype(np.uint8)
+    Image.fromarray(levels).save(tmp_path / "a.png")
+    back = torch.from_numpy(np.asarray(Image.open(tmp_path / "a.png")) / 255).float()[None, None]
+    assert network(back).softmax(1)[0, goal.targets[0]].item() == pytest.approx(seen["wanted"][0, 2], rel=1e-4)
+
+
+def test_an_untargeted_goal_is_refused_and_an_attack_of_one_step_is_watched() -> None:
+    network = small_network()
+    x = torch.rand(1, 1, 4, 4)
+    labels = network(x).argmax(1)
+    with pytest.raises(ValueError, match="goal: must be a class that the picture is to become"):
+        watched(network, x, Goal(labels), FGSM())
+    assert len(watched(network, x, Goal(labels, (labels + 1) % 3), FGSM())["trace"]) == 1
+
+
+def test_truncation_cuts_and_leaves_whole_levels() -> None:
+    x = torch.tensor([[0.0, 51 / 255, 51.9 / 255, 1.0, 100.01 / 255]])
+    torch.testing.assert_close(truncate(x, (0.0, 1.0)) * 255, torch.tensor([[0.0, 51.0, 51.0, 255.0, 100.0]]))
+
+
+def test_the_network_fits_the_data(tmp_path) -> None:
+    small = Fitting().build("toaster", (3, 32, 32), 10)
+    assert list(small) == ["compact"]
+    assert not small["compact"].ready
+    assert list(Fitting().build("toaster", (1, 8, 8), 10)) == ["cnn"]
+
+
+def test_classify_prints_the_likeliest_classes_and_writes_nothing(composed, photo, factory, tmp_path, capsys) -> None:
+    cfg = composed("task=classify", "model=factory", factory, f"image={photo}")
+    before = sorted(tmp_path.rglob("*"))
+    classify(cfg, Console(width=200))
+    out = capsys.readouterr().out
+    assert "mine.png" in out
+    assert "toaster" in out
+    assert out.count("%") >= 6
+    assert sorted(tmp_path.rglob("*")) == before
