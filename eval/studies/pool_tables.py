@@ -20,7 +20,7 @@ from scipy.special import stdtrit
 from eval.intervals import Floats, wilson
 from eval.records import Run
 from eval.rows import erred, flag, numbers, wrong
-from eval.studies.cells import Table, Value, average
+from eval.studies.cells import Table, Value, average, share
 from eval.studies.pool_names import DECAY, DROPOUT, NOISE, kinds, label, suffix
 from eval.studies.reading import Reading
 
@@ -124,11 +124,10 @@ def _differences(found: list[Kind]) -> Table:
     for kind in found[1:]:
         gap = kind.errors - base.errors
         each = kind.wrong.mean(axis=0) - base.wrong.mean(axis=0)
-        better = int((gap < 0).sum())
         values = (
             over_seeds("difference", gap),
             average("difference", np.asarray(each, dtype=np.float64)),
-            Value("number", better, better, better, len(gap)),
+            share(gap < 0),
         )
         rows.append((kind.label, values))
     return Table(
@@ -136,7 +135,7 @@ def _differences(found: list[Kind]) -> Table:
         f"Differences: errors beyond those of {base.label}",
         "Below 0 is better. Networks of the same seed are compared, on the same samples. The first interval says "
         "whether other networks would show it, the second whether other test samples would.",
-        ("over seeds", "over images", "better in so many seeds"),
+        ("over seeds", "over images", "share of seeds where it is better"),
         tuple(rows),
     )
 

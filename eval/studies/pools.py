@@ -37,14 +37,14 @@ class Pools:
         model: a perceptron.
         seeds: networks of each kind.
         epochs: of every network.
-        batch_size: samples a step, and points of each pool.
+        batch_size: samples a step.
         lr: greatest learning rate.
-        decay: lambda of the weight decay of networks without dropout: one a layer, or one for all.
+        decay: lambda of the weight decay of all networks: one a layer, or one for all.
         dropout: probability with which the network with dropout drops a hidden unit.
-        dropout_decay: lambda of its weight decay.
         pools: for each kind of network with pools the layers that have one; 0 is the input.
         noise: the same for pools of noise.
         size: points of a pool.
+        batch: points of each pool a step.
         fresh: samples perturbed at a time for each pool.
         every: steps from one time to the next.
         weight: of the pools' mean loss, beside that of the training samples.
@@ -57,15 +57,15 @@ class Pools:
     epochs: int = 15
     batch_size: int = 128
     lr: float = 1e-2
-    decay: list[float] = field(default_factory=lambda: [1e-4, 1e-4, 1e-5])
+    decay: list[float] = field(default_factory=lambda: [5e-5, 5e-5, 5e-6])
     dropout: float = 0.1
-    dropout_decay: list[float] = field(default_factory=lambda: [1e-5, 1e-5, 1e-6])
     pools: Any = field(default_factory=lambda: [[0], [1], [2], [1, 2], [0, 1, 2]])
     noise: Any = field(default_factory=lambda: [[1, 2]])
-    size: int = 2560
+    size: int = 1280
+    batch: int = 64
     fresh: int = 256
-    every: int = 50
-    weight: float = 0.3
+    every: int = 100
+    weight: float = 0.02
     evaluations: int = 16
     distorted: int = 500
 
@@ -115,7 +115,7 @@ class Pools:
         return found
 
     def _specs(self, models: Mapping[str, Spec]) -> tuple[MLP, MLP]:
-        """The model without and with dropout, each with its weight decay.
+        """The model without and with dropout.
 
         Raises:
             InputError: it was not chosen, or is no perceptron.
@@ -128,10 +128,8 @@ class Pools:
                 f"study.model: must be a perceptron (models.paper.MLP), which can be cut at its layers and trained "
                 f"with dropout, got {type(spec).__name__}"
             )
-        return (
-            replace(spec, decay=list(self.decay), dropout=0.0),
-            replace(spec, decay=list(self.dropout_decay), dropout=self.dropout),
-        )
+        plain = replace(spec, decay=list(self.decay), dropout=0.0)
+        return plain, replace(plain, dropout=self.dropout)
 
     def _recipe(self) -> TrainConfig:
         return TrainConfig(epochs=self.epochs, batch_size=self.batch_size, lr=self.lr, val_fraction=0.0)
@@ -143,7 +141,7 @@ class Pools:
             size=self.size,
             fresh=self.fresh,
             every=self.every,
-            batch=self.batch_size,
+            batch=self.batch,
             weight=self.weight,
         )
         return Filling(config, search, noise)
