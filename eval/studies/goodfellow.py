@@ -208,13 +208,16 @@ def findings(run: Run, found: Sequence[Table]) -> list[str]:
     errors, crossed, line = by["fgsm"], by["transfer"], by["straight"]
     controls = [_at(errors, labels[maxout + kind], "error").ours for kind in (_SIGN, _UNIFORM)]
     own, clean = ([_at(errors, label, column).ours for label in (plain, adv)] for column in ("error", "clean error"))
+    across = [_at(crossed, plain, adv), _at(crossed, adv, plain)]
+    masked = across[0].low > _at(crossed, adv, adv).high
+    hidden = " Its own gradient misleads it less than another's: one step underrates the attacker." if masked else ""
     straight, rise = ([_at(line, label, column).ours for label in (plain, adv)] for column in (STRAIGHT, RISE))
     return [
         f"One step of signs at \u03b5 = {run.config['study']['eps']} takes the maxout network from {clean[0]:.2%} to "
         f"{own[0]:.1%} errors. Trained on such images too, it errs on {own[1]:.1%} of its own and on {clean[1]:.2%} of "
         f"the clean ones; trained on noise of that size, on {controls[0]:.1%} and {controls[1]:.1%} of its own.",
         "Images made for the network without adversarial training bring the one with it to an error of "
-        f"{_at(crossed, plain, adv).ours:.1%}; the other way round it is {_at(crossed, adv, plain).ours:.1%}.",
+        f"{across[0].ours:.1%}; the other way round it is {across[1].ours:.1%}.{hidden}",
         f"Along the ray {straight[0]:.0%} of the maxout network's logits are straight lines with an R\u00b2 of 0.95 or "
         f"more; with adversarial training {straight[1]:.0%} are.",
         "The most dangerous class of a linear network gains \u03b5\u2016w\u2016\u2081 on the label. That of the maxout "

@@ -17,7 +17,8 @@ from eval.data import Data, Samples
 from eval.errors import InputError
 from eval.records import Run, read_measured, read_records, write_measured
 from eval.run import run
-from eval.studies.goodfellow import read
+from eval.studies.cells import Value
+from eval.studies.goodfellow import findings, read
 from eval.studies.linear import Linear
 from eval.studies.reading import Reading
 from models.maxout import Maxout
@@ -108,6 +109,21 @@ def test_an_interrupted_run_goes_on_and_ends_the_same(go, tmp_path):
 
     assert {path: path.stat().st_mtime_ns for path in kept} == kept
     assert frames(whole) == frames(again)
+
+
+def test_findings_tell_when_another_networks_gradient_misleads_more_than_its_own(go, tmp_path):
+    about, reading = go(tmp_path, *QUICK)
+
+    def said(across: float, own: float) -> str:
+        values = [Value("share", v, v - 0.01, v + 0.01, 100) for v in (0.9, across, 0.4, own)]
+        cross = next(t for t in reading.tables if t.name == "transfer")
+        rows = tuple((label, tuple(values[2 * i : 2 * i + 2])) for i, (label, _) in enumerate(cross.rows))
+        changed = dataclasses.replace(cross, rows=rows)
+        return findings(about, [changed if t is cross else t for t in reading.tables])[1]
+
+    assert "bring the one with it to an error of 60.0%; the other way round it is 40.0%." in said(0.6, 0.3)
+    assert "one step underrates" in said(0.6, 0.3)
+    assert "one step underrates" not in said(0.3, 0.6)
 
 
 def data(name: str = "some", classes: int = 10, labels: np.ndarray | None = None) -> Data:
