@@ -147,7 +147,7 @@ def drawn(found: Curves) -> Chart:
     every = np.concatenate([points for _, points in found.lines])
     (left, low), (right, high) = every.min(axis=0), every.max(axis=0)
     pad = 0.04 * (high - low) or 1.0
-    across = Axis(found.across, left, right, nice_ticks(left, right), found.mark, found.up)
+    across = Axis(found.across, left, right, found.ticks or nice_ticks(left, right), found.mark, found.up)
     up = Axis(found.up, low - pad, high + pad, nice_ticks(low - pad, high + pad))
     series = [
         Series(name, tuple(Point(x, y, y, y) for x, y in points), band=False, strong=name == found.strong, dots=False)

@@ -44,6 +44,7 @@ class Curves:
         lines: label and points (n, 2) each, from left to right.
         strong: label of the line that matters most, if any.
         mark: a place on the horizontal axis and its name, if any.
+        ticks: where the horizontal axis is labelled, and how; None for round numbers.
     """
 
     name: str
@@ -54,6 +55,7 @@ class Curves:
     lines: tuple[tuple[str, np.ndarray[Any, Any]], ...]
     strong: str = ""
     mark: tuple[float, str] | None = None
+    ticks: tuple[tuple[float, str], ...] | None = None
 
 
 @dataclass(frozen=True)

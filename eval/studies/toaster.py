@@ -21,6 +21,8 @@ from eval.toasting import Toasting
 from eval.trial import Cohort, Trial
 from models.spec import Spec
 
+ON_PHOTOS, ON_PICTURES = "0.005", "8/255"
+
 
 @dataclass(frozen=True)
 class Toaster:
@@ -30,18 +32,20 @@ class Toaster:
         target: the wanted class, by name or number.
         of: class of the pictures that are taken from a data set with labels; not used for photos of the user's own.
         pictures: how many of that class, the first ones.
-        eps: Linf budget of the searches that have one, in box units; 0.005 is the article's 0.01 on its scale of -1..1.
+        eps: Linf budget of the searches that have one, in box units; None for 0.005 on photos, which is the article's
+            0.01 on its scale of -1..1, and for 8/255 on the small pictures of a data set.
     """
 
     target: str = "toaster"
     of: str = "cat"
     pictures: int = 1
-    eps: str = "0.005"
+    eps: str | None = None
 
     def __post_init__(self) -> None:
         if self.pictures < 1:
             raise InputError(f"pictures: must be at least 1, got {self.pictures}")
-        ThreatModel("linf", parse_eps(self.eps))
+        if self.eps is not None:
+            ThreatModel("linf", parse_eps(self.eps))
 
     def cohorts(self, data: Data, models: Mapping[str, Spec], seed: int) -> list[Cohort]:
         """All networks, trained on all training samples if they are to be trained."""
@@ -50,9 +54,10 @@ class Toaster:
     def trials(self, data: Data, attacks: Mapping[str, Attack], seed: int) -> list[Trial]:
         """All searches on the pictures, watched."""
         target = class_number(str(self.target), data.test.classes, "target")
-        threat = ThreatModel("linf", parse_eps(self.eps))
+        eps = self.eps or (ON_PHOTOS if data.train is None else ON_PICTURES)
+        threat = ThreatModel("linf", parse_eps(eps))
         pictures = self._pictures(data, target)
-        return [Trial(pictures, attacks, transfer=True, goal=str(target), threats=[(self.eps, threat)], watch=Toasting)]
+        return [Trial(pictures, attacks, transfer=True, goal=str(target), threats=[(eps, threat)], watch=Toasting)]
 
     def _pictures(self, data: Data, target: int) -> Samples:
         if data.train is None:

@@ -1,4 +1,4 @@
-"""What a run of `eval.studies.toaster` found: pictures, what networks say of them, what searches cost. Free of torch."""
+"""What a run of `eval.studies.toaster` found: pictures, what networks say of them, what it took. Free of torch."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ Seen = tuple[tuple[str, float], ...]
 """The likeliest classes of a picture and their probabilities."""
 
 CONFIDENT = 0.8  # where the article's loop stops
+_TICKS = (0, 1, 3, 10, 30, 100, 300, 1000, 3000, 10_000)
 _AFTER, _SAVED, _TRUNCATED = 1, 2, 3  # of `eval.toasting.STAGES`
 
 
@@ -204,14 +205,15 @@ def _traces(folder: Path, run: Run) -> Iterator[Curves]:
             if len(first) > 1:
                 lines.append((search, np.column_stack([np.log10(1 + first[:, 1]), first[:, 3]])))
         if lines:
+            furthest = max(float(points[:, 0].max()) for _, points in lines)
             yield Curves(
                 f"trace_{network}",
                 f"{network}: how sure it is",
                 "The probability of the wanted class each time that the search asked the network.",
-                "gradient steps, log10(1 + n)",
+                "gradient steps",
                 "probability",
                 tuple(lines),
-                mark=None,
+                ticks=tuple((math.log10(1 + n), str(n)) for n in _TICKS if math.log10(1 + n) <= furthest),
             )
 
 
