@@ -9,6 +9,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from attacks.goal import Goal
+from attacks.pgd import PGD
+from attacks.rng import Rng
+from attacks.threat import ThreatModel
 from eval.data import Things
 from eval.data.drawing.pen import Canvas, Pen
 from eval.data.drawing.scene import THINGS, picture
@@ -158,3 +162,20 @@ def test_few_pictures_and_epochs_teach_a_network_far_more_than_chance():
     fit(network, TrainConfig(epochs=10, batch_size=20), data.train, seed=0)
     logits = network.classifier("m", data.test.shape)(data.test.batch(np.arange(200)))
     assert (logits.argmax(1).numpy() == data.test.labels).mean() > 0.4
+
+
+@pytest.mark.slow
+def test_the_compact_network_knows_97_percent_of_the_held_out_pictures_and_its_cats_become_toasters(composed):
+    cfg = composed("data=things", "model=[compact]")
+    data = things(epochs=cfg.data.epochs).load(0)
+    network = build(Compact(), "m", data.test.shape, 10, seed=0)["m"]
+    fit(network, TrainConfig(epochs=cfg.data.epochs), data.train, seed=0)
+    classifier = network.classifier("m", data.test.shape)
+    predicted = classifier(data.test.batch(np.arange(len(data.test)))).argmax(1).numpy()
+    assert (predicted == data.test.labels).mean() >= 0.97
+
+    cats = np.flatnonzero((data.test.labels == CLASSES.index("cat")) & (predicted == data.test.labels))[:20]
+    goal = Goal(torch.from_numpy(data.test.labels[cats]), torch.full((20,), CLASSES.index("toaster")))
+    rng = Rng.of(0, ["pgd"], data.test.ids[cats].tolist())
+    x_adv = PGD()(classifier, data.test.batch(cats), goal, ThreatModel("linf", 8 / 255), rng=rng)
+    assert goal.reached(classifier(x_adv)).float().mean() >= 0.8
