@@ -7,7 +7,7 @@ import math
 from eval.studies.cells import Value
 from reports.texts import percent
 
-_FORMS = {"size": ".4f", "rate": ".2%", "number": ".3g"}
+_FORMS = {"size": ".4f", "rate": ".2%", "difference": "+.2%", "number": ".3g", "count": ",.0f"}
 """By the kind of a value; the others are shares with one decimal."""
 
 

@@ -1,0 +1,53 @@
+"""The page of the study of pools: the paper's errors beside ours where they are about the same data."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from rich.console import Console
+
+from eval.run import run
+from eval.schema import CONF, register
+from reports.build import write
+
+SMALL = (
+    "experiment=intriguing/pools",
+    "debug=quick",
+    *("model.fc100_100.widths=[8,8]", "study.pools=[[1],[1,2]]", "study.noise=[]", "study.seeds=2"),
+    *("study.every=4", "study.fresh=32", "study.size=64", "study.distorted=5", "study.evaluations=4"),
+)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    place = tmp_path_factory.mktemp("pools")
+    register()
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        cfg = compose("config", [*SMALL, f"paths.checkpoints={place / 'checkpoints'}"])
+    (place / "run").mkdir()
+    run(cfg, place / "run", [], Console(quiet=True))
+    return place / "run"
+
+
+def page(folder: Path, name: str, output: Path) -> str:
+    """The page as if the data were called so."""
+    header = json.loads((folder / "run.json").read_text())
+    header["data"]["name"] = name
+    (folder / "run.json").write_text(json.dumps(header))
+    return write(folder, output=output).read_text(encoding="utf-8")
+
+
+def test_the_papers_errors_stand_beside_ours_on_mnist_alone(folder: Path, tmp_path: Path) -> None:
+    on_digits, on_mnist = page(folder, "digits", tmp_path / "digits"), page(folder, "mnist", tmp_path / "mnist")
+
+    for said in ("paper 1.60%", "paper 1.30%", "paper 1.20%", "The paper: below 1.2%, 1.6% and 1.3%."):
+        assert said in on_mnist
+        assert said not in on_digits
+    for said in ("Test errors", "Differences", "weight decay alone", "pools at hidden 1 and 2", "kinds of pools"):
+        assert said in on_digits
+    assert 'id="findings"' in on_digits
