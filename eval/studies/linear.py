@@ -9,6 +9,7 @@ Source: Goodfellow, Shlens and Szegedy, "Explaining and harnessing adversarial e
 sections 3 to 6.
 Departures: the paper says nothing of the weight decay of its softmax regression; several are tried. Images that a
 network gets wrong unperturbed are left as they are. Its images are not clipped to the box; clipped ones stand beside.
+The method's gradient is exact, where that of a network that is sure cancels in float32; the other stands beside.
 All networks see all training samples, for a number of epochs that is given; the paper's large networks stop early by
 the adversarial error on validation samples, and are then trained again on all.
 """
@@ -23,6 +24,7 @@ from typing import Any
 from attacks.base import Attack
 from attacks.fgsm import FGSM
 from attacks.noise import Noise
+from attacks.rounded import RoundedFGSM
 from attacks.threat import ThreatModel, parse_eps
 from eval.data import Data, Samples, limited
 from eval.data.subset import of_classes
@@ -35,6 +37,7 @@ from models.spec import Spec, derive
 
 LOGISTIC = "logistic"
 ADVERSARIAL, SIGN, UNIFORM = "_adv", "_sign", "_uniform"  # of the names of maxout networks by what they were trained on
+ROUNDED = "fgsm_rounded"
 CLIPPED = "_clipped"  # of the name of an attack that stays in the box
 UNBOUNDED = (-math.inf, math.inf)
 TRACED = 1000  # samples, unless it is said
@@ -47,7 +50,7 @@ class Linear:
     Attributes:
         eps: budget of the attack and of adversarial training, in box units.
         norm: of the budget; `linf`.
-        softmax: models of section 4 that are trained as the run says; the paper's numbers stand beside the first one.
+        softmax: models of section 4, that are trained as the run says.
         maxout: model that is trained with and without adversarial images, and with noise.
         pair: classes of the logistic regression, by position or name.
         epochs: of the run's recipe.
@@ -122,7 +125,7 @@ class Linear:
         return cohorts
 
     def trials(self, data: Data, attacks: Mapping[str, Attack], seed: int) -> list[Trial]:
-        """Attacks without and with the box, and rays."""
+        """Attacks without and with the box, one with the gradient as rounding leaves it, and rays."""
         for name, attack in attacks.items():
             if attack.minimal:
                 raise InputError(f"attack.{name}: must spend a budget in this study, as fgsm does; got a minimal one")
@@ -139,6 +142,8 @@ class Linear:
             Trial(data.test, attacks, (*single, *large), threats=free),
             Trial(data.test, attacks, crossed, transfer=True, threats=free),
             Trial(pair, attacks, (LOGISTIC,), threats=free),
+            Trial(data.test, {ROUNDED: RoundedFGSM()}, (*single, *crossed), threats=free),
+            Trial(pair, {ROUNDED: RoundedFGSM()}, (LOGISTIC,), threats=free),
             Trial(data.test, clipped, (*single, *crossed, *large), threats=boxed),
             Trial(pair, clipped, (LOGISTIC,), threats=boxed),
             Trial(traced, models=(*single, *crossed), probes=rays),
