@@ -54,6 +54,14 @@ def _margin_cotangent(logits: Tensor, goal: Goal) -> Tensor:
     return lead(logits, goal.classes, rival)[1] * goal.direction
 
 
+def _logit(logits: Tensor, goal: Goal) -> Tensor:
+    return logits.gather(1, goal.classes[:, None])[:, 0] * goal.direction
+
+
+def _logit_cotangent(logits: Tensor, goal: Goal) -> Tensor:
+    return _one_hot(goal.classes, logits) * goal.direction
+
+
 def lead(logits: Tensor, classes: Tensor, others: Tensor) -> tuple[Tensor, Tensor]:
     """By how much (B,) the logits of `classes` (B,) exceed those of `others` (B,), and its derivative (B, K)."""
     value = logits.gather(1, classes[:, None]) - logits.gather(1, others[:, None])
@@ -64,9 +72,11 @@ LOSSES: Mapping[str, Loss] = MappingProxyType(
     {
         "ce": Loss(_cross_entropy, _cross_entropy_cotangent),
         "margin": Loss(_margin, _margin_cotangent),
+        "logit": Loss(_logit, _logit_cotangent),
     }
 )
-"""`ce`: cross-entropy of the label (untargeted) or its negative for the target. `margin`: `Goal.margin`."""
+"""`ce`: cross-entropy of the label (untargeted) or its negative for the target. `margin`: `Goal.margin`.
+`logit`: that of the target alone, or of the label, to fall."""
 
 
 def loss_named(name: str) -> Loss:

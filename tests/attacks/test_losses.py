@@ -54,6 +54,12 @@ def test_margin_is_the_one_of_the_goal(goal: Goal, logits: Tensor) -> None:
     assert torch.equal(LOSSES["margin"].value(logits, goal), goal.margin(logits))
 
 
+def test_the_logit_is_that_of_the_target_or_of_the_label_to_fall() -> None:
+    logits = torch.arange(20.0).view(4, 5)
+    assert torch.equal(LOSSES["logit"].value(logits, Goal(LABELS, TARGETS)), torch.tensor([1.0, 8.0, 10.0, 17.0]))
+    assert torch.equal(LOSSES["logit"].value(logits, Goal(LABELS)), -torch.tensor([0.0, 6.0, 12.0, 18.0]))
+
+
 @GOALS
 @pytest.mark.parametrize("name", LOSSES)
 def test_a_step_along_the_cotangent_comes_nearer_to_the_goal(name: str, goal: Goal) -> None:
@@ -104,5 +110,5 @@ def test_two_classes_are_enough_for_every_loss() -> None:
 
 
 def test_unknown_loss_is_one_clear_line() -> None:
-    with pytest.raises(ValueError, match="loss: must be one of ce, margin, got 'mse'"):
+    with pytest.raises(ValueError, match="loss: must be one of ce, margin, logit, got 'mse'"):
         loss_named("mse")
