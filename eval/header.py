@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from attacks.access import needs
 from attacks.base import Attack
 from eval import __version__
 from eval.config import Plan, budgets
@@ -61,6 +62,7 @@ def describe_attack(name: str, attack: Attack, plan: Plan) -> dict[str, Any]:
         "name": name,
         "description": (type(attack).__doc__ or "").strip().partition("\n")[0],
         "minimal": attack.minimal,
+        "needs": needs(attack),
         "norm": threat.norm,
         "fields": fields,
     }

@@ -45,6 +45,7 @@ class Imitation:
         step: length of the step to new points, in box units.
         recipe: of each training, which goes on from the weights of the one before.
         queries: of the oracle, at most; None for any number.
+        period: rounds after which the step turns round, and again; None: never, as in the paper's algorithm 1.
     """
 
     seeds: Samples
@@ -52,6 +53,7 @@ class Imitation:
     step: float
     recipe: TrainConfig
     queries: int | None = None
+    period: int | None = None
 
     def networks(
         self, oracle: Classifier, network: Network, seed: int, device: torch.device
@@ -93,9 +95,14 @@ class Imitation:
             chosen = _some(len(points), left, seed, device)
             view = network.classifier("substitute", self.seeds.shape).to(device)
             parts = zip(torch.split(points[chosen], _BATCH), torch.split(labels[chosen], _BATCH), strict=True)
-            new = [augmented(view, x, told, self.step, network.bounds) for x, told in parts]
+            new = [augmented(view, x, told, self._step(step), network.bounds) for x, told in parts]
             found = _told(ask, torch.cat(new))
             points, labels = torch.cat([points, found[0]]), torch.cat([labels, found[1]])
+
+    def _step(self, number: int) -> float:
+        """The step of round `number`."""
+        turned = self.period is not None and (number // self.period) % 2 == 1
+        return -self.step if turned else self.step
 
 
 def _some(count: int, most: int, seed: int, device: torch.device) -> Tensor:

@@ -11,7 +11,7 @@ import pandas as pd
 
 from eval.metrics import Threat
 from eval.records import Run, read_records
-from eval.studies import goodfellow, kurakin, pool_tables, szegedy, toasts
+from eval.studies import goodfellow, kurakin, papernot, pool_tables, szegedy, toasts
 from eval.studies.cells import joined
 from eval.studies.reading import Reader, Reading, together
 from reports.charts import Chart, drawn
@@ -19,6 +19,7 @@ from reports.content import overview
 from reports.gallery import Example, foremost, gallery
 
 _READERS: Mapping[str, Reader] = {
+    "eval.studies.blackbox.Blackbox": papernot.read,
     "eval.studies.tables.Tables": szegedy.read,
     "eval.studies.linear.Linear": goodfellow.read,
     "eval.studies.physical.Physical": kurakin.read,
