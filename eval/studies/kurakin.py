@@ -216,17 +216,18 @@ def wrong_target(adv: pd.DataFrame) -> Bools:
 
 
 def _clean(units: Sequence[_Unit], transformations: Sequence[str], draws: int, first: str) -> Table:
-    unit = next(u for u in units if u.attack == first)
-    right = ~wrong(unit.adv, "clean_pred")
-    cells = [_mean(right.astype(np.float64))]
-    cells += [_mean(unit.correct(_CLEAN + t, draws)) for t in transformations]
+    rows = []
+    for unit in (u for u in units if u.attack == first):
+        cells = [_mean((~wrong(unit.adv, "clean_pred")).astype(np.float64))]
+        cells += [_mean(unit.correct(_CLEAN + t, draws)) for t in transformations]
+        rows.append(("correct", tuple(cells)))
     return Table(
         "clean",
         "Unperturbed pictures under the same transformations",
         "What the transformations cost without any attack: a destroyed perturbation is no success where the picture is "
         "not recognised either.",
         ("as files", *map(_head, transformations)),
-        (("correct", tuple(cells)),),
+        tuple(rows),
     )
 
 
@@ -234,18 +235,22 @@ def findings(run: Run, found: Sequence[Table]) -> list[str]:
     """What the tables of one network say, in sentences whose numbers are theirs."""
     by = {table.name: table for table in found}
     study = run.config["study"]
+    composition = _head(str(study["composition"]))
     return [
         *_order(by["photographs"], str(run.threat["headline"])),
-        *_survivors(by["kept"], study, _head(str(study["composition"]))),
-        f"Unperturbed, {_cell(by['clean'], 'correct', 0).ours:.1%} of the pictures are classified correctly as files "
-        f"and {_cell(by['clean'], 'correct', -1).ours:.1%} after {_head(str(study['composition']))}.",
+        *_survivors(by["kept"], study, composition),
+        *(
+            f"Unperturbed, {file.ours:.1%} of the pictures are classified correctly as files and {seen.ours:.1%} after "
+            f"{composition}."
+            for file, seen in _cells(by["clean"], "correct", (0, -1))
+        ),
     ]
 
 
-def _cell(table: Table, row: str, place: int) -> Value:
-    found = dict(table.rows)[row][place]
-    assert found is not None
-    return found
+def _cells(table: Table, row: str, places: Sequence[int]) -> list[tuple[Value, ...]]:
+    """The values of a row at those places; none if there is no such row, since its attack crashed."""
+    found = [values for label, values in table.rows if label == row]
+    return [tuple(v for place in places if (v := values[place]) is not None) for values in found]
 
 
 def _order(table: Table, eps: str) -> list[str]:
@@ -266,11 +271,12 @@ def _survivors(table: Table, study: dict[str, object], composition: str) -> list
     lines = []
     for name in targeted:
         row = f"{_LABELS.get(name, str(name).replace('_', ' '))}, \u03b5 = {study['eps']}"
-        reached, kept, most = (_cell(table, row, place) for place in (0, -2, -1))
-        if kept.n:
+        for reached, kept, most in _cells(table, row, (0, -2, -1)):
+            if kept.n == 0:
+                continue
             lines.append(
-                f"Of {kept.n} pictures that the attack {row} brought to their targets ({reached.ours:.1%}), "
-                f"{composition} leaves the target in {kept.ours:.1%} of the looks, and in most looks at "
-                f"{round(most.ours * most.n)} of them."
+                f"The attack {row} brings {reached.ours:.1%} of the pictures to their targets; {composition} "
+                f"leaves the target in {kept.ours:.1%} of the looks at these ({reached.ours * kept.ours:.1%} of all "
+                f"looks), and in most looks at {round(most.ours * most.n)} of {most.n}."
             )
     return lines

@@ -110,8 +110,12 @@ def test_the_same_seed_and_another_batch_size_give_the_same_and_an_interrupted_r
     assert {part: part.stat().st_mtime_ns for part in kept} == kept
 
 
-def test_the_papers_numbers_stand_beside_those_of_a_thousand_classes(go, tmp_path):
+def test_a_crashed_attack_is_left_out_and_the_papers_numbers_stand_beside_those_of_imagenet(go, tmp_path):
     about = go(tmp_path, "debug.samples=8", "threat.eps=8/255", "threat.curve=[]", "study.draws=1")
+    crashed = read_records(tmp_path)
+    without = read(about, crashed[crashed["attack"] != "pgd"], tmp_path)
+    assert not [line for line in without.findings if "pgd" in line or "Unperturbed" in line]
+
     about.data["classes"] = [str(i) for i in range(1000)]
     photographs = made_of(about, tmp_path)[0]
     assert [v.paper for v in dict(photographs.rows)["fast, \u03b5 = 8/255"]] == pytest.approx([0.304, 0.490, 0.333])
