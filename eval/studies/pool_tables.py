@@ -20,7 +20,7 @@ from scipy.special import stdtrit
 from eval.intervals import Floats, wilson
 from eval.records import Run
 from eval.rows import erred, flag, numbers, wrong
-from eval.studies.cells import Table, Value, average, share
+from eval.studies.cells import Table, Value, average
 from eval.studies.pool_names import DECAY, DROPOUT, NOISE, kinds, label, suffix
 from eval.studies.reading import Reading
 
@@ -97,8 +97,7 @@ def _errors(found: list[Kind], mnist: bool) -> Table:
         if kind in _pools(found) and len(kind.layers) == every > 1:
             paper = _POOLS
         error = _beside(over_seeds("rate", kind.errors), paper) if mnist else over_seeds("rate", kind.errors)
-        least, middle, most = (float(v) for v in np.quantile(kind.errors, (0, 0.5, 1)))
-        rows.append((kind.label, (error, Value("rate", middle, least, most, len(kind.errors)))))
+        rows.append((kind.label, (error, _middle("rate", kind.errors))))
     beside = f" The paper says less than {_POOLS}% for pools at every layer." if mnist else ""
     return Table(
         "errors",
@@ -123,21 +122,23 @@ def _differences(found: list[Kind]) -> Table:
     base, rows = found[0], []
     for kind in found[1:]:
         gap = kind.errors - base.errors
-        each = kind.wrong.mean(axis=0) - base.wrong.mean(axis=0)
-        values = (
-            over_seeds("difference", gap),
-            average("difference", np.asarray(each, dtype=np.float64)),
-            share(gap < 0),
-        )
-        rows.append((kind.label, values))
+        each = np.asarray(kind.wrong.mean(axis=0) - base.wrong.mean(axis=0), dtype=np.float64)
+        values = (over_seeds("difference", gap), average("difference", each), _middle("difference", gap))
+        rows.append((f"{kind.label}, better in {(gap < 0).sum()} of {len(gap)} seeds", values))
     return Table(
         "differences",
         f"Differences: errors beyond those of {base.label}",
         "Below 0 is better. Networks of the same seed are compared, on the same samples. The first interval says "
         "whether other networks would show it, the second whether other test samples would.",
-        ("over seeds", "over images", "share of seeds where it is better"),
+        ("over seeds", "over images", "middle, best and worst"),
         tuple(rows),
     )
+
+
+def _middle(kind: str, values: Floats) -> Value:
+    """The middle one of some values, the least and the greatest."""
+    least, middle, most = (float(v) for v in np.quantile(values, (0, 0.5, 1)))
+    return Value(kind, middle, least, most, len(values))
 
 
 def _distortions(found: list[Kind]) -> list[Table]:
