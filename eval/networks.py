@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +25,7 @@ from eval.speed import lay_out, multiplications, share_out
 from eval.trial import Cohort
 from models.check import check
 from models.classifier import Classifier
+from models.distillation import distillation
 from models.pools import Pools
 from models.recipe import TrainConfig
 from models.spec import Network, Spec, build
@@ -108,10 +109,23 @@ def enter(
             for name, network in networks.items():
                 if name in found:
                     raise InputError(f"model.{node}: names must differ, got {name!r} twice")
+                _soften(network, cohort, found)
                 config = cohort.config or plan.train
                 fit = _Fit(plan, config, cohort.train, spec, name, network, seed, device, perturb, pools)
                 found[name] = fit.enter(probe, test, console, logs)
     return list(found.values())
+
+
+def _soften(network: Network, cohort: Cohort, found: Mapping[str, Entrant]) -> None:
+    """Let a network learn at the temperature of its cohort, from its teacher if it has one."""
+    if cohort.temperature == 1 and cohort.teacher is None:
+        return
+    teacher = None if cohort.teacher is None else found[cohort.teacher]
+    network.loss = distillation(cohort.temperature, None if teacher is None else teacher.classifier)
+    network.origin += f" at temperature {cohort.temperature:g}"
+    if teacher is not None:
+        network.origin += f" from {teacher.fingerprint}"
+        network.description += f", distilled at {cohort.temperature:g}"
 
 
 def _substitutes(

@@ -36,6 +36,8 @@ class Cohort:
         adversary: the attack and the budget of adversarial training, if `config` asks for it.
         seed: of initialisation and training; None for the run's.
         pools: of adversarial examples that are trained on as well; None for none.
+        temperature: of the softmax in training; above 1 for defensive distillation and its teacher.
+        teacher: name of a network of the cohorts before whose softened answers are learnt in place of the labels.
         imitates: how these networks learn from each network of the cohorts before, as its substitutes.
     """
 
@@ -46,6 +48,8 @@ class Cohort:
     adversary: tuple[Attack, ThreatModel] | None = None
     seed: int | None = None
     pools: Filling | None = None
+    temperature: float = 1.0
+    teacher: str | None = None
     imitates: Imitation | None = None
 
 

@@ -10,6 +10,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
 
 from models.classifier import Classifier
 from models.errors import ModelError
@@ -29,6 +30,7 @@ class Network:
         ready: it came with its weights: do not train it.
         penalty: a scalar that training adds to the loss, such as the paper's weight decay.
         objective: another that depends on the images (B, C, H, W), normalised, such as an autoencoder's error.
+        loss: of images in box units, logits and labels, in place of their cross-entropy.
         crop: side in pixels of the images that its weights were made for, where it is known.
         origin: what the spec's fields do not say of it: a digest of the weights or the file it came from.
     """
@@ -42,8 +44,15 @@ class Network:
     ready: bool = False
     penalty: Callable[[], Tensor] | None = field(default=None, repr=False)
     objective: Callable[[Tensor], Tensor] | None = field(default=None, repr=False)
+    loss: Callable[[Tensor, Tensor, Tensor], Tensor] | None = field(default=None, repr=False)
     crop: int | None = None
     origin: str = ""
+
+    def criterion(self, x: Tensor, logits: Tensor, labels: Tensor, smoothing: float) -> Tensor:
+        """What training minimises over a batch, without the penalty and the objective: scalar."""
+        if self.loss is not None:
+            return self.loss(x, logits, labels)
+        return cross_entropy(logits, labels, label_smoothing=smoothing)
 
     def classifier(self, name: str, input_shape: tuple[int, int, int]) -> Classifier:
         """The frozen classifier to attack; it shares the module."""

@@ -103,9 +103,9 @@ class _Fit:
                 self.pools.renew(step)
         self.train_mode()
         logits = self.view(x_adv)
-        loss = F.cross_entropy(logits, y, label_smoothing=config.label_smoothing)
+        loss = self.network.criterion(x_adv, logits, y, config.label_smoothing)
         if self.perturb is not None and config.adversarial_weight < 1:
-            clean = F.cross_entropy(self.view(x), y, label_smoothing=config.label_smoothing)
+            clean = self.network.criterion(x, self.view(x), y, config.label_smoothing)
             loss = config.adversarial_weight * loss + (1 - config.adversarial_weight) * clean
         if self.network.penalty is not None:
             loss = loss + self.network.penalty()

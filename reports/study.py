@@ -11,7 +11,7 @@ import pandas as pd
 
 from eval.metrics import Threat
 from eval.records import Run, read_records
-from eval.studies import goodfellow, kurakin, papernot, pool_tables, szegedy, toasts
+from eval.studies import defended, goodfellow, kurakin, papernot, pool_tables, szegedy, toasts
 from eval.studies.cells import joined
 from eval.studies.reading import Reader, Reading, together
 from reports.charts import Chart, drawn
@@ -25,6 +25,7 @@ _READERS: Mapping[str, Reader] = {
     "eval.studies.physical.Physical": kurakin.read,
     "eval.studies.pools.Pools": pool_tables.read,
     "eval.studies.toaster.Toaster": toasts.read,
+    "eval.studies.defences.Defences": defended.read,
 }
 """By the class of the study."""
 

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from attacks.base import Attack
-from attacks.threat import ThreatModel, parse_eps
 from eval.data import Data, Samples, class_number
 from eval.errors import InputError
+from eval.studies.linf import linf
 from eval.toasting import Toasting
 from eval.trial import Cohort, Trial
 from models.spec import Spec
@@ -45,7 +45,7 @@ class Toaster:
         if self.pictures < 1:
             raise InputError(f"pictures: must be at least 1, got {self.pictures}")
         if self.eps is not None:
-            ThreatModel("linf", parse_eps(self.eps))
+            linf(self.eps)
 
     def cohorts(self, data: Data, models: Mapping[str, Spec], seed: int) -> list[Cohort]:
         """All networks, trained on all training samples if they are to be trained."""
@@ -55,7 +55,7 @@ class Toaster:
         """All searches on the pictures, watched."""
         target = class_number(str(self.target), data.test.classes, "target")
         eps = self.eps or (ON_PHOTOS if data.train is None else ON_PICTURES)
-        threat = ThreatModel("linf", parse_eps(eps))
+        threat = linf(eps)
         pictures = self._pictures(data, target)
         return [Trial(pictures, attacks, transfer=True, goal=str(target), threats=[(eps, threat)], watch=Toasting)]
 
