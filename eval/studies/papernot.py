@@ -135,7 +135,7 @@ def _summary(run: Run, case: _Case, learnt: Sequence[tuple[str, int]], suffix: s
     paper = _METAMIND if str(run.data["name"]).lower() == "mnist" and run.goal == "untargeted" else None
     for name, queries in learnt[-1:]:
         for attack in _sent(run):
-            label = f"{attack.name} on a substitute that learnt from {queries:,} labels"
+            label = f"{attack.name}, sees a substitute that learnt from {queries:,} labels"
             rows.append((label, _row(case, case.fed(name, attack.name), False, paper)))
     return Table(
         f"access{suffix}",
@@ -254,9 +254,10 @@ def _findings(case: _Case, made: Sequence[Table]) -> list[str]:
         fooled, asked = values[place[FOOLED]], values[place[MEDIAN]]
         if fooled is None or not fooled.n:
             continue
-        cost = "" if asked is None or math.isnan(asked.ours) else f", with a median of {asked.ours:,.0f} queries"
-        said.append(f"{label} fools it on {fooled.ours:.1%} of {fooled.n} samples{cost}")
-    return [f"{_title(case)}: " + "; ".join(said) + "."] if said else []
+        known = 0.0 if asked is None or math.isnan(asked.ours) else asked.ours
+        cost = f"; its median success takes {known:,.0f} {'query' if known == 1 else 'queries'}" if known else ""
+        said.append(f"{_title(case)}: {label}, fools it on {fooled.ours:.1%} of {fooled.n} samples{cost}.")
+    return said
 
 
 def _unlearnt(substitutes: Mapping[str, Sequence[tuple[str, int]]]) -> list[str]:
