@@ -58,14 +58,14 @@ class Pools:
     batch_size: int = 128
     lr: float = 1e-2
     decay: list[float] = field(default_factory=lambda: [5e-5, 5e-5, 5e-6])
-    dropout: float = 0.1
+    dropout: float = 0.05
     pools: Any = field(default_factory=lambda: [[0], [1], [2], [1, 2], [0, 1, 2]])
     noise: Any = field(default_factory=lambda: [[1, 2]])
     size: int = 1280
     batch: int = 64
     fresh: int = 256
     every: int = 100
-    weight: float = 0.02
+    weight: float = 0.005
     evaluations: int = 16
     distorted: int = 500
 
