@@ -96,6 +96,7 @@ def enter(
     """
     found: dict[str, Entrant] = {}
     probe = test.batch(np.arange(min(_PROBE, len(test)))).to(device)
+    total = sum(len(cohort.specs) for cohort in cohorts)
     for cohort in cohorts:
         seed = plan.seed if cohort.seed is None else cohort.seed
         perturb = perturbation(plan.adversary if cohort.config is None else cohort.adversary, seed, device)
@@ -111,7 +112,8 @@ def enter(
                     raise InputError(f"model.{node}: names must differ, got {name!r} twice")
                 _soften(network, cohort, found)
                 config = cohort.config or plan.train
-                fit = _Fit(plan, config, cohort.train, spec, name, network, seed, device, perturb, pools)
+                place = f"{name}, {len(found) + 1} of {max(total, len(found) + 1)}" if total > 1 else name
+                fit = _Fit(plan, config, cohort.train, spec, name, network, seed, device, perturb, pools, place)
                 found[name] = fit.enter(probe, test, console, logs)
     return list(found.values())
 
@@ -160,7 +162,7 @@ def _identity(network: Network) -> str:
 
 @dataclass(frozen=True)
 class _Fit:
-    """How a network becomes an entrant."""
+    """How a network becomes an entrant; `place` says which it is, and of how many."""
 
     plan: Plan
     config: TrainConfig
@@ -172,6 +174,7 @@ class _Fit:
     device: torch.device
     perturb: Perturb | None
     pools: Pools | None
+    place: str
 
     def enter(self, probe: Tensor, test: Samples, console: Any, logs: Path) -> Entrant:
         network, name = self.network, self.name
@@ -202,7 +205,7 @@ class _Fit:
                 "data.test_fraction=0.2)"
             )
         logging = tensorboard(logs / name) if plan.tensorboard else nullcontext()
-        with logging as log, Bar(console, f"Training {name}") as bar:
+        with logging as log, Bar(console, f"Training {self.place}") as bar:
             trained = load_or_fit(
                 self.network,
                 self.spec,
