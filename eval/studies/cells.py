@@ -6,7 +6,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
 import pandas as pd
 
 from eval.intervals import Bools, Floats, wilson
@@ -76,27 +75,45 @@ class Table:
         return pd.DataFrame(rows, columns=names)
 
 
-def share(hits: Bools, paper: float | None = None, paper_n: int = PAPER_IMAGES, digits: int = 1) -> Value:
-    """The share of `hits` (n,), beside one that the paper gives in percent, rounded to `digits` decimals."""
-    n, k, kind = len(hits), int(hits.sum()), "rate" if digits > 1 else "share"
+def share(
+    hits: Bools,
+    paper: float | None = None,
+    paper_n: int | None = PAPER_IMAGES,
+    digits: int = 1,
+    kind: str | None = None,
+) -> Value:
+    """The share of `hits` (n,), beside one that the paper gives in percent, rounded to `digits` decimals.
+
+    Both are apart when 0 lies outside Newcombe's interval of their difference and outside what rounding explains; never
+    where nobody knows how many samples are behind the paper's (`paper_n` None).
+    """
+    n, k, kind = len(hits), int(hits.sum()), kind or ("rate" if digits > 1 else "share")
     low, high = (float(bound) for bound in wilson(k, n))
     if paper is None or n == 0:
         return Value(kind, k / n if n else math.nan, low, high, n, None if paper is None else paper / 100)
     rounding = 0.5 * 10.0 ** -(digits + 2)
-    least, most = (float(bound) for bound in wilson(paper / 100 * paper_n, paper_n))
-    apart = high < least - rounding or low > most + rounding
-    return Value(kind, k / n, low, high, n, paper / 100, apart)
+    ours, theirs = k / n, paper / 100
+    if paper_n is None:
+        return Value(kind, ours, low, high, n, theirs)
+    least, most = (float(bound) for bound in wilson(theirs * paper_n, paper_n))
+    reach = math.hypot(ours - low, most - theirs) if ours > theirs else math.hypot(high - ours, theirs - least)
+    return Value(kind, ours, low, high, n, theirs, abs(ours - theirs) > reach + rounding)
 
 
 def excess(hits: Bools, before: Bools) -> Value:
-    """How much greater the share of `hits` (n,) is than that of `before` on the same samples, with Wald's interval."""
+    """How much greater the share of `hits` (n,) is than that of `before` on the same samples.
+
+    The interval for matched pairs is that of Agresti and Min, Statistics in Medicine 24 (2005): Wald's with half a
+    sample added to each of the four cells, so that it does not vanish where nothing changed.
+    """
     n = len(hits)
     if n == 0:
         return Value("excess", math.nan, -1.0, 1.0, 0)
-    difference = hits.astype(np.float64) - before
-    mean = float(difference.mean())
-    half = _Z * float(difference.std()) / math.sqrt(n)
-    return Value("excess", mean, mean - half, mean + half, n)
+    gained, lost = float((hits & ~before).sum()), float((before & ~hits).sum())
+    more, up, down = n + 2.0, gained + 0.5, lost + 0.5
+    middle = (up - down) / more
+    half = _Z * math.sqrt(up + down - (up - down) ** 2 / more) / more
+    return Value("excess", (gained - lost) / n, max(-1.0, middle - half), min(1.0, middle + half), n)
 
 
 def size(values: Floats, paper: float | None = None, digits: int = 3) -> Value:
@@ -130,7 +147,8 @@ def spread(runs: Sequence[Sequence[Table]]) -> list[Table]:
 
     A value is apart from the paper's where it is in every run; `n` counts runs.
     """
-    return [_together(tables) for tables in zip(*runs, strict=True)]
+    by = [{table.name: table for table in run} for run in runs]
+    return [_together([run[name] for run in by]) for name in by[0] if all(name in run for run in by)]
 
 
 def _together(tables: Sequence[Table]) -> Table:

@@ -5,7 +5,7 @@ Source of the numbers: "Intriguing properties of neural networks", ICLR 2014 (ar
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,7 +14,10 @@ import pandas as pd
 from eval.intervals import Bools, Floats
 from eval.records import Run, read_measured
 from eval.rows import erred, flag, numbers, wrong
-from eval.studies.cells import Table, Value, excess, share, size
+from eval.studies import szegedy_numbers as paper
+from eval.studies.cells import Table, Value, excess
+from eval.studies.cells import share as share_of
+from eval.studies.cells import size as size_of
 from eval.studies.findings import findings
 from eval.studies.reading import Reading
 from eval.studies.sheets import filters
@@ -26,31 +29,7 @@ LABELS = {
 }  # fmt: skip
 """What the paper calls our networks."""
 
-_ERRORS = {  # Table 1: error in percent on training and test set, average minimum distortion
-    "fc10_1e-4": (6.7, 7.4, 0.062), "fc10_1e-2": (10.0, 9.4, 0.1), "fc10_1": (21.2, 20.0, 0.14),
-    "fc100_100": (0.0, 1.64, 0.058), "fc200_200": (0.0, 1.54, 0.065), "ae400": (0.57, 1.9, 0.086),
-}  # fmt: skip
-_FULL = ("fc10_1e-4", "fc10_1e-2", "fc10_1", "fc100_100", "fc200_200", "ae400")
-_TRANSFER = {  # Table 2: error in percent of the networks in that order
-    "fc10_1e-4": (100, 11.7, 22.7, 2, 3.9, 2.7), "fc10_1e-2": (87.1, 100, 35.2, 35.9, 27.3, 9.8),
-    "fc10_1": (71.9, 76.2, 100, 48.1, 47, 34.4), "fc100_100": (28.9, 13.7, 21.1, 100, 6.6, 2),
-    "fc200_200": (38.2, 14, 23.8, 20.3, 100, 2.7), "ae400": (23.4, 16, 24.8, 9.4, 6.6, 100),
-    "gaussian_0.1": (5.0, 10.1, 18.3, 0, 0, 0.8), "gaussian_0.3": (15.6, 11.3, 22.7, 5, 4.3, 3.1),
-}  # fmt: skip
-_HALVES = ("fc100_100_p1", "fc123_456_p1", "fc100_100_p2")
-_HALVES_ERRORS = {  # Table 3: error in percent on P1, P2 and the test set, average minimum distortion
-    "fc100_100_p1": (0.0, 2.4, 2.0, 0.062), "fc123_456_p1": (0.0, 2.5, 2.1, 0.059),
-    "fc100_100_p2": (2.3, 0.0, 2.1, 0.058),
-}  # fmt: skip
-_NATIVE = {  # Table 4
-    "fc100_100_p1": (100, 26.2, 5.9), "fc123_456_p1": (6.25, 100, 5.1), "fc100_100_p2": (8.2, 8.2, 100),
-    "gaussian_0.06": (2.2, 2.6, 2.4), "gaussian_0.1": (2.6, 2.8, 2.7),
-}  # fmt: skip
-_AMPLIFIED = {  # Table 4, amplified to 0.1
-    "fc100_100_p1": (100, 98, 43), "fc123_456_p1": (96, 100, 22), "fc100_100_p2": (27, 50, 100),
-}  # fmt: skip
 _NEAREST_NOTE = "; towards a class drawn for each image, which the paper's fit, and towards the nearest one"
-_TEST, _TRAIN, _HALF = 10_000, 60_000, 30_000  # samples behind the paper's errors
 
 
 @dataclass(frozen=True)
@@ -66,8 +45,8 @@ class _Records:
         """Of the distortions towards the nearest class, if there are any."""
         return ("distortion, nearest class",) if self.nearest else ()
 
-    def known(self, numbers_: Mapping[str, Sequence[float]], row: str, place: int | None) -> float | None:
-        """The paper's number, or None where it has none or is about other data."""
+    def known(self, numbers_: paper.Printed, row: str, place: int | None) -> str | None:
+        """What the paper prints, or None where it has none or is about other data."""
         found = numbers_.get(row)
         return found[place] if self.mnist and found is not None and place is not None else None
 
@@ -84,9 +63,15 @@ class _Records:
         return rows[here & (rows["role"] == role) & (rows["part"] == part)]
 
     def sizes(self, model: str, part: str, attack: str) -> Floats:
-        """The distortions of the samples that the search fooled the network on."""
-        rows = self.fed(model, model, "attack", part, attack)
+        """The distortions of the samples that the network classifies correctly and the search fooled it on."""
+        rows = _right(self.fed(model, model, "attack", part, attack))
         return numbers(rows["rms"])[flag(rows["success"]) & (numbers(rows["rms"]) > 0)]
+
+    def fooled(self, model: str, attack: str) -> Bools:
+        """Whether the search fooled the network, on each sample of any part that it classifies correctly."""
+        rows = self.rows
+        own = (rows["source"] == model) & (rows["target_model"] == model) & (rows["role"] == "attack")
+        return flag(_right(rows[own & (rows["attack"] == attack)])["success"])
 
 
 def read(run: Run, records: pd.DataFrame, folder: Path) -> Reading:
@@ -108,16 +93,16 @@ def tables(run: Run, records: pd.DataFrame) -> list[Table]:
     known = _Records(rows, str(run.data["name"]).lower() == "mnist", bool(study["nearest"]))
     full, first, second = (list(study[key]) for key in ("full", "first", "second"))
     halves = [*(f"{name}_p1" for name in first), *(f"{name}_p2" for name in second)]
+    native2 = _Native("table2", "Table 2", paper.TRANSFER, paper.FULL, study["noise"])
+    native4 = _Native("table4", "Table 4", paper.NATIVE, paper.HALVES, study["halves_noise"])
     found: list[Table] = []
     for attack in (a["name"] for a in run.attacks):
         made = [
             _distortions(known, full, attack),
-            _matrix(known, full, attack, "train", _Native("table2", "Table 2", _TRANSFER, _FULL, study["noise"])),
+            _matrix(known, full, attack, "train", native2),
             _matched(known, full, attack, "train", 2, study["amplified"]),
             _half_errors(known, halves, attack),
-            _matrix(
-                known, halves, attack, "test", _Native("table4", "Table 4", _NATIVE, _HALVES, study["halves_noise"])
-            ),
+            _matrix(known, halves, attack, "test", native4),
             _amplified(known, halves, attack, study["amplified"]),
             _matched(known, halves, attack, "test", 4, study["amplified"]),
         ]
@@ -132,7 +117,7 @@ class _Native:
 
     name: str
     title: str
-    numbers: Mapping[str, Sequence[float]]
+    numbers: paper.Printed
     order: Sequence[str]
     noise: Sequence[float]
 
@@ -153,14 +138,14 @@ def _label(name: str) -> str:
 def _distortions(known: _Records, models: Sequence[str], attack: str) -> Table:
     rows = []
     for model in models:
-        train, test, distortion = (known.known(_ERRORS, model, k) for k in range(3))
+        train, test, distortion = (known.known(paper.ERRORS, model, k) for k in range(3))
         values: tuple[Value | None, ...] = (
-            share(known.errors(model, "train"), train, _TRAIN),
-            share(known.errors(model, "test"), test, _TEST, digits=2),
+            share(known.errors(model, "train"), train, paper.TRAIN),
+            share(known.errors(model, "test"), test, paper.TEST),
             size(known.sizes(model, "train", attack), distortion),
             size(known.sizes(model, "test", attack)),
             *_nearest(known, model, "train", attack),
-            share(flag(_right(known.fed(model, model, "attack", "train", attack))["success"])),
+            share(known.fooled(model, attack)),
         )
         rows.append((_label(model), values))
     return Table(
@@ -169,10 +154,22 @@ def _distortions(known: _Records, models: Sequence[str], attack: str) -> Table:
         "Trained on all training samples. Distortion: root mean square of the perturbation, over the images that the "
         f"network classifies correctly{_NEAREST_NOTE if known.nearest else ''}. The paper attacked training images. It "
         "asks for the minimum c > 0 for which the minimiser of c|r| + loss is adversarial; since r shrinks as c grows, "
-        "what it means is the largest.",
+        "what it means is the largest. Fooled: of training and test images that are classified correctly.",
         ("train error", "test error", "distortion, train", "distortion, test", *known.columns, "fooled"),
         tuple(rows),
     )
+
+
+def share(hits: Bools, text: str | None = None, n: int | None = paper.IMAGES) -> Value:
+    """A share beside what the paper prints in percent, of `n` images; None where nobody knows how many."""
+    if text is None:
+        return share_of(hits)
+    return share_of(hits, float(text), n, paper.decimals(text), "share")
+
+
+def size(values: Floats, text: str | None = None) -> Value:
+    """A distortion beside what the paper prints."""
+    return size_of(values) if text is None else size_of(values, float(text), paper.decimals(text))
 
 
 def _nearest(known: _Records, model: str, part: str, attack: str) -> list[Value]:
@@ -198,7 +195,7 @@ def _matrix(known: _Records, models: Sequence[str], attack: str, part: str, nati
     for name, label in _noise(native.noise):
         noisy = [known.fed(target, target, "attack", part, name) for target in models]
         cells = [
-            share(wrong(fed, "adv_pred"), known.known(native.numbers, name, native.place(target)))
+            share(wrong(fed, "adv_pred"), known.known(native.numbers, name, native.place(target)), None)
             for target, fed in zip(models, noisy, strict=True)
         ]
         rows.append((label, (*cells, size(numbers(noisy[0]["rms"])))))
@@ -219,8 +216,8 @@ def _amplified(known: _Records, models: Sequence[str], attack: str, rms: float) 
         cells: list[Value | None] = []
         for target in models:
             fed = known.fed(source, target, "amplified", "test", attack)
-            place = _HALVES.index(target) if target in _HALVES and rms == 0.1 else None
-            cells.append(share(wrong(fed, "adv_pred"), known.known(_AMPLIFIED, source, place)))
+            place = paper.HALVES.index(target) if target in paper.HALVES and rms == 0.1 else None
+            cells.append(share(wrong(fed, "adv_pred"), known.known(paper.AMPLIFIED, source, place)))
         after = numbers(known.fed(source, source, "amplified", "test", attack)["rms"])
         rows.append((_label(source), (*cells, size(after[after > 0]))))
     return Table(
@@ -239,38 +236,43 @@ def _matched(known: _Records, models: Sequence[str], attack: str, part: str, num
     for source in models:
         cells: list[Value | None] = []
         for target in models:
-            fed = known.fed(source, target, "amplified", part, attack)
-            cells.append(excess(wrong(fed, "adv_pred"), wrong(fed, "clean_pred")))
+            cells.append(_added(known.fed(source, target, "amplified", part, attack)))
         rows.append((_label(source), tuple(cells)))
     noise: list[Value | None] = []
     for target in models:
-        fed = known.fed(target, target, "attack", part, f"gaussian_{rms:g}_clipped")
-        noise.append(excess(wrong(fed, "adv_pred"), wrong(fed, "clean_pred")))
+        noise.append(_added(known.fed(target, target, "attack", part, f"gaussian_{rms:g}_clipped")))
     rows.append((f"Gaussian noise, {rms:g}, in the box", tuple(noise)))
     return Table(
         f"table{number}_matched",
         f"Table {number} at one size: errors beyond the clean ones, all perturbations scaled to {rms:g}",
-        "A fair comparison of sources: equal size, and without what the network gets wrong anyway. The last row is the "
-        "floor: noise of that size, in the box like all else here.",
+        "A fair comparison of sources: equal size, and without what the network gets wrong anyway, over the images "
+        "that had to be moved. The last row is the floor: noise of that size, in the box like all else here.",
         tuple(map(_label, models)),
         tuple(rows),
     )
+
+
+def _added(rows: pd.DataFrame) -> Value:
+    """The errors that perturbations add, over the images that were moved."""
+    moved = rows[numbers(rows["rms"]) > 0]
+    return excess(wrong(moved, "adv_pred"), wrong(moved, "clean_pred"))
 
 
 def _half_errors(known: _Records, models: Sequence[str], attack: str) -> Table:
     rows = []
     for model in models:
         cells: list[Value | None] = [
-            share(known.errors(model, part), known.known(_HALVES_ERRORS, model, k), n)
-            for k, (part, n) in enumerate((("p1", _HALF), ("p2", _HALF), ("test", _TEST)))
+            share(known.errors(model, part), known.known(paper.HALVES_ERRORS, model, k), n)
+            for k, (part, n) in enumerate((("p1", paper.HALF), ("p2", paper.HALF), ("test", paper.TEST)))
         ]
-        distortion = known.known(_HALVES_ERRORS, model, 3)
+        distortion = known.known(paper.HALVES_ERRORS, model, 3)
         found = size(known.sizes(model, "test", attack), distortion)
-        rows.append((_label(model), (*cells, found, *_nearest(known, model, "test", attack))))
+        fooled = share(known.fooled(model, attack))
+        rows.append((_label(model), (*cells, found, *_nearest(known, model, "test", attack), fooled)))
     return Table(
         "table3",
         "Table 3: networks that saw one half of the training samples each",
         "P1 and P2 are disjoint. The distortions are those of test images.",
-        ("error on P1", "error on P2", "test error", "distortion", *known.columns),
+        ("error on P1", "error on P2", "test error", "distortion", *known.columns, "fooled"),
         tuple(rows),
     )

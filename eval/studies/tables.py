@@ -92,6 +92,14 @@ class Tables:
 
     def trials(self, data: Data, attacks: Mapping[str, Attack], seed: int) -> list[Trial]:
         """Attacks and noise on some images, then the errors on all."""
+        if not attacks:
+            raise InputError("attack: must name a search for the smallest perturbation, got none; such as attack=lbfgs")
+        for name, attack in attacks.items():
+            if not attack.minimal:
+                raise InputError(
+                    f"attack.{name}: must be a search for the smallest perturbation, since the tables are about its "
+                    "size; such as attack=lbfgs or attack=foolbox/ddn"
+                )
         train, full, halves = _train(data), tuple(self.full), self.halves
         seen, unseen = (self._some(samples, seed, data.name) for samples in (train, data.test))
         derived = {"amplified": Amplified(self.amplified)}

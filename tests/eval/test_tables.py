@@ -130,6 +130,8 @@ def test_the_halves_are_disjoint_and_complete():
         (["study.images=0"], "study.images: must be at least 1, got 0"),
         (["study.amplified=3"], r"study.amplified: must be in \(0, 1\), in box units, got 3"),
         (["model=[paper/ae400]"], "study.full: must name chosen models"),
+        (["attack=[pgd]"], "attack.pgd: must be a search for the smallest perturbation"),
+        (["attack=[]"], "attack: must name a search for the smallest perturbation, got none"),
     ],
 )
 def test_bad_input_is_refused_before_anything_is_written(go, tmp_path, overrides, says):
@@ -143,6 +145,21 @@ def test_data_of_one_class_are_refused(go, tmp_path):
     np.savez(file, x=np.random.default_rng(0).integers(0, 255, (30, 8, 8), np.uint8), y=np.zeros(30, np.int64))
     with pytest.raises(InputError, match="two classes or more, got one"):
         go(tmp_path / "run", "data=arrays", f"data.test={file}", f"data.train={file}", "data.num_classes=2")
+
+
+def test_distortions_are_those_of_images_that_are_classified_correctly(go, tmp_path):
+    about, made = go(tmp_path, "debug=quick")
+    rows = read_records(tmp_path)
+    for table, part, column in ((made[0], "train:", "distortion, train"), (made[3], "test:", "distortion")):
+        for (label, values), model in zip(
+            table.rows, about.models[:6] if part == "train:" else about.models[6:], strict=True
+        ):
+            own = rows[(rows["source"] == model["name"]) & (rows["target_model"] == model["name"])]
+            own = own[(own["role"] == "attack") & (own["attack"] == "lbfgs") & own["sample"].str.startswith(part)]
+            right = own[(own["clean_pred"] == own["label"]) & own["success"] & (own["rms"] > 0)]
+            value = values[table.columns.index(column)]
+            assert value.n == len(right), label
+            assert value.n == 0 or value.ours == pytest.approx(right["rms"].mean()), label
 
 
 def test_networks_that_are_wrong_on_everything_are_told_in_one_line_each(go, tmp_path):
