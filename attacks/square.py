@@ -102,12 +102,12 @@ def _pyramid(height: int, width: int) -> Tensor:
 
 
 @lru_cache
-def bump(side: int) -> Tensor:
+def bump(side: int, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32) -> Tensor:
     """A heap and a hole, one above the other (side, side), of unit norm: what an L2 query adds."""
     above = side // 2
     eta = torch.cat([_pyramid(above, side), -_pyramid(side - above, side)])
     unit: Tensor = eta / eta.norm()
-    return unit
+    return unit.to(device, dtype)
 
 
 def _l2_start(x: Tensor, threat: ThreatModel, rng: Rng) -> Tensor:
@@ -118,7 +118,7 @@ def _l2_start(x: Tensor, threat: ThreatModel, rng: Rng) -> Tensor:
     def wide(tiles: Tensor) -> Tensor:
         return tiles.repeat_interleave(side, -2).repeat_interleave(side, -1)
 
-    eta = bump(side).to(x)
+    eta = bump(side, x.device, x.dtype)
     lying = wide(rng.fold(0).uniform(1, down, across) < 0.5)
     tiles = torch.where(lying, eta.T.repeat(down, across), eta.repeat(down, across))
     tiles = tiles * wide(_signs(rng.fold(1).uniform(channels, down, across))).to(x.dtype)
@@ -140,7 +140,7 @@ def _l2_propose(x: Tensor, best: Tensor, threat: ThreatModel, side: int, u: Tens
     window = _inside(down, across, side)
     other = _inside(*_spread(u[:, 2:4], side, *x.shape[2:]), side)
     y, z = (t.clamp(0, side - 1) for t in (down, across))
-    eta = bump(side).to(x)
+    eta = bump(side, x.device, x.dtype)
     standing, lying = eta[y[:, :, None], z[:, None, :]], eta.T[y[:, :, None], z[:, None, :]]  # (b, H, W)
     heap = torch.where(u[:, 4, None, None] < 0.5, lying, standing)[:, None]
     heap = heap * _signs(u[:, _FIXED:])[:, :, None, None].to(x.dtype)  # (b, C, H, W)
@@ -215,6 +215,8 @@ class Square:
     def __call__(self, logits: Logits, x: Tensor, goal: Goal, threat: ThreatModel, *, rng: Rng) -> Tensor:
         """Per sample the first success (B, C, H, W), else the point with the largest loss."""
         x, search = x.detach(), _SEARCHES[threat.norm]
+        if len(x) == 0:
+            return x
         loss = loss_named(self.loss or ("margin" if goal.targets is None else "ce"))
         result = search.start(x, threat, rng.fold(0))
         index = torch.arange(len(x), device=x.device)
