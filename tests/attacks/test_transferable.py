@@ -13,6 +13,7 @@ from attacks.pgd import PGD
 from attacks.rng import Rng
 from attacks.threat import ThreatModel
 from attacks.transferable import Transferable, diverse, gaussian, shrunk, smoothed
+from tests.attacks.small_networks import Counter
 
 OFF = {"momentum": 0.0, "diversity": 0.0, "kernel": 1}
 VARIANTS = {
@@ -190,6 +191,12 @@ def test_the_logit_loss_pulls_as_hard_when_the_source_is_sure(convnet, colour):
     sizes = [logits_and_gradient(network, colour, loss_named(name), goal)[1].abs().mean() for name in ("logit", "ce")]
     assert sizes[0] > 1e-3
     assert sizes[1] < 1e-9
+
+
+def test_costs_a_forward_and_a_backward_a_step(convnet, colour, streams):
+    counter = Counter(convnet, 12)
+    Transferable(7)(counter, colour, goals(convnet, colour)[0], THREAT, rng=streams(12))
+    assert counter.forwards.tolist() == counter.backwards.tolist() == [7.0] * 12
 
 
 def test_a_flat_network_moves_nothing(colour, streams):
