@@ -185,7 +185,7 @@ def run(cfg: DictConfig, folder: Path, overrides: list[str], console: Any) -> Ru
     about.warnings += failures
     about.finished, about.status = now(), "failed" if failures else "complete"
     about.write(folder)
-    show(about, read_records(folder), console)
+    show(about, read_records(folder), folder, console)
     return about
 
 
@@ -215,16 +215,24 @@ def _bench(plan: Plan, trial: Trial, chosen: list[Entrant], device: torch.device
     )
 
 
-def _measure(plan: Plan, bench: Bench, trial: Trial, folder: Path, name: str, fingerprint: str, console: Any) -> None:
-    """Write what the probes of a trial measure of a network, where it is not there yet."""
-    samples = bench.samples
-    for probe_name, probe in trial.probes.items():
-        content = {"probe": [probe_name, repr(probe)], "network": [name, fingerprint], "data": samples.fingerprint}
-        file = key({**content, "seed": plan.seed})
-        if not has_measured(folder, file):
-            console.print(f"[bold]{name}[/]: {probe_name}", highlight=False, soft_wrap=True)
-            arrays = probe(bench.classifiers[name], samples, bench.batch_size, bench.device, plan.seed)
+def _measure(
+    plan: Plan, benches: list[tuple[Bench, Trial]], fingerprints: Mapping[str, str], folder: Path, console: Any
+) -> None:
+    """Write what the probes of the trials measure of the networks, where it is not there yet."""
+    todo = []
+    for bench, trial in benches:
+        for probe_name, probe in trial.probes.items():
+            for name in bench.classifiers:
+                what = {"probe": [probe_name, repr(probe)], "network": [name, fingerprints[name]], "seed": plan.seed}
+                file = key({**what, "data": bench.samples.fingerprint})
+                if not has_measured(folder, file):
+                    todo.append((bench, name, probe_name, probe, file))
+    with Bar(console, "Measuring", len(todo)) as bar:
+        for bench, name, probe_name, probe, file in todo:
+            bar.say(f"{name}: {probe_name}")
+            arrays = probe(bench.classifiers[name], bench.samples, bench.batch_size, bench.device, plan.seed)
             write_measured(folder, file, probe_name, name, arrays)
+            bar.advance(1)
 
 
 def _work(
@@ -245,11 +253,11 @@ def _work(
             part = key({"clean": fingerprints[name], "name": name, "data": bench.samples.fingerprint})
             if not has_part(folder, part):
                 write_part(folder, part, clean_rows(bench, name))
-            _measure(plan, bench, trial, folder, name, fingerprints[name], console)
         for unit in _units(plan, bench, trial):
             part = _name(plan, about, bench, unit, fingerprints)
             if not has_part(folder, part):
                 todo.append((bench, unit, part, trial.watch))
+    _measure(plan, benches, fingerprints, folder, console)
     for source, bench in {unit.source: bench for bench, unit, *_ in todo}.items():
         warm_up(bench, source)
     failures: dict[str, str] = {}

@@ -1,8 +1,9 @@
-"""The table that a run prints at its end."""
+"""What a run prints at its end."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -11,6 +12,7 @@ from rich.table import Table
 
 from eval import effort, metrics
 from eval.records import Run
+from eval.studies.readers import reading, studied
 
 
 def _median(near: Mapping[Any, Any] | None, several: bool) -> str:
@@ -22,8 +24,19 @@ def _median(near: Mapping[Any, Any] | None, several: bool) -> str:
     return f"{near['distance_median']:.3g}{norm}{missed}"
 
 
-def show(run: Run, records: pd.DataFrame, console: Console) -> None:
-    """Print clean and robust accuracy of each model under each attack, with 95% intervals, and the warnings.
+def show(run: Run, records: pd.DataFrame, folder: Path, console: Console) -> None:
+    """Print what a run found, and its warnings: what its study says, or else a table."""
+    if studied(run):
+        for line in reading(run, records, folder).findings:
+            console.print(f"- {line}", highlight=False, soft_wrap=True)
+    else:
+        _table(run, records, console)
+    for line in run.warnings:
+        console.print(f"[bold red]warning:[/] {line}", highlight=False, soft_wrap=True)
+
+
+def _table(run: Run, records: pd.DataFrame, console: Console) -> None:
+    """Print clean and robust accuracy of each model under each attack, with 95% intervals.
 
     Beside minimal attacks stands the median distance in the norm that they minimise, over the samples that were
     right before and on which a perturbation was found.
@@ -58,5 +71,3 @@ def show(run: Run, records: pd.DataFrame, console: Console) -> None:
     console.print(sheet)
     bounds = "robust accuracies are" if untargeted else "these shares are"
     console.print(f"An attack that fails proves nothing: {bounds} upper bounds.", highlight=False)
-    for line in run.warnings:
-        console.print(f"[bold red]warning:[/] {line}", highlight=False, soft_wrap=True)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from eval.records import Run
+from eval.studies.readers import studied
 from reports import content, study, sweep, tables
 from reports.figures import standalone
 from reports.html import render
@@ -26,7 +27,7 @@ def write(run_folder: Path, *, output: Path | None = None, records_csv: bool = F
         OSError: the folder cannot be written to.
     """
     folder = run_folder if output is None else output
-    if study.studied(Run.read(run_folder)):
+    if studied(Run.read(run_folder)):
         return _write_study(study.read(run_folder), folder, records_csv)
     page = content.read(run_folder)
     html = render("run.html.j2", page)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -11,23 +11,12 @@ import pandas as pd
 
 from eval.metrics import Threat
 from eval.records import Run, read_records
-from eval.studies import defended, goodfellow, kurakin, papernot, pool_tables, szegedy, toasts
 from eval.studies.cells import joined
-from eval.studies.reading import Reader, Reading, together
+from eval.studies.readers import reading, studied
+from eval.studies.reading import Reading, together
 from reports.charts import Chart, drawn
 from reports.content import overview
 from reports.gallery import Example, foremost, gallery
-
-_READERS: Mapping[str, Reader] = {
-    "eval.studies.blackbox.Blackbox": papernot.read,
-    "eval.studies.tables.Tables": szegedy.read,
-    "eval.studies.linear.Linear": goodfellow.read,
-    "eval.studies.physical.Physical": kurakin.read,
-    "eval.studies.pools.Pools": pool_tables.read,
-    "eval.studies.toaster.Toaster": toasts.read,
-    "eval.studies.defences.Defences": defended.read,
-}
-"""By the class of the study."""
 
 
 @dataclass(frozen=True)
@@ -46,11 +35,6 @@ class Page:
     csv: dict[str, pd.DataFrame] = field(repr=False)
 
 
-def studied(run: Run) -> bool:
-    """Whether a run was one of a study, so that its page is one of these."""
-    return str((run.config.get("study") or {}).get("_target_")) in _READERS
-
-
 def read(folder: Path) -> Page:
     """The page of a run's folder.
 
@@ -58,19 +42,19 @@ def read(folder: Path) -> Page:
         InputError: the folder holds no run, or one that cannot be read.
     """
     run, records = Run.read(folder), read_records(folder)
-    reading = _READERS[run.config["study"]["_target_"]](run, records, folder)
+    said = reading(run, records, folder)
     shown, others = foremost(gallery(folder, run, records, Threat.of(run)), {})
     return Page(
         run=run,
         seeds=(run.seed,),
         warnings=tuple(run.warnings),
         overview=overview(run, Threat.of(run)),
-        reading=reading,
-        charts=tuple(map(drawn, reading.curves)),
+        reading=said,
+        charts=tuple(map(drawn, said.curves)),
         examples=shown,
         more_examples=others,
         config=json.dumps(run.config, indent=2, ensure_ascii=False),
-        csv={"records": records, **reading.csv, **({"tables": joined(reading.tables)} if reading.tables else {})},
+        csv={"records": records, **said.csv, **({"tables": joined(said.tables)} if said.tables else {})},
     )
 
 
@@ -80,7 +64,8 @@ def read_several(found: Sequence[Path]) -> Page | None:
     Raises:
         InputError: a run cannot be read.
     """
-    folders = [folder for folder in found if (folder / "run.json").exists()]
+    begun = [folder for folder in found if (folder / "run.json").exists()]
+    folders = [folder for folder in begun if Run.read(folder).status == "complete"]
     runs = [Run.read(folder) for folder in folders]
     configs = [{key: value for key, value in run.config.items() if key != "seed"} for run in runs]
     if len(runs) < 2 or not all(map(studied, runs)) or any(config != configs[0] for config in configs):

@@ -7,12 +7,13 @@ import pytest
 from rich.console import Console
 
 from eval.records import read_records
+from eval.run import run
 from eval.summary import show
 
 
 def printed(run, folder):
     text = io.StringIO()
-    show(run, read_records(folder), Console(file=text, width=100))
+    show(run, read_records(folder), folder, Console(file=text, width=100))
     return text.getvalue()
 
 
@@ -35,3 +36,12 @@ def test_several_norms_stand_beside_their_numbers(small_run, tmp_path):
 @pytest.mark.parametrize("attack", ["fgsm", "noise_uniform"])
 def test_attacks_with_a_budget_have_no_column_of_distances(small_run, tmp_path, attack):
     assert "median" not in printed(small_run(tmp_path, "model=[softmax]", f"attack=[{attack}]"), tmp_path)
+
+
+def test_a_study_prints_what_it_says_in_place_of_the_table(composed, tmp_path):
+    text = io.StringIO()
+    small = ("experiment=intriguing/tables", "debug=quick", "model=[paper/fc10_1]", "study.full=[fc10_1]")
+    cfg = composed(*small, "study.first=[fc10_1]", "study.second=[fc10_1]")
+    run(cfg, tmp_path, [], Console(file=text, width=200))
+    assert "- The search fooled" in text.getvalue()
+    assert "Accuracy under attack" not in text.getvalue()

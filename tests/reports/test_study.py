@@ -12,6 +12,7 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from rich.console import Console
 
+from eval.errors import InputError
 from eval.run import run
 from eval.schema import CONF, register
 from eval.studies.cells import Table, Value, spread
@@ -120,6 +121,29 @@ def test_several_seeds_give_one_page_with_their_spread(folder: Path, tmp_path: P
     assert "seeds 0, 1" in html
     assert "the mean of 2 runs" in html
     assert set(pd.read_csv(tmp_path / "tables.csv")["seed"]) == {0, 1}
+
+
+def test_a_run_that_has_not_finished_is_left_out_of_several_and_named(folder: Path, tmp_path: Path) -> None:
+    for seed in (0, 1, 2):
+        shutil.copytree(folder, tmp_path / str(seed))
+        header = json.loads((folder / "run.json").read_text())
+        header["seed"] = header["config"]["seed"] = seed
+        header["status"] = "running" if seed == 2 else "complete"
+        (tmp_path / str(seed) / "run.json").write_text(json.dumps(header))
+    html = write_sweep([tmp_path], tmp_path).read_text(encoding="utf-8")
+
+    assert "seeds 0, 1 " in html.replace("</p>", " ")
+    assert "2: holds no finished run" in html
+
+
+def test_an_unfinished_run_with_too_little_is_told_in_one_line(folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(folder, tmp_path / "run")
+    header = json.loads((folder / "run.json").read_text())
+    header["config"]["study"]["_target_"] = "eval.studies.pools.Pools"  # whose records these are not
+    header["status"] = "running"
+    (tmp_path / "run" / "run.json").write_text(json.dumps(header))
+    with pytest.raises(InputError, match="the run has not finished"):
+        write(tmp_path / "run")
 
 
 def test_the_spread_is_from_the_least_to_the_greatest() -> None:
