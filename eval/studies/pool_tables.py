@@ -124,7 +124,7 @@ def _differences(found: list[Kind]) -> Table:
         gap = kind.errors - base.errors
         each = np.asarray(kind.wrong.mean(axis=0) - base.wrong.mean(axis=0), dtype=np.float64)
         values = (over_seeds("difference", gap), average("difference", each), _middle("difference", gap))
-        rows.append((f"{kind.label}, better in {(gap < 0).sum()} of {len(gap)} seeds", values))
+        rows.append((kind.label, values))
     return Table(
         "differences",
         f"Differences: errors beyond those of {base.label}",
@@ -173,6 +173,8 @@ def findings(found: list[Kind], mnist: bool) -> list[str]:
     lines = [_worth(base, dropout, pools, mnist)] if pools else []
     lines += _higher([kind for kind in pools if len(kind.layers) == 1], base)
     lines += [_control(kind, pools) for kind in noise if any(p.layers == kind.layers for p in pools)]
+    wins = ", ".join(f"{kind.label} in {int((kind.errors < base.errors).sum())}" for kind in found[1:])
+    lines.append(f"Better than {base.label} with the same seed, of {len(base.errors)}: {wins}.")
     return lines + _robust(base, pools)
 
 
