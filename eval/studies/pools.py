@@ -28,6 +28,8 @@ from models.pools import PoolConfig, cut
 from models.recipe import TrainConfig
 from models.spec import Spec, build, derive
 
+_RENEWALS = 10  # of the pools, at least
+
 
 @dataclass(frozen=True)
 class Pools:
@@ -46,7 +48,7 @@ class Pools:
         size: points of a pool.
         batch: points of each pool a step.
         fresh: samples perturbed at a time for each pool.
-        every: steps from one time to the next.
+        every: steps from one time to the next; a tenth of all steps where these are few.
         weight: of the pools' mean loss, beside that of the training samples.
         evaluations: of the search that fills the pools, an image at most.
         distorted: test samples whose smallest perturbation is searched for; 0 for none.
@@ -90,11 +92,12 @@ class Pools:
         network = build(plain, self.model, data.test.shape, len(data.test.classes), seed=seed)[self.model]
         for layers in (*self.pools, *self.noise):
             cut(network.classifier(self.model, data.test.shape), layers)  # refuses layers that there are not
+        steps = self.epochs * -(-len(data.train) // self.batch_size)
         cohorts = []
         for i in range(self.seeds):
             for kind, layers in kinds(self.pools, self.noise).items():
                 spec = dropping if kind == DROPOUT else plain
-                pools = self._filling(layers, kind.startswith(NOISE)) if layers else None
+                pools = self._filling(layers, kind.startswith(NOISE), steps) if layers else None
                 own = derive(seed, "pools", i)
                 cohorts.append(
                     Cohort({self.model: spec}, data.train, suffix(kind, i), self._recipe(), seed=own, pools=pools)
@@ -134,13 +137,13 @@ class Pools:
     def _recipe(self) -> TrainConfig:
         return TrainConfig(epochs=self.epochs, batch_size=self.batch_size, lr=self.lr, val_fraction=0.0)
 
-    def _filling(self, layers: Sequence[int], noise: bool = False) -> Filling:
+    def _filling(self, layers: Sequence[int], noise: bool = False, steps: int | None = None) -> Filling:
         search = LBFGS(evaluations=self.evaluations, climb=5, stride=0.05, steps=8, weights=4, classes=1, patience=0)
         config = PoolConfig(
             list(layers),
             size=self.size,
             fresh=self.fresh,
-            every=self.every,
+            every=self.every if steps is None else min(self.every, max(1, steps // _RENEWALS)),
             batch=self.batch,
             weight=self.weight,
         )

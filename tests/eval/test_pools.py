@@ -15,14 +15,17 @@ from torch import Tensor
 
 from attacks.fgsm import FGSM
 from attacks.lbfgs import LBFGS
+from eval.data import Data, Samples
 from eval.errors import InputError
 from eval.pooling import Filling
 from eval.records import Run, read_records
 from eval.run import run
 from eval.studies.cells import Table
 from eval.studies.pool_tables import Kind, findings, over_seeds, read
+from eval.studies.pools import Pools
 from eval.studies.reading import Reading
 from models.errors import ModelError
+from models.paper import MLP
 from models.pools import PoolConfig
 
 EXPERIMENT = "experiment=intriguing/pools"
@@ -122,6 +125,15 @@ def test_data_without_a_training_part_are_refused(go, tmp_path):
     np.savez(file, x=np.random.default_rng(0).integers(0, 255, (30, 8, 8), np.uint8), y=np.arange(30) % 3)
     with pytest.raises(InputError, match="training samples"):
         go(tmp_path / "run", "data=arrays", f"data.test={file}", "data.num_classes=3", "data.test_fraction=1.0")
+
+
+def test_pools_are_renewed_ten_times_even_in_short_trainings():
+    labels = np.arange(60) % 3
+    samples = Samples.of(np.zeros((60, 1, 2, 2), np.float32), labels, "abc", "all")
+    data, spec = Data("some", "", samples, samples), {"fc100_100": MLP()}
+    made = {e: Pools(epochs=e, batch_size=6, every=40, seeds=1).cohorts(data, spec, 0)[-1] for e in (1, 30, 100)}
+
+    assert {e: cohort.pools.config.every for e, cohort in made.items()} == {1: 1, 30: 30, 100: 40}
 
 
 LAYER = torch.nn.Linear(12, 3)
