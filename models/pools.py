@@ -14,6 +14,7 @@ ICLR 2014 (arXiv 1312.6199v4), section 4.2.
 Departures: the paper says neither how large its pools were, how often they were renewed, nor how they were weighed. It
 alternates between pools and training set; here each step uses all of them. Samples that are misclassified without
 perturbation enter no pool.
+A pool that is empty after ten renewals is an error: the network would not be trained on what it is called after.
 Cost: a forward and a backward of `batch` points a pool and step, and the search.
 """
 
@@ -43,6 +44,8 @@ _RANGES: dict[type[nn.Module], tuple[float, float]] = {
 }
 """Activations that a search can be kept in the range of."""
 _ACTIVATIONS = nn.modules.activation.__name__
+RENEWALS = 10
+"""After so many a pool must hold something."""
 
 
 @dataclass(frozen=True)
@@ -190,7 +193,11 @@ class Pooling:
         return (step + 1) % self.config.every == 0
 
     def renew(self, step: int) -> None:
-        """Renew all pools from the training samples seen last; the network must be frozen, in evaluation mode."""
+        """Renew all pools from the training samples seen last; the network must be frozen, in evaluation mode.
+
+        Raises:
+            ModelError: a pool stayed empty.
+        """
         x = torch.cat([images for images, _ in self.seen])[-self.config.fresh :]
         y = torch.cat([labels for _, labels in self.seen])[-self.config.fresh :]
         self.seen = []
@@ -199,11 +206,15 @@ class Pooling:
                 start = part.below(x)
                 right = part.above(start).argmax(1) == y
             start, labels = start[right], y[right]
-            if len(labels) == 0:
-                continue
-            call = derive(self.seed, "search", layer, step)
-            points, keep = self.search(part.above, start, labels, part.range, call)
-            pool.renew(points[keep].detach(), labels[keep], self._generator("renew", layer, step))
+            if len(labels):
+                call = derive(self.seed, "search", layer, step)
+                points, keep = self.search(part.above, start, labels, part.range, call)
+                pool.renew(points[keep].detach(), labels[keep], self._generator("renew", layer, step))
+            if len(pool) == 0 and (step + 1) // self.config.every >= RENEWALS:
+                raise ModelError(
+                    f"pools.layers: the pool of layer {layer} stayed empty in {RENEWALS} renewals: no sample was "
+                    "classified correctly and then fooled; train longer, or give the search more evaluations"
+                )
 
     def loss(self, step: int) -> Tensor:
         """The pools' mean loss (), with its weight, at random points of them; 0 while all are empty."""

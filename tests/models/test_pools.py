@@ -107,6 +107,17 @@ def test_the_loss_is_the_mean_over_pools_at_the_points_that_were_drawn(blobs: So
     assert float(pooling.loss(7)) == pytest.approx(CONFIG.weight * total / 3, rel=1e-5)
 
 
+def test_a_pool_that_stays_empty_is_an_error(blobs: Source) -> None:
+    def fruitless(
+        logits: Logits, points: Tensor, labels: Tensor, reach: tuple[float, float], call: int
+    ) -> tuple[Tensor, Tensor]:
+        return points, torch.zeros(len(points), dtype=torch.bool)
+
+    often = replace(CONFIG, layers=[1], every=1)
+    with pytest.raises(ModelError, match=r"pools.layers: the pool of layer 1 stayed empty in 10 renewals"):
+        fitted(blobs, Pools(often, fruitless), LEARNT)
+
+
 def test_a_full_pool_gives_up_random_points_for_new_ones() -> None:
     """Beside a list that is filled, then overwritten in random places."""
     pool, naive = Pool(7), [-1.0] * 0
