@@ -13,6 +13,7 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
+import models.pools
 from attacks.fgsm import FGSM
 from attacks.lbfgs import LBFGS
 from eval.data import Data, Samples
@@ -26,7 +27,7 @@ from eval.studies.pools import Pools
 from eval.studies.reading import Reading
 from models.errors import ModelError
 from models.paper import MLP
-from models.pools import PoolConfig
+from models.pools import PoolConfig, Pooling
 
 EXPERIMENT = "experiment=intriguing/pools"
 SMALL = (
@@ -106,6 +107,12 @@ def test_the_same_seed_gives_the_same_and_what_was_interrupted_goes_on(go, compo
         (["study.seeds=0"], "study.seeds: must be at least 1, got 0"),
         (["study.pools=[[3]]"], r"pools.layers: must be in 0..2 for this network, got 3"),
         (["study.pools=[1,2]"], r"study.pools: must be a list of lists of layers, such as \[\[0\],\[1,2\]\], got 1"),
+        (["study.pools=null"], r"study.pools: must be a list of lists of layers, \[\] for none, got None"),
+        (["study.noise=7"], r"study.noise: must be a list of lists of layers, \[\] for none, got 7"),
+        (["study.decay=[1e-5,1e-5]"], r"study.decay: must have 1 value or one for each of the 3 layers of fc100_100"),
+        (["study.decay=[-1]"], r"study.decay: must be >= 0, got \[-1.0\]"),
+        (["study.dropout=1"], r"study.dropout: must be in \[0, 1\), got 1"),
+        (["study.epochs=2", "study.batch_size=100"], "study.epochs: must make at least 10 steps .* got 8"),
         (["study.pools=[[1],[1]]"], "study.pools: must name different layers each"),
         (["study.weight=0"], "study.pools.weight: must be > 0, got 0"),
         (["study.epochs=0"], "study.train.epochs: must be >= 1, got 0"),
@@ -115,8 +122,9 @@ def test_the_same_seed_gives_the_same_and_what_was_interrupted_goes_on(go, compo
     ],
 )
 def test_bad_input_is_refused_before_anything_is_written(go, tmp_path, overrides, says):
-    with pytest.raises((InputError, ModelError), match=says):
-        go(tmp_path, *overrides)
+    with pytest.raises((InputError, ModelError), match=says) as caught:
+        go(tmp_path, "debug=quick", *overrides)
+    assert "\n" not in str(caught.value)
     assert not list(tmp_path.iterdir())
 
 
@@ -134,6 +142,21 @@ def test_pools_are_renewed_ten_times_even_in_short_trainings():
     made = {e: Pools(epochs=e, batch_size=6, every=40, seeds=1).cohorts(data, spec, 0)[-1] for e in (1, 30, 100)}
 
     assert {e: cohort.pools.config.every for e, cohort in made.items()} == {1: 1, 30: 30, 100: 40}
+
+
+def test_the_quickest_run_fills_its_pools(go, tmp_path, monkeypatch):
+    found: list[Pooling] = []
+    start = models.pools.Pools.start
+
+    def remembered(self, view, seed):
+        found.append(start(self, view, seed))
+        return found[-1]
+
+    monkeypatch.setattr(models.pools.Pools, "start", remembered)
+    go(tmp_path, "debug=quick", "study.seeds=1", "study.distorted=2", f"paths.checkpoints={tmp_path / 'own'}")
+
+    assert [len(pooling.pools) for pooling in found] == [1, 1, 1, 2, 3, 2]
+    assert all(len(pool) > 100 for pooling in found for pool in pooling.pools)
 
 
 LAYER = torch.nn.Linear(12, 3)
