@@ -98,15 +98,15 @@ class Expectation:
     Attributes:
         attack: what follows the gradient; a mapping has the fields of `attacks.pgd.PGD`, without early stop.
         transformations: their names in `attacks.transformations` and strengths, in the order in which they are applied.
-        draws: transformations at each look at the network.
+        draws: transformations at each look at the network. Momentum averages those of several steps.
         at_once: most transformed images in one forward; what is more waits for its turn, sample by sample.
     """
 
     minimal: ClassVar[bool] = False
 
-    attack: Any = field(default_factory=dict)
+    attack: Any = field(default_factory=lambda: {"steps": 80, "momentum": 0.9, "random_start": False})
     transformations: Mapping[str, float] = field(default_factory=lambda: {"print_and_photograph": 1.0})
-    draws: int = 4
+    draws: int = 1
     at_once: int = 64
 
     def __post_init__(self) -> None:
