@@ -13,7 +13,7 @@ from attacks.goal import Goal
 from attacks.rng import Rng
 from attacks.threat import unlimited
 from eval.errors import InputError
-from models.pools import Logits, PoolConfig, Pools
+from models.pools import RENEWALS, Logits, PoolConfig, Pools
 
 ADVERSARIAL, NOISE = "adversarial", "noise"
 
@@ -26,11 +26,13 @@ class Filling:
         config: the recipe; its field `search` is told by this class.
         attack: a search for small L2 perturbations.
         noise: replace what the attack finds by Gaussian noise of the same L2 norm, inside the range as well.
+        renewals: after so many, a pool that is empty is an error.
     """
 
     config: PoolConfig
     attack: Attack
     noise: bool = False
+    renewals: int = RENEWALS
 
     def __post_init__(self) -> None:
         if not (self.attack.minimal and "l2" in self.attack.norms):
@@ -64,7 +66,7 @@ class Filling:
                 found = _noise(x, found, reach, rng.fold(1))
             return found.view(shape), keep
 
-        return Pools(PoolConfig(**content), perturb)
+        return Pools(PoolConfig(**content), perturb, self.renewals)
 
 
 def _noise(x: Tensor, found: Tensor, reach: tuple[float, float], rng: Rng) -> Tensor:

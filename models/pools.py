@@ -14,7 +14,7 @@ ICLR 2014 (arXiv 1312.6199v4), section 4.2.
 Departures: the paper says neither how large its pools were, how often they were renewed, nor how they were weighed. It
 alternates between pools and training set; here each step uses all of them. Samples that are misclassified without
 perturbation enter no pool.
-A pool that is empty after ten renewals is an error: the network would not be trained on what it is called after.
+A pool that is empty after so many renewals as are given is an error: the network would have been trained without it.
 Cost: a forward and a backward of `batch` points a pool and step, and the search.
 """
 
@@ -45,7 +45,7 @@ _RANGES: dict[type[nn.Module], tuple[float, float]] = {
 """Activations that a search can be kept in the range of."""
 _ACTIVATIONS = nn.modules.activation.__name__
 RENEWALS = 10
-"""After so many a pool must hold something."""
+"""After so many a pool must hold something, unless it is said."""
 
 
 @dataclass(frozen=True)
@@ -175,6 +175,7 @@ class Pooling:
         pools: one for each layer.
         search: what perturbs.
         seed: of all that is random.
+        renewals: after so many, a pool that is empty is an error.
         seen: images and labels of the training batches since the pools were last renewed.
     """
 
@@ -183,6 +184,7 @@ class Pooling:
     pools: list[Pool]
     search: Search
     seed: int
+    renewals: int = RENEWALS
     seen: list[tuple[Tensor, Tensor]] = field(default_factory=list)
 
     def renews(self, x: Tensor, y: Tensor, step: int) -> bool:
@@ -210,9 +212,9 @@ class Pooling:
                 call = derive(self.seed, "search", layer, step)
                 points, keep = self.search(part.above, start, labels, part.range, call)
                 pool.renew(points[keep].detach(), labels[keep], self._generator("renew", layer, step))
-            if len(pool) == 0 and (step + 1) // self.config.every >= RENEWALS:
+            if len(pool) == 0 and (step + 1) // self.config.every >= self.renewals:
                 raise ModelError(
-                    f"pools.layers: the pool of layer {layer} stayed empty in {RENEWALS} renewals: no sample was "
+                    f"pools.layers: the pool of layer {layer} stayed empty in {self.renewals} renewals: no sample was "
                     "classified correctly and then fooled; train longer, or give the search more evaluations"
                 )
 
@@ -242,10 +244,11 @@ class Pooling:
 
 @dataclass(frozen=True)
 class Pools:
-    """Pools to train with: the recipe and what perturbs."""
+    """Pools to train with: the recipe, what perturbs, and the renewals after which no pool may be empty."""
 
     config: PoolConfig
     search: Search
+    renewals: int = RENEWALS
 
     def start(self, view: Classifier, seed: int) -> Pooling:
         """Empty pools for a network.
@@ -253,8 +256,8 @@ class Pools:
         Raises:
             ModelError: as `cut` does.
         """
-        layers = self.config.layers
-        return Pooling(self.config, cut(view, layers), [Pool(self.config.size) for _ in layers], self.search, seed)
+        layers, pools = self.config.layers, [Pool(self.config.size) for _ in self.config.layers]
+        return Pooling(self.config, cut(view, layers), pools, self.search, seed, self.renewals)
 
     def about(self) -> dict[str, Any]:
         """The recipe, as JSON knows it."""

@@ -163,12 +163,8 @@ class Pools:
 
     def _filling(self, layers: Sequence[int], noise: bool = False, steps: int | None = None) -> Filling:
         search = LBFGS(evaluations=self.evaluations, climb=5, stride=0.05, steps=8, weights=4, classes=1, patience=0)
+        every = self.every if steps is None else min(self.every, max(1, steps // RENEWALS))
         config = PoolConfig(
-            list(layers),
-            size=self.size,
-            fresh=self.fresh,
-            every=self.every if steps is None else min(self.every, max(1, steps // RENEWALS)),
-            batch=self.batch,
-            weight=self.weight,
+            list(layers), size=self.size, fresh=self.fresh, every=every, batch=self.batch, weight=self.weight
         )
-        return Filling(config, search, noise)
+        return Filling(config, search, noise, RENEWALS if steps is None else steps // every)
