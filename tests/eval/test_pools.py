@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from rich.console import Console
+from scipy import stats
 from torch import Tensor
 
 import models.pools
@@ -22,8 +23,9 @@ from eval.pooling import Filling
 from eval.records import Run, read_records
 from eval.run import run
 from eval.studies.cells import Table
-from eval.studies.pool_tables import Kind, findings, over_seeds, read
+from eval.studies.pool_tables import Kind, chance, findings, holm, networks, over_seeds, read
 from eval.studies.pools import Pools
+from eval.studies.readers import reading
 from eval.studies.reading import Reading
 from models.errors import ModelError
 from models.paper import MLP
@@ -142,6 +144,7 @@ def test_pools_are_renewed_ten_times_even_in_short_trainings():
     made = {e: Pools(epochs=e, batch_size=6, every=40, seeds=1).cohorts(data, spec, 0)[-1] for e in (1, 30, 100)}
 
     assert {e: cohort.pools.config.every for e, cohort in made.items()} == {1: 1, 30: 30, 100: 40}
+    assert {e: cohort.pools.renewals for e, cohort in made.items()} == {1: 10, 30: 10, 100: 25}
 
 
 def test_the_quickest_run_fills_its_pools(go, tmp_path, monkeypatch):
@@ -221,7 +224,73 @@ def test_findings_count_what_the_networks_do():
     assert "Lowest is pool_2: 10.67%, beside 20.33% with decay and 18.33% with dropout" in said
     assert "as the paper claims, the highest layer helps more" in said
     assert "the direction of the perturbations matters" in said
-    assert "larger with pool_0 2.00 times" in said
+    assert "with pool_0 2.00 (2.00 to 2.00) times, with pool_2 1.00 (1.00 to 1.00) times that of decay" in said
+    assert "corrected likewise, larger with pool_0." in said
+    assert "by Holm's method for 4 comparisons" in said
     assert "of 3: dropout in 3, pool_0 in 0, pool_2 in 3, noise_2 in 1" in said
     other = " ".join(findings([*base, *pools[::-1]], mnist=False))
     assert "paper: below" not in other
+
+
+def test_one_seed_tells_nothing_of_chance():
+    made = [("decay", ()), ("dropout", ()), ("pool_0", (0,)), ("pool_2", (2,)), ("noise_2", (2,))]
+    alone = [kind(name, layers, [20 + 5 * i], 0.1 * (i + 1)) for i, (name, layers) in enumerate(made)]
+    said = " ".join(findings([replace(k, sizes=k.sizes[:1]) for k in alone], mnist=True))
+
+    assert said.startswith("One seed tells nothing of chance")
+    assert "one seed cannot tell whether their direction matters" in said
+    assert "whether the highest layer helps more than the lowest, as the paper claims, one seed cannot tell" in said
+    assert "with pool_0 3.00 times, with pool_2 4.00 times that of decay." in said
+    for word in ("beyond the chance", "seeds", "same within", "nan"):
+        assert word not in said
+
+
+def test_too_few_seeds_settle_nothing_and_show_how_wide_their_intervals_are():
+    base = [kind("decay", (), [6, 6], 0.1), kind("dropout", (), [6, 6], 0.1)]
+    pool, noise = kind("pool_2", (2,), [0, 1], 0.1), kind("noise_2", (2,), [9, 3], 0.1)
+    found = [replace(k, sizes=np.array([2, 4] if k is pool else [1, 1])) for k in (*base, pool, noise)]
+    said = " ".join(findings(found, mnist=False))
+
+    assert "a difference of -5.50% (-49.97% to +38.97%): the seeds do not settle whether their direction" in said
+    assert "with pool_2 3.00 (-9.71 to 15.71) times that of decay" in said
+    assert "with none it differs" in said
+
+
+def test_chance_is_students_and_several_comparisons_are_holms():
+    values = np.array([0.1, 0.3, 0.2, 0.4])
+    assert chance(values) == pytest.approx(stats.ttest_1samp(values, 0).pvalue)
+    assert chance(np.full(3, 0.1)) == 0
+    assert chance(np.zeros(3)) == 1
+    assert math.isnan(chance(np.array([0.1])))
+    assert holm([0.01, 0.04, 0.03, 0.005]) == [True, False, False, True]  # Holm's limits: 0.0125, 0.0167, 0.025, 0.05
+    assert holm([0.02, 0.02, 0.02]) == [False, False, False]
+    assert holm([0.04]) == [True]
+    assert holm([math.nan, math.nan]) == [False, False]
+
+
+def test_the_papers_pools_stand_beside_those_at_every_layer_alone(go, tmp_path):
+    small = ("debug=quick", "study.seeds=1", "study.distorted=0", "study.noise=[]")
+    about, _ = go(tmp_path, *small, "study.pools=[[0],[2,1,0]]")
+    mnist = replace(about, data={**about.data, "name": "MNIST"})
+
+    def papers(pools: list[list[int]]) -> list[float | None]:
+        asked = replace(mnist, config={**about.config, "study": {**about.config["study"], "pools": pools}})
+        return [values[0].paper for _, values in read(asked, read_records(tmp_path), tmp_path).tables[0].rows]
+
+    assert papers([[0], [2, 1, 0]]) == [*map(pytest.approx, (0.016, 0.013)), None, pytest.approx(0.012)]
+    assert papers([[0]])[2] is None
+
+
+def test_what_an_interrupted_run_left_is_read_or_refused_in_one_line(go, tmp_path):
+    about, _ = go(tmp_path, "debug=quick", "study.seeds=1", "study.pools=[[2]]", "study.noise=[]", "study.distorted=4")
+    unfinished, records = replace(about, status="failed"), read_records(tmp_path)
+    for name in records["target_model"].unique():
+        for role in ("clean", "attack"):
+            left = records[(records["target_model"] != name) | (records["role"] != role)]
+            if role == "clean":
+                with pytest.raises(InputError, match="the run has not finished, and what is there is too little"):
+                    reading(unfinished, left, tmp_path)
+            else:
+                assert len(reading(unfinished, left, tmp_path).tables) == 2  # without distortions
+    with pytest.raises(LookupError, match="no prediction of fc100_100_decay_0"):
+        networks(about, records[:0])
