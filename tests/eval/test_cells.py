@@ -69,17 +69,23 @@ def test_a_size_has_the_interval_of_a_mean_and_the_papers_sample_counts_too():
     assert size(values, 0.056).apart
 
 
-def test_a_confidence_is_a_mean_probability_beside_percents():
-    values = np.random.default_rng(0).uniform(0.7, 0.9, 400)
-    near, far = confidence(values, 79.3, 10_000), confidence(values, 97.6, 10_000)
+@pytest.mark.parametrize(
+    ("paper", "paper_n", "apart"),
+    [
+        (80.0, 10_000, False),
+        (80.9, 10_000, False),  # 0.0105 is what chance explains of 400 and 10,000 values that spread by 0.1
+        (81.5, 10_000, True),
+        (78.5, 10_000, True),
+        (81.5, 100, False),  # 0.0224 of 400 and 100
+        (97.6, 100, True),
+    ],
+)
+def test_a_confidence_is_a_mean_probability_beside_percents(paper, paper_n, apart):
+    value = confidence(np.tile([0.7, 0.9], 200), paper, paper_n)
 
-    assert (near.kind, near.paper, near.apart) == (
-        "confidence",
-        pytest.approx(0.793),
-        abs(values.mean() - 0.793) > 0.01,
-    )
-    assert far.apart
-    assert far.ours == pytest.approx(values.mean())
+    assert (value.kind, value.paper) == ("confidence", pytest.approx(paper / 100))
+    assert value.ours == pytest.approx(0.8)
+    assert value.apart is apart
 
 
 def test_a_share_with_two_decimals_is_a_rate_and_counts_as_a_share():
