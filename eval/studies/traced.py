@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from eval.intervals import Bools
+from eval.intervals import Bools, Floats
 from eval.studies.cells import Table, Value, average, share
+from eval.studies.linear_names import LOGISTIC
 from eval.studies.reading import Curves, Pictures
 from eval.studies.sheets import around_grey
 
@@ -25,17 +26,19 @@ def straightness(measured: Measured, labels: Mapping[str, str]) -> Table:
     rows = []
     for name, label in labels.items():
         rays = measured[name]
-        r2 = rays["r2"]
-        r2 = r2[:, ~np.isnan(r2).all(0)]  # without the classes that a network does not know
-        low, middle, high = (float(q) for q in np.nanquantile(r2, (0.25, 0.5, 0.75))) if r2.size else (np.nan,) * 3
-        ratio = rays["measured"] / np.maximum(rays["predicted"], 1e-12)
+        bends = ~np.isnan(rays["r2"])  # not those of classes that a network does not know
+        seen = bends.any(1)  # without the images that have no gradient
+        r2, known = rays["r2"][seen], bends[seen]
+        low, middle, high = (float(q) for q in np.quantile(r2[known], (0.25, 0.5, 0.75))) if r2.size else (np.nan,) * 3
+        rises = seen & (rays["predicted"] > 0)
+        ratio = rays["measured"][rises] / rays["predicted"][rises]
         rows.append(
             (
                 label,
                 (
-                    average("number", np.nanmean(r2, axis=1)),
+                    average("number", _mean(r2, known)),
                     Value("number", middle, low, high, len(r2)),
-                    average("share", np.nanmean(r2 >= _STRAIGHT, axis=1)),
+                    average("share", _mean(r2 >= _STRAIGHT, known)),
                     average("number", rays["predicted"]),
                     average("number", rays["measured"]),
                     average("share", ratio),
@@ -48,7 +51,8 @@ def straightness(measured: Measured, labels: Mapping[str, str]) -> Table:
         "R\u00b2: of the straight line through a logit as a function of \u03b5 from \u22120.5 to 0.5, over all logits "
         "and samples; beside the median stand the quartiles. The rise is that of the lead, in logits, of the most "
         "dangerous class over the label between the image and \u03b5: a linear network of two classes gains "
-        "\u03b5\u2016w\u2016\u2081, where w is the lead's gradient, and no linear network more.",
+        "\u03b5\u2016w\u2016\u2081, where w is the lead's gradient, and no linear network more. Images without a "
+        "gradient are left out of R\u00b2 and of the ratio.",
         (
             "R\u00b2, mean",
             "R\u00b2, median",
@@ -59,6 +63,11 @@ def straightness(measured: Measured, labels: Mapping[str, str]) -> Table:
         ),
         tuple(rows),
     )
+
+
+def _mean(values: Array, known: Bools) -> Floats:
+    """The mean of each row of `values` (n, K) over what is known of it, (n,); something is of every row."""
+    return np.asarray(np.where(known, values, 0.0).sum(1) / known.sum(1), dtype=np.float64)
 
 
 def stretches(measured: Measured, labels: Mapping[str, str]) -> Table:
@@ -127,7 +136,7 @@ def curves(measured: Measured, labels: Mapping[str, str], classes: Sequence[str]
 
 def pictures(measured: Measured, labels: Mapping[str, str], eps: float) -> tuple[Pictures, ...]:
     """The weights of logistic regression with what the method makes of them, and the gradients of other networks."""
-    one = measured["logistic"]
+    one = measured[LOGISTIC]
     x, direction, weights = (one[name][0] for name in ("x", "direction", "weights"))
     grey = around_grey(np.stack([weights, direction]))
     seen = (
