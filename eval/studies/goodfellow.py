@@ -11,15 +11,15 @@ from pathlib import Path
 
 import pandas as pd
 
+from eval.errors import InputError
 from eval.intervals import Bools
 from eval.records import Run, read_measured
 from eval.rows import erred, numbers, wrong
 from eval.studies.cells import Table, Value, confidence, over, share
+from eval.studies.linear_names import ADVERSARIAL, CLIPPED, LOGISTIC, PAPERS, ROUNDED, SIGN, UNIFORM
 from eval.studies.reading import Reading
 from eval.studies.traced import RISE, STRAIGHT, curves, pictures, straightness, stretches
 
-_ADV, _SIGN, _UNIFORM, _CLIPPED = "_adv", "_sign", "_uniform", "_clipped"
-_ROUNDED = "fgsm_rounded"
 _TEST, _PAIR_TEST = 10_000, 2_038  # test samples behind the paper's errors
 _NOTE = (
     "Confidence: mean probability of the predicted class over the perturbed images that are misclassified. As in the "
@@ -41,34 +41,40 @@ class _Paper:
 
 _NUMBERS = {
     "softmax": _Paper(None, 99.9, 79.3),
-    "logistic": _Paper(1.6, 99.0, None, _PAIR_TEST),
+    LOGISTIC: _Paper(1.6, 99.0, None, _PAIR_TEST),
     "maxout": _Paper(0.94, 89.4, 97.6),
-    _ADV: _Paper(0.84, 17.9, 81.4),
-    _SIGN: _Paper(None, 86.2, 97.3),
-    _UNIFORM: _Paper(None, 90.4, 97.8),
+    ADVERSARIAL: _Paper(0.84, 17.9, 81.4),
+    SIGN: _Paper(None, 86.2, 97.3),
+    UNIFORM: _Paper(None, 90.4, 97.8),
 }
-_TRANSFER = {("", _ADV): 19.6, (_ADV, ""): 40.9, ("", ""): 89.4, (_ADV, _ADV): 17.9}
-_LARGE = {"": _Paper(1.14), _ADV: _Paper(0.782, 17.9, 81.4)}
+_TRANSFER = {("", ADVERSARIAL): 19.6, (ADVERSARIAL, ""): 40.9, ("", ""): 89.4, (ADVERSARIAL, ADVERSARIAL): 17.9}
+_LARGE = {"": _Paper(1.14), ADVERSARIAL: _Paper(0.782, 17.9, 81.4)}
 
 
 @dataclass(frozen=True)
 class _Records:
-    """The records of a run on the data of the paper, or on others."""
+    """The records of a run on the data of the paper, or on others; a complete one may lack those of failed attacks."""
 
     rows: pd.DataFrame
     mnist: bool
+    complete: bool = True
 
     def clean(self, model: str) -> Bools:
         """Whether each sample is misclassified without perturbation."""
         rows = self.rows
         chosen = rows[(rows["role"] == "clean") & (rows["target_model"] == model)]
-        return wrong(chosen.drop_duplicates("sample"), "clean_pred")
+        return wrong(self._some(chosen, model).drop_duplicates("sample"), "clean_pred")
 
     def fed(self, source: str, target: str, attack: str) -> pd.DataFrame:
         """The rows of what was made for one network and judged on another."""
         rows = self.rows
         here = (rows["source"] == source) & (rows["target_model"] == target) & (rows["attack"] == attack)
-        return rows[here & (rows["role"] == "attack")]
+        return self._some(rows[here & (rows["role"] == "attack")], f"{attack} on {target}")
+
+    def _some(self, rows: pd.DataFrame, what: str) -> pd.DataFrame:
+        if rows.empty and not self.complete:
+            raise LookupError(f"no record of {what}")
+        return rows
 
     def paper(self, which: str) -> _Paper:
         """What the paper says of a network; nothing about other data."""
@@ -76,12 +82,19 @@ class _Records:
 
 
 def read(run: Run, records: pd.DataFrame, folder: Path) -> Reading:
-    """What a run of `eval.studies.linear.Linear` says."""
+    """What a run of `eval.studies.linear.Linear` says.
+
+    Raises:
+        InputError: its attacks are others.
+        LookupError: it has not finished, and something is missing.
+    """
+    if PAPERS not in (attack["name"] for attack in run.attacks):
+        raise InputError(f"{folder}: the run must have {PAPERS} among its attacks, which its page is about")
     measured, made = read_measured(folder, "rays"), tables(run, records)
     rays = [straightness(measured, _labels(run)), stretches(measured, _labels(run))]
     found = [*made, *rays]
     maxout = str(run.config["study"]["maxout"])
-    chosen = {maxout: _labels(run)[maxout], maxout + _ADV: _labels(run)[maxout + _ADV]}
+    chosen = {maxout: _labels(run)[maxout], maxout + ADVERSARIAL: _labels(run)[maxout + ADVERSARIAL]}
     return Reading(
         tuple(found),
         tuple(findings(run, found)),
@@ -102,23 +115,23 @@ def _labels(run: Run) -> dict[str, str]:
     described = {m["name"]: str(m["description"]) for m in run.models}
     return {
         **{name: described.get(name, name) for name in study["softmax"]},
-        "logistic": f"logistic regression, {pair}",
+        LOGISTIC: f"logistic regression, {pair}",
         maxout: maxout,
-        maxout + _ADV: f"{maxout}, adversarial training",
-        maxout + _SIGN: f"{maxout}, trained on noise, \u00b1\u03b5",
-        maxout + _UNIFORM: f"{maxout}, trained on noise, U(\u2212\u03b5, \u03b5)",
+        maxout + ADVERSARIAL: f"{maxout}, adversarial training",
+        maxout + SIGN: f"{maxout}, trained on noise, \u00b1\u03b5",
+        maxout + UNIFORM: f"{maxout}, trained on noise, U(\u2212\u03b5, \u03b5)",
     }
 
 
 def tables(run: Run, records: pd.DataFrame) -> list[Table]:
-    """The tables of errors; those of a second attack bear its name."""
+    """The tables of errors; those of another attack than the paper's bear its name, and no number of the paper."""
     rows = records[~erred(records)]
-    known = _Records(rows, str(run.data["name"]).lower() == "mnist")
-    found: list[Table] = []
-    for attack in (str(a["name"]) for a in run.attacks):
+    known = _Records(rows, str(run.data["name"]).lower() == "mnist", run.status == "complete")
+    found = [_errors(run, known, PAPERS), _transfer(run, known, PAPERS), *_large(run, known, PAPERS)]
+    known = replace(known, mnist=False)
+    for attack in (str(a["name"]) for a in run.attacks if a["name"] != PAPERS):
         made = [_errors(run, known, attack), _transfer(run, known, attack), *_large(run, known, attack)]
-        more = [replace(t, name=f"{t.name}_{attack}", title=f"{t.title} ({attack})") for t in made]
-        found += more if found else made
+        found += [replace(t, name=f"{t.name}_{attack}", title=f"{t.title} ({attack})") for t in made]
     return found
 
 
@@ -133,13 +146,13 @@ def _hit(fed: pd.DataFrame, paper: _Paper) -> tuple[Value, Value]:
 def _errors(run: Run, known: _Records, attack: str) -> Table:
     study = run.config["study"]
     maxout = study["maxout"]
-    which = {**dict.fromkeys(study["softmax"], "softmax"), "logistic": "logistic", maxout: "maxout"}
+    which = {**dict.fromkeys(study["softmax"], "softmax"), LOGISTIC: LOGISTIC, maxout: "maxout"}
     rows = []
     for name, label in _labels(run).items():
         paper = known.paper(which.get(name, name.removeprefix(maxout)))
         clean = share(known.clean(name), paper.clean, paper.n, digits=2)
-        clipped = _hit(known.fed(name, name, attack + _CLIPPED), _Paper())
-        rounded = _hit(known.fed(name, name, _ROUNDED), _Paper())
+        clipped = _hit(known.fed(name, name, attack + CLIPPED), _Paper())
+        rounded = _hit(known.fed(name, name, ROUNDED), _Paper()) if attack == PAPERS else (None, None)
         rows.append((label, (clean, *_hit(known.fed(name, name, attack), paper), *rounded, *clipped)))
     return Table(
         "fgsm",
@@ -163,14 +176,14 @@ def _errors(run: Run, known: _Records, attack: str) -> Table:
 def _transfer(run: Run, known: _Records, attack: str) -> Table:
     maxout, labels = run.config["study"]["maxout"], _labels(run)
     rows = []
-    for source in ("", _ADV):
+    for source in ("", ADVERSARIAL):
         values = [
             share(
                 wrong(known.fed(maxout + source, maxout + target, attack), "adv_pred"),
                 _TRANSFER[source, target] if known.mnist else None,
                 _TEST,
             )
-            for target in ("", _ADV)
+            for target in ("", ADVERSARIAL)
         ]
         rows.append((labels[maxout + source], tuple(values)))
     return Table(
@@ -178,7 +191,7 @@ def _transfer(run: Run, known: _Records, attack: str) -> Table:
         "Each on the other: errors on images made for the network with and the one without adversarial training",
         "Row: the network that the images were made for. Column: the network that they were fed to. The paper's "
         "network with adversarial training is a larger one.",
-        tuple(labels[maxout + target] for target in ("", _ADV)),
+        tuple(labels[maxout + target] for target in ("", ADVERSARIAL)),
         tuple(rows),
     )
 
@@ -190,7 +203,7 @@ def _large(run: Run, known: _Records, attack: str) -> list[Table]:
     if not seeds:
         return []
     rows = []
-    for kind, label in (("", "without adversarial training"), (_ADV, "with adversarial training")):
+    for kind, label in (("", "without adversarial training"), (ADVERSARIAL, "with adversarial training")):
         names = [f"{study['large_model']}{kind}_{i}" for i in seeds]
         paper = _LARGE[kind] if known.mnist else _Paper()
         hits = [_hit(known.fed(name, name, attack), paper) for name in names]
@@ -217,13 +230,14 @@ def findings(run: Run, found: Sequence[Table]) -> list[str]:
     """What the tables say, in sentences whose numbers are theirs."""
     by = {table.name: table for table in found}
     maxout, labels = run.config["study"]["maxout"], _labels(run)
-    plain, adv = labels[maxout], labels[maxout + _ADV]
+    plain, adv = labels[maxout], labels[maxout + ADVERSARIAL]
     errors, crossed, line = by["fgsm"], by["transfer"], by["straight"]
-    controls = [_at(errors, labels[maxout + kind], "error").ours for kind in (_SIGN, _UNIFORM)]
+    controls = [_at(errors, labels[maxout + kind], "error").ours for kind in (SIGN, UNIFORM)]
     own, clean = ([_at(errors, label, column).ours for label in (plain, adv)] for column in ("error", "clean error"))
     across = [_at(crossed, plain, adv), _at(crossed, adv, plain)]
     masked = across[0].low > _at(crossed, adv, adv).high
     hidden = " Its own gradient misleads it less than another's: one step underrates the attacker." if masked else ""
+    softmax = [_at(line, labels[name], RISE).ours for name in run.config["study"]["softmax"]]
     straight, rise = ([_at(line, label, column).ours for label in (plain, adv)] for column in (STRAIGHT, RISE))
     return [
         f"One step of signs at \u03b5 = {run.config['study']['eps']} takes the maxout network from {clean[0]:.2%} to "
@@ -235,8 +249,9 @@ def findings(run: Run, found: Sequence[Table]) -> list[str]:
         f"{across[0].ours:.1%}; the other way round it is {across[1].ours:.1%}.{hidden}",
         f"Along the ray {straight[0]:.0%} of the maxout network's logits are straight lines with an R\u00b2 of 0.95 or "
         f"more; with adversarial training {straight[1]:.0%} are.",
-        "The most dangerous class of a linear network gains \u03b5\u2016w\u2016\u2081 on the label. That of the maxout "
-        f"network gains {rise[0]:.0%} of it, with adversarial training {rise[1]:.0%}.",
+        "The most dangerous class of a linear network of two classes gains \u03b5\u2016w\u2016\u2081 on the label; "
+        f"that of softmax regression with {len(run.data['classes'])} classes gains {_range(softmax)} of it, that of "
+        f"the maxout network {rise[0]:.0%}, with adversarial training {rise[1]:.0%}.",
         _apart(found),
     ]
 
@@ -249,12 +264,21 @@ def _at(table: Table, label: str, column: str) -> Value:
     return found
 
 
+def _range(values: Sequence[float]) -> str:
+    low, high = f"{min(values):.0%}", f"{max(values):.0%}"
+    return low if low == high else f"{low} to {high}"
+
+
 def _apart(found: Sequence[Table]) -> str:
-    compared = [v for t in found for _, values in t.rows for v in values if v is not None and v.paper is not None]
+    """How many of the paper's numbers are apart from ours, each counted once wherever it stands."""
+    compared: dict[tuple[str, float], list[bool]] = {}
+    for value in (v for t in found for _, values in t.rows for v in values if v is not None and v.paper is not None):
+        compared.setdefault((value.kind, round(value.paper or 0.0, 6)), []).append(value.apart)
     if not compared:
         return "The paper's numbers are about MNIST; beside other data they are not shown."
-    apart = sum(v.apart for v in compared)
+    apart = sum(map(all, compared.values()))
     return (
-        f"{apart} of {len(compared)} numbers lie further from the paper's than the choice of 10,000 test images "
-        "explains; they are marked. Training differs, and one network of each kind says nothing of how much."
+        f"Of {len(compared)} numbers of the paper {apart} lie further from each of ours beside them than the choice of "
+        f"its test images explains, {_TEST:,} or the {_PAIR_TEST:,} of the pair. Training differs, and one network of "
+        "each kind says nothing of how much."
     )

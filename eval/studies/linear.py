@@ -11,7 +11,11 @@ Departures: the paper says nothing of the weight decay of its softmax regression
 network gets wrong unperturbed are left as they are. Its images are not clipped to the box; clipped ones stand beside.
 The method's gradient is exact, where that of a network that is sure cancels in float32; the other stands beside.
 All networks see all training samples, for a number of epochs that is given; the paper's large networks stop early by
-the adversarial error on validation samples, and are then trained again on all.
+the adversarial error on validation samples, and are then trained again on all. Maxout networks of one form of training
+and another share the seed, which orders the samples, and not their initial weights, which depend on the name as well.
+
+Softmax and logistic regression are trained by the run's recipe, `train`. Of it only `train.epochs`, through `epochs`,
+has an effect on maxout networks: `longer`, `batch_size` and `lr` below rule these, on all training samples.
 """
 
 from __future__ import annotations
@@ -30,15 +34,12 @@ from eval.data import Data, Samples, limited
 from eval.data.subset import of_classes
 from eval.errors import InputError
 from eval.rays import RAYS, Rays
+from eval.studies.linear_names import ADVERSARIAL, CLIPPED, LOGISTIC, PAPERS, ROUNDED, SIGN, UNIFORM
 from eval.trial import Cohort, Trial
 from models.logistic import Logistic
 from models.recipe import TrainConfig
 from models.spec import Spec, derive
 
-LOGISTIC = "logistic"
-ADVERSARIAL, SIGN, UNIFORM = "_adv", "_sign", "_uniform"  # of the names of maxout networks by what they were trained on
-ROUNDED = "fgsm_rounded"
-CLIPPED = "_clipped"  # of the name of an attack that stays in the box
 UNBOUNDED = (-math.inf, math.inf)
 TRACED = 1000  # samples, unless it is said
 
@@ -126,6 +127,9 @@ class Linear:
 
     def trials(self, data: Data, attacks: Mapping[str, Attack], seed: int) -> list[Trial]:
         """Attacks without and with the box, one with the gradient as rounding leaves it, and rays."""
+        if PAPERS not in attacks:
+            chosen = ", ".join(attacks) or "none"
+            raise InputError(f"attack: must have {PAPERS} in this study, which is about it, got {chosen}")
         for name, attack in attacks.items():
             if attack.minimal:
                 raise InputError(f"attack.{name}: must spend a budget in this study, as fgsm does; got a minimal one")
@@ -168,13 +172,13 @@ class Linear:
         Raises:
             InputError: they are no two classes of the data.
         """
-        names = data.test.classes
+        classes = data.test.classes
         places = [
-            place if isinstance(place, int) else names.index(place) if place in names else -1 for place in self.pair
+            place if isinstance(place, int) else classes.index(place) if place in classes else -1 for place in self.pair
         ]
-        if len(set(places)) != 2 or not all(0 <= place < len(names) for place in places):
+        if len(set(places)) != 2 or not all(0 <= place < len(classes) for place in places):
             raise InputError(
-                f"study.pair: must be two classes of {data.name} ({', '.join(names)}), by position or name, "
+                f"study.pair: must be two classes of {data.name} ({', '.join(classes)}), by position or name, "
                 f"got {list(self.pair)}"
             )
         return places[0], places[1]

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from rich.console import Console
 
@@ -20,6 +21,7 @@ from eval.run import run
 from eval.studies.cells import Value
 from eval.studies.goodfellow import findings, read
 from eval.studies.linear import Linear
+from eval.studies.readers import reading
 from eval.studies.reading import Reading
 from models.maxout import Maxout
 from models.paper import Softmax
@@ -126,6 +128,50 @@ def test_findings_tell_when_another_networks_gradient_misleads_more_than_its_own
     assert "one step underrates" not in said(0.3, 0.6)
 
 
+def test_another_attack_has_tables_of_its_own_without_numbers_of_the_paper(go, tmp_path):
+    about, _ = go(tmp_path, *QUICK, "study.softmax=[fc10_1]", "attack=[pgd,fgsm]")
+    mnist = dataclasses.replace(about, data={**about.data, "name": "mnist"})
+    by = {t.name: t for t in read(mnist, read_records(tmp_path), tmp_path).tables}
+    papers = {name: [v.paper for _, row in t.rows for v in row if v is not None] for name, t in by.items()}
+
+    assert list(by) == ["fgsm", "transfer", "fgsm_pgd", "transfer_pgd", "straight", "stretches"]
+    assert sum(paper is not None for paper in papers["fgsm"]) == 14
+    assert sum(paper is not None for paper in papers["transfer"]) == 4
+    assert not any(paper is not None for name in ("fgsm_pgd", "transfer_pgd") for paper in papers[name])
+    assert [v is None for v in by["fgsm_pgd"].rows[0][1]] == [False] * 3 + [True] * 2 + [False] * 2
+
+
+def test_findings_tell_linear_networks_of_two_classes_from_those_of_more(go, tmp_path):
+    _, said_of = go(tmp_path, *QUICK)
+    (said,) = [line for line in said_of.findings if "linear network" in line]
+    rows = {label: row for t in said_of.tables if t.name == "straight" for label, row in t.rows}
+    ratios = [row[-1].ours for label, row in rows.items() if label.startswith("softmax")]
+
+    assert "of a linear network of two classes gains" in said
+    assert f"softmax regression with 10 classes gains {min(ratios):.0%} to {max(ratios):.0%} of it" in said
+    assert max(ratios) < 1
+
+
+def test_what_an_interrupted_run_left_is_refused_in_one_line(go, tmp_path):
+    about, _ = go(tmp_path, *QUICK, "study.softmax=[fc10_1]")
+    unfinished = dataclasses.replace(about, status="running")
+    whole = reading(unfinished, read_records(tmp_path), tmp_path)
+    assert whole.findings
+
+    def refused(part: Path) -> None:
+        kept = part.rename(tmp_path / part.name)
+        with pytest.raises(InputError, match="the run has not finished, and what is there is too little") as caught:
+            reading(unfinished, read_records(tmp_path), tmp_path)
+        assert "\n" not in str(caught.value)
+        kept.rename(part)
+
+    parts = [*(tmp_path / "parts").glob("*.parquet"), *(tmp_path / "measured").glob("*.npz")]
+    assert len(parts) > 20
+    told = {role: p for p in parts if p.suffix == ".parquet" for role in pd.read_parquet(p)["role"].unique()}
+    for part in (*told.values(), *(p for p in parts if p.suffix == ".npz")):
+        refused(part)
+
+
 def data(name: str = "some", classes: int = 10, labels: np.ndarray | None = None) -> Data:
     labels = np.arange(40) % classes if labels is None else labels
     names = [f"c{k}" for k in range(classes)]
@@ -191,7 +237,9 @@ def test_large_networks_of_several_seeds_have_a_table_and_the_run_keeps_its_own_
         (["study.maxout=other"], r"study.maxout: must name chosen models \(fc10_1e-4, .*\), got other"),
         (["threat=l2_1"], "study.norm: must be linf: the method is one of signs, got l2"),
         (["threat.eps=0"], "threat.eps: must be > 0"),
-        (["attack=[lbfgs]"], "attack.lbfgs: must spend a budget in this study"),
+        (["attack=[fgsm,lbfgs]"], "attack.lbfgs: must spend a budget in this study"),
+        (["attack=[pgd]"], "attack: must have fgsm in this study, which is about it, got pgd"),
+        (["attack=[]"], "attack: must have fgsm in this study, which is about it, got none"),
     ],
 )
 def test_bad_input_is_refused_before_anything_is_written(go, tmp_path, overrides, says):
