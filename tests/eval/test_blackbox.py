@@ -175,7 +175,8 @@ def test_an_attack_that_must_see_more_is_refused_in_one_line(small_run, tmp_path
 def test_a_run_keeps_the_limit_for_every_sample(small_run, tmp_path):
     attacks = "attack=[square,foolbox/hopskipjump,noise_uniform]"
     for folder, more in (("free", ()), ("limited", ("queries=30",))):
-        small_run(tmp_path / folder, "model=[softmax]", attacks, "access=scores", "debug.samples=16", "attack.noise_uniform.draws=2", *more)
+        few = ("debug.samples=16", "attack.noise_uniform.draws=2")
+        small_run(tmp_path / folder, "model=[softmax]", attacks, "access=scores", *few, *more)
     free, limited = (read_records(tmp_path / folder) for folder in ("free", "limited"))
     free, limited = (r[r["role"] == "attack"] for r in (free, limited))
     assert (limited["error"] == "").all()

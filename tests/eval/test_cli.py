@@ -188,11 +188,11 @@ def test_an_interrupted_run_goes_on_where_it_stopped(command, tmp_path, monkeypa
 
     done, real = [], eval.run.craft
 
-    def interrupted(bench, unit, tell):
+    def interrupted(bench, unit, tell, watcher=None):
         if len(done) == 2:
             raise KeyboardInterrupt
         done.append(unit)
-        return real(bench, unit, tell)
+        return real(bench, unit, tell, watcher)
 
     arguments = ["debug=quick", "model=[softmax]", "attack=[fgsm,pgd,noise_uniform]", "hydra.run.dir=out"]
     monkeypatch.setattr(eval.run, "craft", interrupted)
@@ -201,7 +201,7 @@ def test_an_interrupted_run_goes_on_where_it_stopped(command, tmp_path, monkeypa
     assert "the same command with hydra.run.dir=out goes on" in stopped.err
     assert Run.read(tmp_path / "out").status == "running"
     again = []
-    monkeypatch.setattr(eval.run, "craft", lambda bench, unit, tell: again.append(unit) or real(bench, unit, tell))
+    monkeypatch.setattr(eval.run, "craft", lambda *given: again.append(given[1]) or real(*given))
     assert command(arguments).code == 0
     assert [unit.attack_name for unit in again] == ["noise_uniform"]
     assert Run.read(tmp_path / "out").status == "complete"
@@ -211,7 +211,7 @@ def test_an_interrupted_run_goes_on_where_it_stopped(command, tmp_path, monkeypa
 def test_an_interrupt_names_the_folder_to_go_on_in(command, tmp_path, monkeypatch, arguments, key):
     import eval.run
 
-    def interrupted(bench, unit, tell):
+    def interrupted(bench, unit, tell, watcher=None):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(eval.run, "craft", interrupted)

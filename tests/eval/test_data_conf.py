@@ -33,12 +33,11 @@ def test_a_file_makes_a_valid_specification(file):
         content.root = "root"
     if file.stem == "arrays":
         content.path = "somewhere"
-    content = OmegaConf.to_container(OmegaConf.merge({"paths": {"data": "root"}, "data": content}), resolve=True)[
-        "data"
-    ]
+    whole = OmegaConf.merge({"paths": {"data": "root"}, "image": None, "data": content})
+    content = OmegaConf.to_container(whole, resolve=True)["data"]
     cls = getattr(eval.data, content.pop("_target_").removeprefix("eval.data."))
     assert cls(**content).root == "root"
 
 
 def test_every_data_set_has_a_file():
-    assert {file.stem for file in FILES} == {"digits", "things", "arrays", "images", *SOURCES}
+    assert {file.stem for file in FILES} == {"digits", "things", "photo", "arrays", "images", *SOURCES}

@@ -126,7 +126,7 @@ def test_the_fingerprint_is_that_of_the_code_that_draws(tmp_path: Path, monkeypa
 
 def test_a_fingerprint_and_a_limit_draw_nothing_more(monkeypatch: pytest.MonkeyPatch):
     drawn = []
-    monkeypatch.setattr("eval.data.things.scene.picture", lambda *what: drawn.append(what) or np.zeros((3, 19, 19)))
+    monkeypatch.setattr("eval.data.drawing.scene.picture", lambda *what: drawn.append(what) or np.zeros((3, 19, 19)))
     data = things(size=19, limit=10).load(0)
     assert data.train.fingerprint != data.test.fingerprint
     assert drawn == []
@@ -179,3 +179,7 @@ def test_the_compact_network_knows_97_percent_of_the_held_out_pictures_and_its_c
     rng = Rng.of(0, ["pgd"], data.test.ids[cats].tolist())
     x_adv = PGD()(classifier, data.test.batch(cats), goal, ThreatModel("linf", 8 / 255), rng=rng)
     assert goal.reached(classifier(x_adv)).float().mean() >= 0.8
+
+
+def test_every_class_has_its_drawing():
+    assert tuple(THINGS) == CLASSES
