@@ -34,7 +34,7 @@ class BIM:
     Attributes:
         steps: gradient steps; None for the paper's number, which depends on eps.
         step_size: length of each, in box units.
-        loss: `ce` or `margin`.
+        loss: `ce`, `margin` or `logit`, the logit of the class alone.
     """
 
     norms: ClassVar[frozenset[str]] = frozenset({"linf"})

@@ -30,7 +30,7 @@ class FGSM:
     """Fast gradient (sign) method.
 
     Attributes:
-        loss: `ce` or `margin`.
+        loss: `ce`, `margin` or `logit`, the logit of the class alone.
     """
 
     norms: ClassVar[frozenset[str]] = frozenset({"l0", "l1", "l2", "linf"})

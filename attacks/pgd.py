@@ -88,7 +88,7 @@ class PGD:
         restarts: starting points; the worst case over them counts, sample by sample.
         random_start: start at a random point of the ball; else the first restart starts at the image.
         momentum: 0 for none; MI-FGSM uses 1.
-        loss: `ce` or `margin`.
+        loss: `ce`, `margin` or `logit`, the logit of the class alone.
         spread: L1 only: the share of the coordinates that a step is spread over; 0 for one at a time.
         early_stop: a sample leaves once it is fooled, which is what a measurement of robust accuracy wants. Without
             it the search goes on to the largest margin, which transfers better. None leaves the choice to the run;
