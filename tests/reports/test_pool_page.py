@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
-from hydra import compose, initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
-from rich.console import Console
 
-from eval.run import run
-from eval.schema import CONF, register
-from reports.build import write
+from tests.reports.studied import page, studied
 
 SMALL = (
     "experiment=intriguing/pools",
@@ -24,22 +18,7 @@ SMALL = (
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    place = tmp_path_factory.mktemp("pools")
-    register()
-    GlobalHydra.instance().clear()
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        cfg = compose("config", [*SMALL, f"paths.checkpoints={place / 'checkpoints'}"])
-    (place / "run").mkdir()
-    run(cfg, place / "run", [], Console(quiet=True))
-    return place / "run"
-
-
-def page(folder: Path, name: str, output: Path) -> str:
-    """The page as if the data were called so."""
-    header = json.loads((folder / "run.json").read_text())
-    header["data"]["name"] = name
-    (folder / "run.json").write_text(json.dumps(header))
-    return write(folder, output=output).read_text(encoding="utf-8")
+    return studied(tmp_path_factory.mktemp("pools"), *SMALL)
 
 
 def test_the_papers_errors_stand_beside_ours_on_mnist_alone(folder: Path, tmp_path: Path) -> None:

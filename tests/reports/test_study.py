@@ -8,16 +8,12 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from hydra import compose, initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
-from rich.console import Console
 
 from eval.errors import InputError
-from eval.run import run
-from eval.schema import CONF, register
 from eval.studies.cells import Table, Value, spread
 from eval.studies.findings import findings
 from reports.build import write, write_sweep
+from tests.reports.studied import page, studied
 
 SMALL = (
     "experiment=intriguing/tables",
@@ -31,22 +27,7 @@ SMALL = (
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    place = tmp_path_factory.mktemp("study")
-    register()
-    GlobalHydra.instance().clear()
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        cfg = compose("config", [*SMALL, f"paths.checkpoints={place / 'checkpoints'}"])
-    (place / "run").mkdir()
-    run(cfg, place / "run", [], Console(quiet=True))
-    return place / "run"
-
-
-def page(folder: Path, name: str, output: Path) -> str:
-    """The page as if the data were called so."""
-    header = json.loads((folder / "run.json").read_text())
-    header["data"]["name"] = name
-    (folder / "run.json").write_text(json.dumps(header))
-    return write(folder, output=output).read_text(encoding="utf-8")
+    return studied(tmp_path_factory.mktemp("study"), *SMALL)
 
 
 def test_the_papers_numbers_stand_beside_ours_on_mnist_alone(folder: Path, tmp_path: Path) -> None:
@@ -169,14 +150,9 @@ def test_the_spread_is_from_the_least_to_the_greatest() -> None:
 
 
 def test_the_page_of_the_linear_explanation_has_charts_pictures_and_the_papers_numbers(tmp_path: Path) -> None:
-    register()
-    GlobalHydra.instance().clear()
     small = ["debug=quick", "model.maxout240.widths=[16]", "study.softmax=[fc10_1]", "study.traced=20"]
-    place = f"paths.checkpoints={tmp_path / 'checkpoints'}"
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        cfg = compose("config", ["experiment=intriguing/linear", *small, place])
-    run(cfg, tmp_path, [], Console(quiet=True))
-    on_digits, on_mnist = page(tmp_path, "digits", tmp_path), page(tmp_path, "mnist", tmp_path)
+    done = studied(tmp_path, "experiment=intriguing/linear", *small)
+    on_digits, on_mnist = page(done, "digits", tmp_path), page(done, "mnist", tmp_path)
 
     assert on_digits.count('class="chart"') == 6
     assert len(list((tmp_path / "figures").glob("ray-maxout240*.svg"))) == 6
