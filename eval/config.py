@@ -160,6 +160,14 @@ def read(cfg: DictConfig) -> Plan:
     if not models:
         raise InputError("model: must name at least one model, got none; toastproof --help lists them")
     _check_shared(content["model"], models)
+    if (
+        content["image"] is not None
+        and content["task"] == "run"
+        and not str(content["data"]["_target_"]).endswith(".Photo")
+    ):
+        raise InputError(
+            f"image: is read by data=photo alone, got {content['image']} with data={content['data']['name']}"
+        )
     threat, debug = content["threat"], Debug(**content["debug"])
     distinct: dict[float, tuple[str, ThreatModel]] = {}  # the same budget in two spellings counts once
     for text in [threat["eps"], *(threat["curve"] if debug.curve else [])]:

@@ -24,6 +24,7 @@ class Bar:
         self._done = 0
         self._text = ""
         self._last = self._start = time.monotonic()
+        self._said = -_EVERY  # when it last said what is being done
         self._bar = Progress(
             TextColumn("[bold]{task.fields[title]}[/]"),
             BarColumn(),
@@ -48,9 +49,13 @@ class Bar:
         self._bar.stop()
 
     def say(self, what: str) -> None:
-        """Say what is being done."""
+        """Say what is being done; in a log at once, if nothing has been said for a while."""
         self._text = what
         self._show()
+        now = time.monotonic()
+        if not self._console.is_terminal and now - self._said > _EVERY:
+            self._said = now
+            self._console.print(f"{self._title}: {what}", highlight=False, soft_wrap=True)
 
     def advance(self, steps: int) -> None:
         """Count steps that are done."""
@@ -68,7 +73,7 @@ class Bar:
         self._bar.update(self._task, total=self._total, completed=self._done, description=self._text)
         now = time.monotonic()
         if not self._console.is_terminal and now - self._last > _EVERY and self._done and self._total:
-            self._last = now
+            self._last = self._said = now
             left = (now - self._start) / self._done * (self._total - self._done)
             share = f"{self._done / self._total:.0%}, {left:.0f} s left"
             self._console.print(f"{self._title}: {share}, {self._text}", highlight=False, soft_wrap=True)

@@ -86,7 +86,7 @@ def interruption() -> str:
     if not _begun and {"-m", "--multirun"} & set(sys.argv):  # the jobs may have begun in other processes
         return "interrupted; the same command with the same hydra.sweep.dir goes on with what was begun"
     if not _begun or not any(_begun[0][1].glob("run.json" if _begun[0][0] == "hydra.run.dir" else "*/run.json")):
-        return "interrupted before there was a record"
+        return "interrupted before there was a record; networks that were trained are kept, the same command finds them"
     key, folder = _begun[0]
     if folder.is_relative_to(Path.cwd()):
         folder = folder.relative_to(Path.cwd())
@@ -97,6 +97,7 @@ def task(cfg: Any) -> str:
     """Do one job; returns its status: `complete`, `failed` (an attack crashed), `refused` or `crashed`."""
     from rich.console import Console
 
+    from eval.claim import claimed
     from eval.classify import classify
     from eval.errors import InputError
     from eval.run import run
@@ -114,7 +115,8 @@ def task(cfg: Any) -> str:
             return "complete"
         if cfg.task != "run":
             raise InputError(f"task: must be run or classify, got {cfg.task}")
-        about = run(cfg, folder, overrides, Console())
+        with claimed(folder):
+            about = run(cfg, folder, overrides, Console())
     except refusals() as error:
         _leave_nothing(folder)
         if os.environ.get(TRACEBACK):

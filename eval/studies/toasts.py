@@ -87,7 +87,9 @@ def read(run: Run, records: pd.DataFrame, folder: Path) -> Reading:
     rows = records[~erred(records) & (records["role"] == "attack")]
     found = tuple(_toasts(run, rows, folder))
     toasts = Toasts(found, _best(found), tuple(_passed(run, rows)))
-    return Reading((), tuple(_findings(toasts)), curves=tuple(_traces(folder, run)), shows=toasts, csv=_frame(toasts))
+    done = run.status != "running"
+    said = _findings(toasts) if found or done else ["No search has ended yet."]
+    return Reading((), tuple(said), curves=tuple(_traces(folder, run)), shows=toasts, csv=_frame(toasts))
 
 
 def _toasts(run: Run, rows: pd.DataFrame, folder: Path) -> Iterator[Toast]:

@@ -131,9 +131,16 @@ def test_a_photo_of_ones_own_is_labelled_by_the_first_network(go, tmp_path, phot
         (("target=toster",), "target: must be one of 1000 classes by name or number, got 'toster'; near it: toaster"),
         (("image=nowhere.jpg",), "image: must be an image file, got nowhere.jpg, which does not exist"),
         (("data.label=toaster",), "target: must be another class than the picture's, got toaster, which mine.png is"),
-        (("data=digits", "target=toaster"), "target: must be one of 10 classes by name or number, got 'toaster'"),
-        (("data=digits", "target=3", "study.of=three"), "study.of: must be one of 10 classes"),
-        (("data=digits", "target=3", "study.of=3"), "target: must be another class than study.of, got 3 for both"),
+        (("data=digits",), "image: is read by data=photo alone, got .*mine.png with data=digits"),
+        (
+            ("data=digits", "image=null", "target=toaster"),
+            "target: must be one of 10 classes by name or number, got 'toaster'",
+        ),
+        (("data=digits", "image=null", "target=3", "study.of=three"), "study.of: must be one of 10 classes"),
+        (
+            ("data=digits", "image=null", "target=3", "study.of=3"),
+            "target: must be another class than study.of, got 3 for both",
+        ),
     ],
 )
 def test_bad_input_is_one_line_and_nothing_is_written(go, tmp_path, photo, factory, overrides, says) -> None:
