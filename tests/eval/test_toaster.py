@@ -38,6 +38,7 @@ SMALL = (
     "debug=quick",
     "debug.epochs=15",
 )
+DIGITS = ("data=digits", "image=null")
 QUICK = ("attack=[article,pgd,smallest_eps]", "attack.article.steps=20", "attack.smallest_eps.most=0.9")
 
 
