@@ -1,4 +1,4 @@
-"""The findings of Szegedy et al. on MNIST, and our search beside DDN: ten minutes, so marked slow."""
+"""The findings of Szegedy et al. on MNIST, and our search beside DDN: a quarter of an hour, so marked slow."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def column(table: Table, name: str) -> dict[str, float]:
 
 def test_the_findings_of_the_paper_hold_on_mnist(composed, place, real_data) -> None:
     cfg = composed(
-        *("experiment=intriguing/tables", "data=mnist", f"data.root={real_data}", "study.images=256"),
+        *("experiment=intriguing/tables", "data=mnist", f"data.root={real_data}", "study.images=512"),
         *("attack=[lbfgs,foolbox/ddn]", "attack.foolbox_ddn.options.steps=1000"),
     )
     about = run(cfg, place, [], Console(quiet=True))
@@ -50,7 +50,7 @@ def test_the_findings_of_the_paper_hold_on_mnist(composed, place, real_data) -> 
     theirs = {"FC100-100-10": 0.058, "FC200-200-10": 0.065, "AE400-10": 0.086}
     theirs |= dict(zip(FC10, (0.062, 0.1, 0.14), strict=True))
     for label, paper in theirs.items():
-        assert distortion[label] <= 1.06 * paper, label  # 256 images here and there
+        assert distortion[label] <= 1.06 * paper, label  # 256 images in the paper
         assert nearest[label] < paper, label
 
     floor = by["table2_matched"].rows[-1][1]
@@ -72,7 +72,6 @@ def test_the_findings_of_the_paper_hold_on_mnist(composed, place, real_data) -> 
             if name in by[table].columns:
                 ours, ddn = column(by[table], name), column(by[f"{table}_foolbox_ddn"], name)
                 ratios += [ours[label] / ddn[label] for label in ours]
-                # on 512 images each is at most 1.006; of 256 the few that end in another minimum move it by more
-                assert all(ours[label] <= 1.02 * ddn[label] for label in ours), (table, name, ours, ddn)
+                assert all(ours[label] <= 1.01 * ddn[label] for label in ours), (table, name, ours, ddn)
     assert np.mean(ratios) < 1
     assert np.isfinite(list(distortion.values())).all()
