@@ -29,19 +29,16 @@ def write(run_folder: Path, *, output: Path | None = None, records_csv: bool = F
     folder = run_folder if output is None else output
     if studied(Run.read(run_folder)):
         return _write_study(study.read(run_folder), folder, records_csv)
-    page = content.read(run_folder)
-    html = render("run.html.j2", page)
-    for name, table in page.csv.items():
-        if name != "records" or records_csv:
-            tables.write_csv(folder / f"{name}.csv", table)
-    for chart in page.charts:
-        tables.write_text(folder / "figures" / f"{chart.name}.svg", standalone(chart.svg))
-    return tables.write_text(folder / "report.html", html)
+    return _write("run.html.j2", content.read(run_folder), folder, records_csv)
 
 
 def _write_study(page: study.Page, folder: Path, records_csv: bool = False) -> Path:
-    """The same for a study: report.html, tables.csv, and figures/*.svg if it has charts."""
-    html = render("study.html.j2" if page.reading.shows is None else "toaster.html.j2", page)
+    return _write("study.html.j2" if page.reading.shows is None else "toaster.html.j2", page, folder, records_csv)
+
+
+def _write(template: str, page: content.Page | study.Page, folder: Path, records_csv: bool) -> Path:
+    """The page, its tables and its charts; nothing if the page cannot be rendered."""
+    html = render(template, page)
     for name, table in page.csv.items():
         if name != "records" or records_csv:
             tables.write_csv(folder / f"{name}.csv", table)

@@ -16,6 +16,8 @@ from eval.rows import erred, flag
 from eval.studies.reading import Curves, Reading
 
 Array = np.ndarray[Any, Any]
+Watched = Mapping[str, Mapping[str, Mapping[str, Array]]]
+"""What `eval.toasting` saw, by search and network."""
 Seen = tuple[tuple[str, float], ...]
 """The likeliest classes of a picture and their probabilities."""
 
@@ -85,16 +87,16 @@ class Toasts:
 def read(run: Run, records: pd.DataFrame, folder: Path) -> Reading:
     """What a run of `eval.studies.toaster.Toaster` says."""
     rows = records[~erred(records) & (records["role"] == "attack")]
-    found = tuple(_toasts(run, rows, folder))
+    watched = {str(a["name"]): read_measured(folder, f"watched:{a['name']}") for a in run.attacks}
+    found = tuple(_toasts(run, rows, watched))
     toasts = Toasts(found, _best(found), tuple(_passed(run, rows)))
     done = run.status != "running"
     said = _findings(toasts) if found or done else ["No search has ended yet."]
-    return Reading((), tuple(said), curves=tuple(_traces(folder, run)), shows=toasts, csv=_frame(toasts))
+    return Reading((), tuple(said), curves=tuple(_traces(run, watched)), shows=toasts, csv=_frame(toasts))
 
 
-def _toasts(run: Run, rows: pd.DataFrame, folder: Path) -> Iterator[Toast]:
+def _toasts(run: Run, rows: pd.DataFrame, watched: Watched) -> Iterator[Toast]:
     classes = run.data["classes"]
-    watched = {str(a["name"]): read_measured(folder, f"watched:{a['name']}") for a in run.attacks}
     own = rows[rows["source"] == rows["target_model"]].to_dict("records")
     at = {(row["source"], row["attack"], row["sample"]): row for row in own}
     for network in (str(m["name"]) for m in run.models):
@@ -196,9 +198,8 @@ def _compared(found: Sequence[Toast]) -> Iterator[str]:
         )
 
 
-def _traces(folder: Path, run: Run) -> Iterator[Curves]:
+def _traces(run: Run, watched: Watched) -> Iterator[Curves]:
     """The probability of the target against gradient steps, one chart a network, for its first picture."""
-    watched = {str(a["name"]): read_measured(folder, f"watched:{a['name']}") for a in run.attacks}
     for network in (str(m["name"]) for m in run.models):
         lines = []
         for search, measured in watched.items():
