@@ -24,56 +24,14 @@ import torch
 from torch import Tensor
 
 from attacks.base import Logits, rows
+from attacks.best import Best
 from attacks.goal import Goal
 from attacks.losses import logits_and_gradient, loss_named
 from attacks.rng import Rng
-from attacks.threat import ThreatModel, parse_eps, quantize
+from attacks.threat import ThreatModel, parse_eps
 
 _LAST_STEP = 1 / 16  # where the default step length ends, as a share of eps
 _SIDE_BY_SIDE = 4  # restarts in one batch; fixed, so that no outcome depends on the batch
-
-
-class _Best:
-    """The best point per sample, and which sample each row of the batch belongs to.
-
-    Attributes:
-        point: (B, C, H, W).
-        margin: of `point`, (B,); infinity once the sample has left.
-        owner: sample (R,) of each row.
-    """
-
-    def __init__(self, x: Tensor, threat: ThreatModel, *, leave: bool) -> None:
-        self.point = x.clone()
-        self.margin = torch.full((len(x),), -torch.inf, device=x.device)
-        self.owner = torch.arange(len(x), device=x.device)
-        self._box = threat.box
-        self._leave = leave
-
-    def unbroken(self) -> Tensor:
-        """The samples that have not left, (b,)."""
-        return torch.nonzero(self.margin < torch.inf)[:, 0]
-
-    def update(self, z: Tensor, x_adv: Tensor, goal: Goal, network: Logits) -> Tensor | None:
-        """Keep what is better. Returns the rows (R,), bool, that go on, or None when all do."""
-        margin = goal.margin(z).nan_to_num(nan=-torch.inf).to(self.margin.dtype)
-        hit = torch.nonzero(goal.reached(z))[:, 0] if self._leave else self.owner[:0]
-        if len(hit) > 0:
-            with torch.no_grad():
-                rounded = rows(network, hit)(quantize(x_adv[hit], self._box))
-            margin[hit[goal[hit].reached(rounded)]] = torch.inf
-        top = self.margin.scatter_reduce(0, self.owner, margin, "amax")
-        row = torch.arange(len(margin), device=margin.device)
-        winner = (margin == top[self.owner]) & (margin > self.margin[self.owner])
-        chosen = torch.full_like(self.margin, len(row), dtype=torch.int64)
-        chosen.scatter_reduce_(0, self.owner, torch.where(winner, row, len(row)), "amin")  # the first of equals
-        better = (chosen < len(row))[:, None, None, None]
-        self.point = torch.where(better, x_adv[chosen.clamp(max=len(row) - 1)], self.point)
-        self.margin = top
-        if len(hit) == 0:
-            return None
-        going = self.margin[self.owner] < torch.inf
-        self.owner = self.owner[going]
-        return going
 
 
 @dataclass(frozen=True)
@@ -125,7 +83,7 @@ class PGD:
     def __call__(self, logits: Logits, x: Tensor, goal: Goal, threat: ThreatModel, *, rng: Rng) -> Tensor:
         """Per sample the candidate (B, C, H, W) with the largest margin over all steps and restarts."""
         x = x.detach()
-        best = _Best(x, threat, leave=self.early_stop is not False)
+        best = Best(x, threat, leave=self.early_stop is not False)
         first = 0
         while first < self.restarts and len(left := best.unbroken()) > 0:
             count = 1 if first == 0 else min(_SIDE_BY_SIDE, self.restarts - first)
@@ -144,7 +102,7 @@ class PGD:
             return parse_eps(self.step_size)
         return eps * float(_LAST_STEP ** (step / self.steps))
 
-    def _ascend(self, logits: Logits, x: Tensor, x_adv: Tensor, goal: Goal, threat: ThreatModel, best: _Best) -> None:
+    def _ascend(self, logits: Logits, x: Tensor, x_adv: Tensor, goal: Goal, threat: ThreatModel, best: Best) -> None:
         """One search from each start `x_adv` (R, C, H, W), whose samples are `best.owner` (R,)."""
         loss = loss_named(self.loss)
         spread = self.spread * x[0].numel()
