@@ -2,6 +2,11 @@
 
 An attack needs the gradient by the image; the part of it from loss to logits is known in closed form, so the loss
 itself never enters the autograd graph, and a step needs one backward pass from the logits alone.
+
+Source: Croce and Hein, "Reliable evaluation of adversarial robustness with an ensemble of diverse parameter-free
+attacks", ICML 2020 (arXiv 2003.01690), section 4, for the difference of logits ratio.
+Departures: for a target its numerator is the target's logit less the greatest other one, in the paper less the label's.
+As long as the label is predicted, these are the same; afterwards the paper's may leave the prediction to a third class.
 """
 
 from __future__ import annotations
@@ -15,6 +20,8 @@ from torch import Tensor
 
 from attacks.base import Logits
 from attacks.goal import Goal
+
+_LEAST_SPREAD = 1e-12  # divided by where logits are equal
 
 
 @dataclass(frozen=True)
@@ -68,15 +75,44 @@ def lead(logits: Tensor, classes: Tensor, others: Tensor) -> tuple[Tensor, Tenso
     return value[:, 0], _one_hot(classes, logits) - _one_hot(others, logits)
 
 
+def _spread(logits: Tensor, goal: Goal) -> tuple[Tensor, Tensor]:
+    """By how much (B,) the first logit in order exceeds the third, or the third and fourth; its derivative (B, K)."""
+    places = 3 if goal.targets is None else 4
+    if logits.shape[1] < places:
+        return torch.ones_like(logits[:, 0]), torch.zeros_like(logits)
+    values, classes = logits.topk(places, dim=1)
+    spread = values[:, 0] - values[:, 2:].mean(1)
+    wide = spread > _LEAST_SPREAD
+    share = torch.zeros_like(values)
+    share[:, 0] = 1.0
+    share[:, 2:] = -1.0 / (places - 2)
+    slope = torch.zeros_like(logits).scatter_(1, classes, share * wide[:, None])
+    return torch.where(wide, spread, _LEAST_SPREAD), slope
+
+
+def _margin_ratio(logits: Tensor, goal: Goal) -> Tensor:
+    return goal.margin(logits) / _spread(logits, goal)[0]
+
+
+def _margin_ratio_cotangent(logits: Tensor, goal: Goal) -> Tensor:
+    spread, slope = _spread(logits, goal)
+    ratio = goal.margin(logits) / spread
+    return (_margin_cotangent(logits, goal) - ratio[:, None] * slope) / spread[:, None]
+
+
 LOSSES: Mapping[str, Loss] = MappingProxyType(
     {
         "ce": Loss(_cross_entropy, _cross_entropy_cotangent),
         "margin": Loss(_margin, _margin_cotangent),
         "logit": Loss(_logit, _logit_cotangent),
+        "dlr": Loss(_margin_ratio, _margin_ratio_cotangent),
     }
 )
 """`ce`: cross-entropy of the label (untargeted) or its negative for the target. `margin`: `Goal.margin`.
-`logit`: that of the target alone, or of the label, to fall."""
+`logit`: that of the target alone, or of the label, to fall. `dlr`: difference of logits ratio, the margin divided by
+z_(1) - z_(3), or by z_(1) - (z_(3) + z_(4)) / 2 for a target, where z_(1) >= z_(2) >= ... are the logits in order: no
+change of their scale or level matters. The denominator is differentiated as well, so that a step may also widen it.
+Where there are fewer classes than the denominator names, the margin takes its place."""
 
 
 def loss_named(name: str) -> Loss:

@@ -61,7 +61,7 @@ def test_the_logit_is_that_of_the_target_or_of_the_label_to_fall() -> None:
 
 
 @GOALS
-@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("name", ["ce", "margin", "logit"])  # a step along dlr may widen its denominator instead
 def test_a_step_along_the_cotangent_comes_nearer_to_the_goal(name: str, goal: Goal) -> None:
     logits = torch.randn(4, 5, generator=torch.Generator().manual_seed(1))
     step = 0.01 * LOSSES[name].cotangent(logits, goal)
@@ -110,5 +110,50 @@ def test_two_classes_are_enough_for_every_loss() -> None:
 
 
 def test_unknown_loss_is_one_clear_line() -> None:
-    with pytest.raises(ValueError, match="loss: must be one of ce, margin, logit, got 'mse'"):
+    with pytest.raises(ValueError, match="loss: must be one of ce, margin, logit, dlr, got 'mse'"):
         loss_named("mse")
+
+
+@given(seed=st.integers(0, 10**6))
+@settings(deadline=None, derandomize=True)
+def test_dlr_is_that_of_the_paper(seed: int) -> None:
+    """Written out from equation 6, and for a target, while the label is predicted, from equation 7."""
+    logits = torch.randn(4, 5, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    labels = torch.stack([logits.argsort(1)[:, -k] for k in (1, 1, 2, 5)], 1).diagonal()
+    ordered, own = logits.sort(1, descending=True).values, logits.gather(1, labels[:, None])[:, 0]
+    other = logits.scatter(1, labels[:, None], -torch.inf).amax(1)
+    untargeted = -(own - other) / (ordered[:, 0] - ordered[:, 2])
+    torch.testing.assert_close(LOSSES["dlr"].value(logits, Goal(labels)), untargeted)
+
+    labels, targets = logits.argmax(1), logits.argsort(1)[:, 1]
+    wanted = logits.gather(1, targets[:, None])[:, 0]
+    targeted = -(ordered[:, 0] - wanted) / (ordered[:, 0] - (ordered[:, 2] + ordered[:, 3]) / 2)
+    torch.testing.assert_close(LOSSES["dlr"].value(logits, Goal(labels, targets)), targeted)
+
+
+@GOALS
+def test_dlr_knows_neither_scale_nor_level_of_the_logits(goal: Goal) -> None:
+    logits = torch.randn(4, 5, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    dlr = LOSSES["dlr"]
+    for scale, level in ((1e4, 0.0), (1e-4, 7.0)):
+        torch.testing.assert_close(dlr.value(scale * logits + level, goal), dlr.value(logits, goal))
+        changed = dlr.cotangent(scale * logits + level, goal) * scale
+        torch.testing.assert_close(changed, dlr.cotangent(logits, goal))
+
+
+@GOALS
+@pytest.mark.parametrize("gap", [0.0, 1e-30])
+def test_dlr_of_equal_logits_is_finite_and_its_slope_leads_to_the_goal(goal: Goal, gap: float) -> None:
+    logits = torch.zeros(4, 5)
+    logits[:, 4] = gap
+    assert LOSSES["dlr"].value(logits, goal).isfinite().all()
+    slope = LOSSES["dlr"].cotangent(logits, goal)
+    assert slope.isfinite().all()
+    assert (slope.gather(1, goal.classes[:, None])[:, 0] * goal.direction > 0).all()
+
+
+@pytest.mark.parametrize(("classes", "goal"), [(2, Goal(LABELS % 2)), (3, Goal(LABELS % 3, (LABELS + 1) % 3))])
+def test_dlr_is_the_margin_where_there_are_too_few_classes(classes: int, goal: Goal) -> None:
+    logits = torch.randn(4, classes, generator=torch.Generator().manual_seed(3))
+    assert torch.equal(LOSSES["dlr"].value(logits, goal), goal.margin(logits))
+    assert torch.equal(LOSSES["dlr"].cotangent(logits, goal), LOSSES["margin"].cotangent(logits, goal))
