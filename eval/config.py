@@ -29,6 +29,7 @@ class Plan:
     Attributes:
         config: the resolved configuration, as plain containers.
         data: spec of the data set; `load(seed)` reads it.
+        fold: whether batch norms are folded into the layers before them, where they can be.
         models: specs by the name of their node.
         attacks: searches by name.
         access: what they see of the networks, unless a study says otherwise.
@@ -44,6 +45,7 @@ class Plan:
     seed: int
     batch_size: int
     device: str
+    fold: bool
     goal: str
     transfer: bool
     controls: bool
@@ -190,6 +192,7 @@ def read(cfg: DictConfig) -> Plan:
         seed=content["seed"],
         batch_size=content["batch_size"],
         device=content["device"],
+        fold=content["fold"],
         goal=content["goal"],
         transfer=content["transfer"],
         controls=content["controls"],

@@ -26,6 +26,7 @@ from eval.trial import Cohort
 from models.check import check
 from models.classifier import Classifier
 from models.distillation import distillation
+from models.fold import fold
 from models.pools import Pools
 from models.recipe import TrainConfig
 from models.spec import Network, Spec, build
@@ -43,12 +44,14 @@ class Entrant:
 
     Attributes:
         name: in records and reports.
-        classifier: frozen, on the run's device.
+        classifier: frozen, on the run's device; all that is asked of the network is asked of it.
         description: a few words.
-        fingerprint: a hash of its weights, its layers, its source and its normalisation.
+        fingerprint: a hash of its weights, its layers, its source and its normalisation, before any folding.
+        parameters: how many, before any folding.
         trained: how it was trained here; None for a network that came with its weights.
         warnings: what the check found.
         work: multiplications per image.
+        folded: whether its batch norms are part of the layers before them.
         oracle: the network that it is a substitute of, if it is one.
     """
 
@@ -59,6 +62,8 @@ class Entrant:
     trained: dict[str, Any] | None
     warnings: tuple[str, ...]
     work: int
+    parameters: int
+    folded: bool = False
     oracle: str | None = None
 
     def about(self) -> dict[str, Any]:
@@ -66,9 +71,10 @@ class Entrant:
         return {
             "name": self.name,
             "description": self.description,
-            "parameters": sum(p.numel() for p in self.classifier.parameters()),
+            "parameters": self.parameters,
             "fingerprint": self.fingerprint,
             "trained": self.trained,
+            "folded": self.folded,
         }
 
 
@@ -144,8 +150,13 @@ def _substitutes(
                 work = multiplications(classifier, probe)
                 console.print(f"[bold]{name}[/]: {trained['queries']:,} labels of {oracle.name}", highlight=False)
                 yield Entrant(
-                    name, classifier, learnt.description, _identity(learnt), trained, warnings, work, oracle.name
-                )
+                    name, classifier, learnt.description, _identity(learnt), trained, warnings, work,
+                    _parameters(classifier), oracle=oracle.name,
+                )  # fmt: skip
+
+
+def _parameters(classifier: Classifier) -> int:
+    return sum(p.numel() for p in classifier.parameters())
 
 
 def _identity(network: Network) -> str:
@@ -192,8 +203,12 @@ class _Fit:
             trained = self.fit(test, console, logs)
             classifier = network.classifier(name, test.shape).to(self.device)  # frozen again
             warnings = check(classifier, probe, test.labels)
-        lay_out(classifier, probe)
-        return Entrant(name, classifier, network.description, _identity(network), trained, tuple(warnings), work)
+        quick = fold(classifier, probe) if self.plan.fold else classifier
+        lay_out(quick, probe)
+        return Entrant(
+            name, quick, network.description, _identity(network), trained, tuple(warnings), work,
+            _parameters(classifier), folded=quick is not classifier,
+        )  # fmt: skip
 
     def fit(self, test: Samples, console: Any, logs: Path) -> dict[str, Any]:
         """Train the network, or find it trained; returns what the header says of that."""

@@ -83,6 +83,7 @@ class Config:
     seed: int = MISSING
     batch_size: int = MISSING
     device: str = MISSING
+    fold: bool = MISSING
     goal: str = MISSING
     image: Any = None
     target: str = MISSING

@@ -1,0 +1,60 @@
+"""What the networks of a run are."""
+
+from __future__ import annotations
+
+import pytest
+
+from eval.records import read_records
+
+NETS = """
+import torch
+from torch import nn
+
+def normed():
+    torch.manual_seed(0)
+    net = nn.Sequential(
+        nn.Conv2d(1, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.AdaptiveAvgPool2d(4), nn.Flatten(), nn.Linear(128, 10)
+    )
+    for _ in range(20):
+        net(torch.rand(64, 1, 8, 8))
+    return net
+
+def plain():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+"""
+OUTCOMES = ["role", "source", "attack", "eps", "target_model", "sample", "success"]
+
+
+@pytest.fixture
+def runs(small_run, tmp_path):
+    """The same run with batch norms folded and without."""
+    (tmp_path / "nets.py").write_text(NETS)
+    path = f"model.path=[{tmp_path}/nets.py:normed,{tmp_path}/nets.py:plain]"
+    return {
+        fold: small_run(tmp_path / fold, "model=factory", path, "attack=[fgsm,pgd]", f"fold={fold}")
+        for fold in ("true", "false")
+    }
+
+
+def test_folding_changes_no_outcome_and_no_identity(runs, tmp_path):
+    folded, loaded = (read_records(tmp_path / fold) for fold in runs)
+    assert folded[OUTCOMES].equals(loaded[OUTCOMES])
+    assert not folded["adv_conf"].equals(loaded["adv_conf"])  # another network, up to rounding
+    for key in ("fingerprint", "parameters", "description"):
+        assert [m[key] for m in runs["true"].models] == [m[key] for m in runs["false"].models]
+
+
+def test_the_header_tells_which_networks_were_folded(runs):
+    assert {m["name"]: m["folded"] for m in runs["true"].models} == {"normed": True, "plain": False}
+    assert not any(m["folded"] for m in runs["false"].models)
+
+
+def test_networks_are_trained_before_they_are_folded(small_run, tmp_path):
+    arguments = ["model=compact", "model.compact.widths=[4,8]", "attack=[fgsm]"]
+    about = small_run(tmp_path, *arguments)
+    assert about.models[0]["folded"]
+    assert about.models[0]["trained"]["epochs"] >= 1
+    again = small_run(tmp_path / "again", *arguments, "fold=false")
+    assert again.models[0]["trained"]["checkpoint"] == about.models[0]["trained"]["checkpoint"]
+    assert again.models[0]["fingerprint"] == about.models[0]["fingerprint"]
