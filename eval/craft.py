@@ -2,88 +2,26 @@
 
 from __future__ import annotations
 
-import logging
-import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from attacks.base import Attack, Logits
+from attacks.cascade import Cascade
 from attacks.goal import Goal
 from attacks.rng import Rng
 from attacks.threat import ThreatModel, unlimited
-from eval.blackbox import Access
-from eval.clean import Clean, forward_of
-from eval.data import Samples
-from eval.derived import Derived
+from eval.bench import Bench, Unit
+from eval.clean import forward_of
 from eval.device import synchronize
-from eval.goals import make
 from eval.judge import judge
-from eval.meter import Meter
 from eval.records import COLUMNS
+from eval.search import Asked, Made, asked, in_stages, search
 from eval.watch import Watcher
-from models.classifier import Classifier
-
-log = logging.getLogger(__name__)
 
 Rows = dict[str, np.ndarray[Any, Any]]
-
-
-@dataclass(frozen=True)
-class Unit:
-    """What makes one part: an attack with its budget, from one source, on the samples `index`."""
-
-    source: str
-    attack_name: str
-    attack: Attack
-    text: str
-    threat: ThreatModel
-    index: np.ndarray[Any, Any]
-
-
-@dataclass(frozen=True)
-class Bench:
-    """What every unit works on.
-
-    Attributes:
-        samples: all samples of the run.
-        classifiers: by name, on `device`.
-        clean: what they say without perturbation, by name, of all samples.
-        seed: of everything random.
-        goal: rule of `eval.goals`.
-        batch_size: images per call of an attack.
-        transfer: judge on all classifiers, not on the source alone.
-        derived: what is judged beside each perturbation, by role.
-        examples: images to keep per unit.
-        access: what the attacks see of the networks.
-        victims: the network that perturbations made for a substitute are meant to fool, by the substitute's name.
-    """
-
-    samples: Samples
-    classifiers: Mapping[str, Classifier]
-    clean: Mapping[str, Clean]
-    device: torch.device
-    seed: int
-    goal: str
-    batch_size: int
-    transfer: bool
-    derived: Mapping[str, Derived]
-    examples: int
-    access: Access = field(default_factory=Access)
-    victims: Mapping[str, str] = field(default_factory=dict)
-
-    @property
-    def sources(self) -> list[str]:
-        """The networks that perturbations are made for: the substitutes, or all where there are none."""
-        return list(self.victims or self.classifiers)
-
-    def targets(self, source: str) -> list[str]:
-        """The networks that judge what was made for `source`, itself first."""
-        return [source, *(n for n in self.classifiers if n != source)] if self.transfer else [source]
 
 
 def clean_rows(bench: Bench, name: str) -> Rows:
@@ -133,79 +71,28 @@ def _rows(
         "forwards": np.zeros(n, np.int64),
         "backwards": np.zeros(n, np.int64),
         "seconds": np.zeros(n),
+        "stage": np.full(n, ""),
         "error": np.full(n, ""),
     }
     merged = {**rows, **judged}
     return {column: merged[column] for column in COLUMNS}
 
 
-@dataclass
-class _Made:
-    x_adv: Tensor
-    forwards: np.ndarray[Any, Any]
-    backwards: np.ndarray[Any, Any]
-    seconds: np.ndarray[Any, Any]
-    error: str
-
-
-def _make(bench: Bench, unit: Unit, x: Tensor, goal: Goal, rng: Rng, start: Tensor, watcher: Watcher | None) -> _Made:
-    """Run the attack on those samples (`start`, bool) that do not reach the goal unperturbed."""
-    n, todo = len(x), torch.nonzero(start)[:, 0]
-    x_adv = x.clone()
-    meter = Meter(bench.classifiers[unit.source], len(todo), bench.device)
-    error = ""
-    synchronize(bench.device)
-    began = time.perf_counter()
-    if len(todo) > 0:
-        try:
-            images = x[todo]
-            whole: Logits = meter if watcher is None else watcher.begin(meter, images, goal[todo])
-            network = bench.access.to(whole, len(todo), bench.device)
-            candidates = unit.attack(network, images, goal[todo], unit.threat, rng=rng[todo])
-            if candidates.shape != images.shape:
-                raise ValueError(f"must return {tuple(images.shape)}, got {tuple(candidates.shape)}")
-            x_adv[todo] = candidates.detach().to(x.dtype)
-        except Exception as problem:  # of whatever library: told, recorded, and the run ends with a failure
-            log.exception("attack.%s on %s failed on %d samples", unit.attack_name, unit.source, len(todo))
-            error = f"{type(problem).__name__}: {problem}".splitlines()[0]
-    synchronize(bench.device)
-    spent = np.zeros((3, n))
-    where = todo.cpu().numpy()
-    spent[:2, where] = meter.per_sample()
-    spent[2, where] = (time.perf_counter() - began) / max(len(where), 1)
-    counts = np.rint(spent[:2]).astype(np.int64)
-    return _Made(x_adv, counts[0], counts[1], spent[2], error)
-
-
-def _batch(
-    bench: Bench, unit: Unit, index: np.ndarray[Any, Any], kept: dict[str, list[Any]], watcher: Watcher | None
-) -> list[Rows]:
-    samples, device = bench.samples, bench.device
-    where = torch.as_tensor(index, device=device)
-    ids = samples.ids[index].tolist()
-    x = samples.batch(index).to(device)
-    labels = torch.as_tensor(samples.labels[index], device=device)
-    clean = bench.clean[bench.victims.get(unit.source, unit.source)]
-    goal = make(
-        bench.goal, labels, clean.least_likely[where], samples.classes, Rng.of(bench.seed, ["goal"], ids, device)
-    )
-    prediction = clean.prediction[where]
-    reached = prediction != labels if goal.targets is None else prediction == goal.targets
-    rng = Rng.of(bench.seed, ["attack", unit.attack_name], ids, device)
-    made = _make(bench, unit, x, goal, rng, ~reached, watcher)
-    if watcher is not None and not made.error and not bool(reached.all()):
-        watcher.end(bench.classifiers[unit.source], made.x_adv[~reached], samples.select(index[~reached.cpu().numpy()]))
+def _judged(bench: Bench, unit: Unit, asked: Asked, made: Made, kept: dict[str, list[Any]]) -> list[Rows]:
+    """The records of one batch: what was made for the source, on each of the targets."""
+    index, x, goal = asked.index, asked.x, asked.goal
+    ids = bench.samples.ids[index].tolist()
     targets_of = goal.labels.new_full((len(x),), -1) if goal.targets is None else goal.targets
     attack = (unit.attack_name, unit.threat.norm, unit.threat.eps, unit.text)
     beside: dict[str, Tensor] = {}
     if not made.error:
         for role, derive in bench.derived.items():
-            streams = Rng.of(bench.seed, [role, unit.source, unit.attack_name, unit.text], ids, device)
+            streams = Rng.of(bench.seed, [role, unit.source, unit.attack_name, unit.text], ids, bench.device)
             beside[role] = derive(x, made.x_adv, streams, unit.threat.box)
     result = []
     for target in bench.targets(unit.source):
         judged = _columns(bench, target, x, made.x_adv, goal, unit.threat)
-        judged["target_class"] = targets_of.cpu().numpy()
+        judged |= {"target_class": targets_of.cpu().numpy(), "stage": made.stage}
         if target == unit.source:
             judged |= {"forwards": made.forwards, "backwards": made.backwards, "seconds": made.seconds}
             _keep(bench, kept, ids, x, made.x_adv, judged["success"] & (judged["rms"] > 0))
@@ -259,7 +146,7 @@ def warm_up(bench: Bench, source: str) -> None:
 
 
 def craft(
-    bench: Bench, unit: Unit, tell: Callable[[int], None], watcher: Watcher | None = None
+    bench: Bench, unit: Unit, tell: Callable[[float], None], watcher: Watcher | None = None
 ) -> tuple[Rows, Rows | None]:
     """Do one unit of work; `tell` is told how many samples are done, batch by batch, and `watcher` sees the search.
 
@@ -269,10 +156,17 @@ def craft(
     """
     kept: dict[str, list[Any]] = {"sample": [], "x": [], "x_adv": []}
     parts: list[Rows] = []
-    for start in range(0, len(unit.index), bench.batch_size):
-        index = unit.index[start : start + bench.batch_size]
-        parts += _batch(bench, unit, index, kept, watcher)
-        tell(len(index))
+    batches = [slice(i, i + bench.batch_size) for i in range(0, len(unit.index), bench.batch_size)]
+    if isinstance(unit.attack, Cascade) and watcher is None:
+        whole = asked(bench, unit, unit.index)
+        made = in_stages(bench, unit, unit.attack.stages(unit.threat.norm), whole, tell)
+        for batch in batches:
+            parts += _judged(bench, unit, whole[batch], made[batch], kept)
+    else:
+        for batch in batches:
+            part = asked(bench, unit, unit.index[batch])
+            parts += _judged(bench, unit, part, search(bench, unit, part, watcher), kept)
+            tell(len(part.index))
     rows = {column: np.concatenate([part[column] for part in parts]) for column in COLUMNS}
     crashed = rows["error"] != ""
     if crashed.any() and not rows["forwards"][~crashed].any():  # nothing that had to be done was done

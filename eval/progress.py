@@ -21,7 +21,7 @@ class Bar:
         self._console = console
         self._title = title
         self._total = total
-        self._done = 0
+        self._done = 0.0
         self._text = ""
         self._last = self._start = time.monotonic()
         self._said = -_EVERY  # when it last said what is being done
@@ -57,7 +57,7 @@ class Bar:
             self._said = now
             self._console.print(f"{self._title}: {what}", highlight=False, soft_wrap=True)
 
-    def advance(self, steps: int) -> None:
+    def advance(self, steps: float) -> None:
         """Count steps that are done."""
         self._done += steps
         self._show()

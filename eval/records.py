@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 
 from eval.errors import InputError
 
-SCHEMA = 1
+SCHEMA = 2
 
 COLUMNS: Mapping[str, pa.DataType] = {
     "sample": pa.string(),  # id within the data set, such as test/00042 or a relative path
@@ -53,6 +53,7 @@ COLUMNS: Mapping[str, pa.DataType] = {
     "forwards": pa.int32(),  # of source, for making this candidate; 0 on transfer, control and clean rows
     "backwards": pa.int32(),
     "seconds": pa.float64(),  # of its batch, shared out evenly; 0 where forwards is 0
+    "stage": pa.string(),  # of an attack made of several, the one that first broke the sample; "" for none
     "error": pa.string(),  # why there is no result; "" when there is one
 }
 """The columns of a record, in order, with their types."""

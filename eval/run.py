@@ -20,9 +20,10 @@ from omegaconf import DictConfig
 from attacks.base import Attack
 from eval import device as devices
 from eval import speed
+from eval.bench import Bench, Unit
 from eval.clean import clean_pass, named
 from eval.config import Plan, budgets, read
-from eval.craft import Bench, Unit, clean_rows, craft, warm_up
+from eval.craft import clean_rows, craft, warm_up
 from eval.errors import InputError
 from eval.header import describe_attack, header, now
 from eval.intake import aimed, load, parts

@@ -10,8 +10,9 @@ from rich.console import Console
 
 from attacks.pgd import PGD
 from attacks.threat import ThreatModel, parse_eps
+from eval.bench import Bench, Unit
 from eval.clean import clean_pass
-from eval.craft import Bench, Unit, craft
+from eval.craft import craft
 from eval.data import Arrays, Samples, Torchvision
 from eval.records import read_records
 from eval.run import run

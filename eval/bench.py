@@ -1,0 +1,71 @@
+"""What units of work are made of, and what they work on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+
+from attacks.base import Attack
+from attacks.threat import ThreatModel
+from eval.blackbox import Access
+from eval.clean import Clean
+from eval.data import Samples
+from eval.derived import Derived
+from models.classifier import Classifier
+
+
+@dataclass(frozen=True)
+class Unit:
+    """What makes one part: an attack with its budget, from one source, on the samples `index`."""
+
+    source: str
+    attack_name: str
+    attack: Attack
+    text: str
+    threat: ThreatModel
+    index: np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What every unit works on.
+
+    Attributes:
+        samples: all samples of the run.
+        classifiers: by name, on `device`.
+        clean: what they say without perturbation, by name, of all samples.
+        seed: of everything random.
+        goal: rule of `eval.goals`.
+        batch_size: images per call of an attack.
+        transfer: judge on all classifiers, not on the source alone.
+        derived: what is judged beside each perturbation, by role.
+        examples: images to keep per unit.
+        access: what the attacks see of the networks.
+        victims: the network that perturbations made for a substitute are meant to fool, by the substitute's name.
+    """
+
+    samples: Samples
+    classifiers: Mapping[str, Classifier]
+    clean: Mapping[str, Clean]
+    device: torch.device
+    seed: int
+    goal: str
+    batch_size: int
+    transfer: bool
+    derived: Mapping[str, Derived]
+    examples: int
+    access: Access = field(default_factory=Access)
+    victims: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def sources(self) -> list[str]:
+        """The networks that perturbations are made for: the substitutes, or all where there are none."""
+        return list(self.victims or self.classifiers)
+
+    def targets(self, source: str) -> list[str]:
+        """The networks that judge what was made for `source`, itself first."""
+        return [source, *(n for n in self.classifiers if n != source)] if self.transfer else [source]

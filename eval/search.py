@@ -1,0 +1,182 @@
+"""The search itself: what an attack is given, what it proposes, what that costs, and what becomes of a crash."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from attacks.base import Logits, rows
+from attacks.cascade import Broken, Stages, budget
+from attacks.goal import Goal
+from attacks.rng import Rng
+from eval.bench import Bench, Unit
+from eval.device import synchronize
+from eval.goals import make
+from eval.meter import Meter
+from eval.watch import Watcher
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What an attack is to do.
+
+    Attributes:
+        index: numbers (n,) of the samples in the run.
+        x: their images (n, C, H, W), on the device.
+        goal: what is wanted of each.
+        open: (n,) bool, which of them do not reach the goal unperturbed.
+        rng: a stream for each.
+    """
+
+    index: np.ndarray[Any, Any]
+    x: Tensor
+    goal: Goal
+    open: Tensor
+    rng: Rng
+
+    def __getitem__(self, part: slice) -> Asked:
+        """What is asked of some of the samples."""
+        return Asked(
+            self.index[part], self.x[part], self.goal[_where(self, part)], self.open[part], Rng(self.rng.keys[part])
+        )
+
+
+def _where(asked: Asked, part: slice) -> Tensor:
+    return torch.arange(len(asked.x), device=asked.x.device)[part]
+
+
+def asked(bench: Bench, unit: Unit, index: np.ndarray[Any, Any]) -> Asked:
+    """What a unit of work asks for the samples `index`."""
+    samples, device = bench.samples, bench.device
+    where = torch.as_tensor(index, device=device)
+    ids = samples.ids[index].tolist()
+    labels = torch.as_tensor(samples.labels[index], device=device)
+    clean = bench.clean[bench.victims.get(unit.source, unit.source)]
+    goal = make(
+        bench.goal, labels, clean.least_likely[where], samples.classes, Rng.of(bench.seed, ["goal"], ids, device)
+    )
+    prediction = clean.prediction[where]
+    reached = prediction != labels if goal.targets is None else prediction == goal.targets
+    rng = Rng.of(bench.seed, ["attack", unit.attack_name], ids, device)
+    return Asked(index, samples.batch(index).to(device), goal, ~reached, rng)
+
+
+@dataclass
+class Made:
+    """What came of it, sample by sample.
+
+    Attributes:
+        x_adv: candidates (n, C, H, W); the images themselves where nothing was to be done.
+        forwards, backwards: (n,) int64.
+        seconds: (n,), those of its batch shared out evenly.
+        stage: name (n,) of the stage of a cascade that broke it; "" for none, and for other attacks.
+        error: why there are no candidates; "" when there are.
+    """
+
+    x_adv: Tensor
+    forwards: np.ndarray[Any, Any]
+    backwards: np.ndarray[Any, Any]
+    seconds: np.ndarray[Any, Any]
+    stage: np.ndarray[Any, Any]
+    error: str
+
+    def __getitem__(self, part: slice) -> Made:
+        """That of some of the samples."""
+        forwards, backwards, seconds = self.forwards[part], self.backwards[part], self.seconds[part]
+        return Made(self.x_adv[part], forwards, backwards, seconds, self.stage[part], self.error)
+
+
+class _Ledger:
+    """Costs and crashes of the n samples of one search."""
+
+    def __init__(self, bench: Bench, unit: Unit, n: int) -> None:
+        self.meter = Meter(bench.classifiers[unit.source], n, bench.device)
+        self.seconds = np.zeros(n)
+        self.error = ""
+        self._bench, self._unit = bench, unit
+
+    @contextmanager
+    def charged(self, where: np.ndarray[Any, Any]) -> Iterator[None]:
+        """Share out the time among the samples `where`, and keep what a crash said."""
+        synchronize(self._bench.device)
+        began = time.perf_counter()
+        try:
+            yield
+        except Exception as problem:  # of whatever library: told, recorded, and the run ends with a failure
+            unit = self._unit
+            log.exception("attack.%s on %s failed on %d samples", unit.attack_name, unit.source, len(where))
+            self.error = f"{type(problem).__name__}: {problem}".splitlines()[0]
+        synchronize(self._bench.device)
+        self.seconds[where] += (time.perf_counter() - began) / max(len(where), 1)
+
+    def close(self, x_adv: Tensor, stage: np.ndarray[Any, Any], where: np.ndarray[Any, Any] | None = None) -> Made:
+        """The account: of all samples, or of those `where` among those of `x_adv`."""
+        forwards, backwards = (np.rint(count).astype(np.int64) for count in self.meter.per_sample())
+        columns = [forwards, backwards, self.seconds]
+        if where is not None:
+            for i, column in enumerate(columns):
+                columns[i] = np.zeros(len(x_adv), dtype=column.dtype)
+                columns[i][where] = column
+        return Made(x_adv, columns[0], columns[1], columns[2], stage, self.error)
+
+
+def search(bench: Bench, unit: Unit, asked: Asked, watcher: Watcher | None) -> Made:
+    """Run the attack on those samples of one batch that do not reach the goal unperturbed."""
+    todo = torch.nonzero(asked.open)[:, 0]
+    where = todo.cpu().numpy()
+    x_adv = asked.x.clone()
+    ledger = _Ledger(bench, unit, len(todo))
+    if len(todo) > 0:
+        images, goal = asked.x[todo], asked.goal[todo]
+        with ledger.charged(np.arange(len(todo))):
+            whole: Logits = ledger.meter if watcher is None else watcher.begin(ledger.meter, images, goal)
+            network = bench.access.to(whole, len(todo), bench.device)
+            candidates = unit.attack(network, images, goal, unit.threat, rng=asked.rng[todo])
+            if candidates.shape != images.shape:
+                raise ValueError(f"must return {tuple(images.shape)}, got {tuple(candidates.shape)}")
+            x_adv[todo] = candidates.detach().to(asked.x.dtype)
+        if watcher is not None and not ledger.error:
+            watcher.end(bench.classifiers[unit.source], x_adv[todo], bench.samples.select(asked.index[where]))
+    return ledger.close(x_adv, np.full(len(asked.x), ""), where)
+
+
+def in_stages(bench: Bench, unit: Unit, stages: Stages, asked: Asked, tell: Callable[[float], None]) -> Made:
+    """Run a cascade on all samples of a unit, stage by stage, so that those left always fill their batches.
+
+    The outcome of each sample is that of `attacks.cascade.in_turn`.
+    """
+    n = len(asked.x)
+    ledger = _Ledger(bench, unit, n)
+    broken = Broken(asked.x)
+    whole = bench.access.to(ledger.meter, n, bench.device)
+    done = np.where(asked.open.cpu().numpy(), 0.0, 1.0)  # of the work on each
+    tell(float(done.sum()))
+    for number, (_, attack) in enumerate(stages):
+        left = broken.left()
+        left = left[asked.open[left]]
+        for start in range(0, len(left), bench.batch_size):
+            index = left[start : start + bench.batch_size]
+            where = index.cpu().numpy()
+            with ledger.charged(where):
+                images, goal, network = asked.x[index], asked.goal[index], rows(whole, index)
+                threat = budget(attack, unit.threat)
+                found = attack(network, images, goal, threat, rng=asked.rng[index].fold(number))
+                broken.take(number, index, found, network, images, goal, unit.threat)
+            if ledger.error:  # what the later stages could do is no longer known, so that nothing is
+                tell(float((1 - done).sum()))
+                return ledger.close(asked.x.clone(), np.full(n, ""))
+            now = np.where((broken.stage[index] >= 0).cpu().numpy(), 1.0, (number + 1) / len(stages))
+            tell(float((now - done[where]).clip(0).sum()))
+            done[where] = np.maximum(now, done[where])
+    names = np.array([name for name, _ in stages] + [""])
+    return ledger.close(broken.x_adv, names[broken.stage.cpu().numpy()])
