@@ -46,7 +46,8 @@ def build_run(
             "adv_pred": adv_pred, "adv_conf": rng.uniform(0.3, 1, n), "success": hit,
             "success_8bit": hit & (rng.random(n) < 0.95), "in_box": [True] * n, "in_budget": legal,
             "l0": np.full(n, float(dim)), "l1": size * dim, "l2": size * dim**0.5, "linf": size, "rms": size * 0.9,
-            "forwards": [0] * n, "backwards": [0] * n, "seconds": [0.0] * n, "error": [""] * n,
+            "forwards": [0] * n, "backwards": [0] * n, "seconds": [0.0] * n, "stage": [""] * n,
+            "error": [""] * n,
         } | more  # fmt: skip
         assert list(columns) == list(COLUMNS)
         write_part(folder, name, columns)
