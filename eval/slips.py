@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-from eval.usage import GROUPS, chosen, defaults, options, package
+from eval.keys import keys
+from eval.usage import GROUPS, options
 
-_NEAREST, _ALIKE = 4, 0.7
+_NEAREST, _ALIKE, _BEHIND = 4, 0.7, 0.1  # how many, how alike, and how far behind the nearest at most
+_ALIKE_KEYS, _SURE = 0.75, 0.9  # what two keys have in common may be no more than the node that they lie in
 _OPTION = re.compile(r"Could not (?:find|load) '(\w+)/([^']+)'\.?(?:; Available options in '\w+':.*)?")
-_NODE = re.compile(r"Key '(\w+)' is not in struct; full_key: (attack|model)\.")
-_OVERRIDE = re.compile(r"^  - override /(attack|model): (.+)$", re.MULTILINE)
+_KEY = re.compile(r"Key '[^']+' (?:is not in struct|not in '(?!HydraConf)\w+').*?full_key: (?!hydra\b)([\w./-]+)")
+_ARGUMENT = re.compile(r"Could not (?:override|append to config|delete from config)\.? '?([\w./-]+)'?")
 
 
 def remedy(text: str, conf: Path, arguments: Sequence[str]) -> str:
-    """A message of Hydra's, with the options that exist in place of its list, or the names that the run has.
+    """A message of Hydra's with what exists and is nearest in place of its own words.
 
     Args:
         text: the message, in one line.
@@ -26,32 +28,56 @@ def remedy(text: str, conf: Path, arguments: Sequence[str]) -> str:
     missing = _OPTION.search(text)
     if missing and missing[1] in GROUPS:
         return text.replace(missing[0], f"there is no {missing[1]}={missing[2]}; {_meant(conf, *missing.groups())}")
-    stranger = _NODE.search(text)
+    stranger = _KEY.search(text)
     if stranger:
-        names = dict.fromkeys(_names(conf, stranger[2], arguments))
-        return f"{text}; this run's {stranger[2]}s: {', '.join(names) or 'none'}"
+        written = _ARGUMENT.search(text)
+        wrong = written[1] if written and written[1].startswith(stranger[1]) else stranger[1]
+        return f"{wrong}: there is no such key; {_key_meant(wrong, stranger[1], keys(conf, arguments))}"
     return text
+
+
+def near(wrong: str, known: Sequence[str], alike_at_least: float = _ALIKE) -> list[str]:
+    """The names that are most alike, the nearest first.
+
+    >>> near("attack.pgd.stps", ["attack.pgd.steps", "attack.pgd.restarts", "seed"])
+    ['attack.pgd.steps']
+    """
+    found = difflib.get_close_matches(wrong, known, _NEAREST, alike_at_least)
+    alike = [difflib.SequenceMatcher(None, name, wrong).ratio() for name in found]
+    return [name for name, ratio in zip(found, alike, strict=True) if ratio > alike[0] - _BEHIND]
 
 
 def _meant(conf: Path, group: str, wrong: str) -> str:
     """The nearest options of a group, in sub-folders too, or all where none is near."""
     known = options(conf, group)
-    near = difflib.get_close_matches(wrong, known, _NEAREST, _ALIKE)
+    found = near(wrong, known)
     name = wrong.rpartition("/")[2]  # right, but in another folder or in none
-    near += [option for option in known if option.rpartition("/")[2] == name and option not in near]
-    if near:
-        return f"did you mean {' or '.join(near)}?"
+    found += [option for option in known if option.rpartition("/")[2] == name and option not in found]
+    if found:
+        return f"did you mean {' or '.join(found)}?"
     return f"options: {', '.join(known)}"
 
 
-def _names(conf: Path, group: str, arguments: Sequence[str]) -> Iterator[str]:
-    """What the run's attacks or models are called as keys: each option's file says by its package."""
-    selected = defaults((conf / "config.yaml").read_text(encoding="utf-8"))
-    for experiment in chosen({}, arguments).get("experiment", ()):
-        path = conf / "experiment" / f"{experiment}.yaml"
-        text = path.read_text(encoding="utf-8") if path.is_file() else ""
-        selected |= {g: [v.strip() for v in listed.strip("[] ").split(",")] for g, listed in _OVERRIDE.findall(text)}
-    for option in chosen(selected, arguments).get(group, ()):
-        path = conf / group / f"{option}.yaml"
-        if path.is_file():
-            yield package(path.read_text(encoding="utf-8"), group).rpartition(".")[2]
+def _key_meant(wrong: str, first: str, known: Sequence[str]) -> str:
+    """The nearest keys, and those that are where `first`, the first part of `wrong` that does not exist, should be."""
+    node = first.rpartition(".")[0]
+    found = near(wrong, [key for key in known if not wrong.startswith(f"{key}.")], _ALIKE_KEYS)
+    if not found:  # right, but in another node or in none
+        found = [key for key in known if key.rpartition(".")[2] == wrong.rpartition(".")[2]][:_NEAREST]
+    parts = [f"did you mean {' or '.join(found)}?"] if found else []
+    beside = [key.removeprefix(f"{node}.") for key in known if key.startswith(f"{node}.")]
+    beside = [key for key in beside if "." not in key]
+    if node in ("attack", "model"):
+        parts.append(f"this run's {node}s: {', '.join(k for k in beside if f'{node}.{k}.' in _nodes(known)) or 'none'}")
+    elif not found and node in GROUPS and not beside:
+        parts.append(f"this run has no {node}; choose one with {node}=..., see toastproof --help")
+    elif beside and not near(wrong, found, _SURE):
+        parts.append(f"keys of {node}: {', '.join(beside)}")
+    elif not found:
+        parts.append("toastproof --help lists the keys")
+    return "; ".join(parts).replace("?;", "?")
+
+
+def _nodes(known: Sequence[str]) -> set[str]:
+    """The keys that hold others, each with a dot at its end."""
+    return {f"{key.rpartition('.')[0]}." for key in known}

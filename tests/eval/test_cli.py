@@ -110,7 +110,8 @@ def test_a_model_that_fails_late_is_one_line(command, tmp_path):
     [
         (["model.path=nets.py:net"], "model.path: is read by model=factory alone"),
         (["model=cnn", "model.weights=a.pth"], "model.weights: is read by"),
-        (["atack=pgd"], "toastproof --help lists the keys"),
+        (["atack=pgd"], "atack: there is no such key; did you mean attack?"),
+        (["attack.pgd.stps=3"], "attack.pgd.stps: there is no such key; did you mean attack.pgd.steps?"),
         (["attack=[pgd,"], "write key=value, and lists in quotes"),
         (["foo"], "write key=value"),
         (["data=images"], "data.root"),

@@ -49,19 +49,58 @@ def stranger(node):
     ],
 )
 def test_a_key_of_an_attack_that_does_not_take_part_lists_those_that_do(arguments, names):
-    assert remedy(stranger("attack.other"), CONF, arguments).endswith(f"; this run's attacks: {names}")
+    assert remedy(stranger("attack.other"), CONF, arguments).endswith(f" this run's attacks: {names}")
 
 
 def test_models_are_listed_too():
     assert remedy(stranger("model.mlp"), CONF, ["model=[softmax,torchvision/resnet50]"]).endswith(
-        "; this run's models: softmax, torchvision_resnet50"
+        " this run's models: softmax, torchvision_resnet50"
     )
+
+
+def mistyped(key):
+    """What Hydra says of a key that does not exist: the first part of it that does not."""
+    parts = key.split(".")
+    if parts[0] not in ("attack", "threat", "study", "data", "train"):
+        return f"Could not override '{key}'.; Key '{parts[0]}' not in 'Config'; full_key: {parts[0]}"
+    return f"Could not override '{key}'.; Key '{parts[-1]}' not in 'Some'; full_key: {key}"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "key", "says"),
+    [
+        ([], "attack.pgd.stps", "did you mean attack.pgd.steps?"),
+        ([], "threat.espilon", "did you mean threat.eps?"),
+        (["experiment=cat_to_toaster"], "study.pictuers", "did you mean study.pictures?"),
+        (
+            ["experiment=cat_to_toaster/physical"],
+            "study.transformations.blurr",
+            "did you mean study.transformations.blur?",
+        ),
+        ([], "modle", "did you mean model?"),
+        ([], "pgd.steps", "did you mean attack.pgd.steps"),
+        (["train=adversarial"], "train.adversry.eps", "did you mean train.adversary.eps"),
+        (["attack=foolbox/ddn"], "attack.ddn.options.gamma", "did you mean attack.foolbox_ddn.options.gamma?"),
+        ([], "threat.zzz", "keys of threat: norm, eps, curve"),
+        ([], "study.pictures", "this run has no study"),
+        ([], "zzz", "toastproof --help lists the keys"),
+    ],
+)
+def test_the_nearest_key_of_the_run_is_named(arguments, key, says):
+    text = remedy(mistyped(key), CONF, arguments)
+    assert text.startswith(f"{key}: there is no such key; ")
+    assert says in text
+
+
+def test_a_key_far_behind_the_nearest_is_not_offered():
+    text = remedy(mistyped("attack.pgd.stps"), CONF, [])
+    assert "restarts" not in text
 
 
 @pytest.mark.parametrize(
     "text",
     [
-        "Could not override 'atack'.; Key 'atack' not in 'Config'",
+        "Could not override 'hydra.swep'.; Key 'swep' not in 'HydraConf'; full_key: hydra.swep",
         "In 'hydra/config': Could not find 'hydra/launcher/jobs'; Available options in 'hydra/launcher': basic",
     ],
 )
