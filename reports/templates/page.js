@@ -41,3 +41,14 @@ for (const stack of document.querySelectorAll(".stack[data-way]")) {
   const input = slide.querySelector("input");
   input.addEventListener("input", () => show(Number(input.value)));
 }
+const places = document.querySelectorAll(".scroll");
+const hint = (place) => {
+  const hidden = place.scrollWidth - place.clientWidth;
+  place.classList.toggle("more", hidden > 2);
+  place.classList.toggle("end", hidden > 2 && place.scrollLeft >= hidden - 2);
+};
+const sizes = new ResizeObserver((seen) => seen.forEach((one) => hint(one.target)));
+for (const place of places) {
+  sizes.observe(place);
+  place.addEventListener("scroll", () => hint(place), { passive: true });
+}

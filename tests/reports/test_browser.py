@@ -18,9 +18,16 @@ FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-
 pytestmark = [pytest.mark.browser, pytest.mark.skipif(CHROMIUM is None, reason="no Chromium executable")]
 
 
-def dump(page, profile):
+def dump(page, profile, width=1200):
     """The page after its script ran, and what the console said."""
-    command = [CHROMIUM, *FLAGS, f"--user-data-dir={profile}", "--dump-dom", page.as_uri()]
+    command = [
+        CHROMIUM,
+        *FLAGS,
+        f"--window-size={width},900",
+        f"--user-data-dir={profile}",
+        "--dump-dom",
+        page.as_uri(),
+    ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
     return done.stdout, re.findall(r".*CONSOLE.*", done.stderr)
 
@@ -47,3 +54,19 @@ def test_a_sweep_opens_without_complaint(sweep_folder, tmp_path):
     dom, console = dump(write_sweep([sweep_folder], sweep_folder), tmp_path / "profile")
     assert console == []
     assert {"headline", "runs", "curves", "reading"} <= set(re.findall(r'<section id="(\w+)"', dom))
+
+
+MEASURE = """<script>
+const page = document.documentElement, nav = document.querySelector("nav div");
+document.title = [page.scrollWidth <= page.clientWidth, nav.scrollWidth <= nav.clientWidth].join();
+</script></body>"""
+
+
+@pytest.mark.parametrize("width", [500, 1200])  # the least that a headless window can have, and a small screen
+def test_nothing_is_cut_but_tables_that_scroll_and_say_so(run_folder, tmp_path, width):
+    page = write(run_folder)
+    measured = re.sub(r"<meta http-equiv=[^>]*>", "", page.read_text()).replace("</body>", MEASURE)
+    page.write_text(measured)
+    dom, _ = dump(page, tmp_path / "profile", width)
+    assert "<title>true,true</title>" in dom
+    assert (' scroll more"' in dom) == (width == 500)
