@@ -17,40 +17,55 @@ class Best:
     """The best point per sample, and which sample each row of the batch belongs to.
 
     Attributes:
-        point: (B, C, H, W).
-        margin: of `point`, (B,); infinity once the sample has left.
+        point: (B, C, H, W); the image itself before there is a better one.
+        score: of `point`, (B,), -infinity before; infinity once the sample has left.
         owner: sample (R,) of each row.
     """
 
     def __init__(self, x: Tensor, threat: ThreatModel, *, leave: bool) -> None:
         self.point = x.clone()
-        self.margin = torch.full((len(x),), -torch.inf, device=x.device)
+        self.score = torch.full((len(x),), -torch.inf, device=x.device)
         self.owner = torch.arange(len(x), device=x.device)
         self._box = threat.box
         self._leave = leave
 
     def unbroken(self) -> Tensor:
         """The samples that have not left, (b,)."""
-        return torch.nonzero(self.margin < torch.inf)[:, 0]
+        return torch.nonzero(self.score < torch.inf)[:, 0]
 
     def update(self, z: Tensor, x_adv: Tensor, goal: Goal, network: Logits) -> Tensor | None:
-        """Keep what is better. Returns the rows (R,), bool, that go on, or None when all do."""
-        margin = goal.margin(z).nan_to_num(nan=-torch.inf).to(self.margin.dtype)
-        hit = torch.nonzero(goal.reached(z))[:, 0] if self._leave else self.owner[:0]
-        if len(hit) > 0:
+        """Keep the point with the largest margin. Returns the rows (R,), bool, that go on, or None when all do."""
+        margin = goal.margin(z).nan_to_num(nan=-torch.inf).to(self.score.dtype)
+        return self.offer(margin, goal.reached(z), x_adv, goal, network)
+
+    def offer(self, score: Tensor, hit: Tensor, x_adv: Tensor, goal: Goal, network: Logits) -> Tensor | None:
+        """Keep what is better.
+
+        Args:
+            score: (R,), greater for better points; -infinity for what is not to be kept.
+            hit: rows (R,), bool, that reach the goal, and let their sample leave if they do after rounding as well.
+            x_adv: points (R, C, H, W).
+            goal: of the rows.
+            network: for the rows; called on those that hit.
+
+        Returns:
+            The rows (R,), bool, that go on, or None when all do.
+        """
+        found = torch.nonzero(hit)[:, 0] if self._leave else self.owner[:0]
+        if len(found) > 0:
             with torch.no_grad():
-                rounded = rows(network, hit)(quantize(x_adv[hit], self._box))
-            margin[hit[goal[hit].reached(rounded)]] = torch.inf
-        top = self.margin.scatter_reduce(0, self.owner, margin, "amax")
-        row = torch.arange(len(margin), device=margin.device)
-        winner = (margin == top[self.owner]) & (margin > self.margin[self.owner])
-        chosen = torch.full_like(self.margin, len(row), dtype=torch.int64)
+                rounded = rows(network, found)(quantize(x_adv[found], self._box))
+            score = score.index_put((found[goal[found].reached(rounded)],), score.new_tensor(torch.inf))
+        top = self.score.scatter_reduce(0, self.owner, score, "amax")
+        row = torch.arange(len(score), device=score.device)
+        winner = (score == top[self.owner]) & (score > self.score[self.owner])
+        chosen = torch.full_like(self.score, len(row), dtype=torch.int64)
         chosen.scatter_reduce_(0, self.owner, torch.where(winner, row, len(row)), "amin")  # the first of equals
         better = (chosen < len(row))[:, None, None, None]
         self.point = torch.where(better, x_adv[chosen.clamp(max=len(row) - 1)], self.point)
-        self.margin = top
-        if len(hit) == 0:
+        self.score = top
+        if len(found) == 0:
             return None
-        going = self.margin[self.owner] < torch.inf
+        going = self.score[self.owner] < torch.inf
         self.owner = self.owner[going]
         return going

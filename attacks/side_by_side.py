@@ -27,11 +27,13 @@ class Searches:
         owner: sample (R,) of each.
         aim: what each tries to reach: the goal, or one of the classes that reach it.
         rng: their streams.
+        again: rows (R,), bool, that repeat an earlier search of the same sample and aim.
     """
 
     owner: Tensor
     aim: Goal
     rng: Rng
+    again: Tensor
 
 
 def likeliest(logits: Logits, x: Tensor, goal: Goal, count: int) -> Tensor:
@@ -66,5 +68,6 @@ def searches(
         if wanted is not None:
             aim = aim.towards(torch.cat([wanted[samples, run % each] for run in runs]))
         streams = Rng(torch.cat([rng[samples].fold(run).keys for run in runs]))
-        yield Searches(owner, aim, streams)
+        again = torch.tensor([run >= each for run in runs], device=owner.device).repeat_interleave(len(samples))
+        yield Searches(owner, aim, streams, again)
         start = runs.stop
