@@ -172,9 +172,13 @@ def write_examples(folder: Path, name: str, **arrays: np.ndarray[Any, Any]) -> N
     _write_arrays(folder / "examples" / f"{name}.npz", arrays)
 
 
-def write_measured(folder: Path, name: str, probe: str, source: str, arrays: Mapping[str, Any]) -> None:
-    """Write what a probe measured of a network as the file `name`, in one step."""
-    _write_arrays(_measured(folder, name), {"probe": np.array(probe), "source": np.array(source), **arrays})
+def write_measured(folder: Path, name: str, probe: str, source: str, arrays: Mapping[str, Any], first: int = 0) -> None:
+    """Write what a probe measured of a network as the file `name`, in one step.
+
+    `first` is the index of the first sample that was measured, where not all are measured at once.
+    """
+    head = {"probe": np.array(probe), "source": np.array(source), "first": np.array(first)}
+    _write_arrays(_measured(folder, name), {**head, **arrays})
 
 
 def has_measured(folder: Path, name: str) -> bool:
@@ -222,13 +226,34 @@ def read_examples(folder: Path) -> list[dict[str, np.ndarray[Any, Any]]]:
 
 
 def read_measured(folder: Path, probe: str) -> dict[str, dict[str, np.ndarray[Any, Any]]]:
-    """What a probe measured: its arrays, by the name of the network.
+    """What a probe measured of all samples at once: its arrays, by the name of the network.
 
     Raises:
-        InputError: a file is torn.
+        InputError: a file is torn, or there are several on one network.
     """
-    found = [_read_arrays(path) for path in sorted((folder / "measured").glob("*.npz"))]
-    return {str(arrays["source"]): arrays for arrays in found if str(arrays["probe"]) == probe}
+    found = read_slices(folder, probe)
+    for source, slices in found.items():
+        if len(slices) > 1:
+            raise InputError(f"{folder}/measured: must hold one file of {probe} on {source}, got {len(slices)}")
+    return {source: slices[0] for source, slices in found.items()}
+
+
+def read_slices(folder: Path, probe: str) -> dict[str, list[dict[str, np.ndarray[Any, Any]]]]:
+    """What a probe measured slice by slice: its arrays in the order of the samples, by the name of the network.
+
+    Raises:
+        InputError: a file is torn, or two are about the same samples.
+    """
+    found: dict[str, dict[int, dict[str, np.ndarray[Any, Any]]]] = {}
+    for path in sorted((folder / "measured").glob("*.npz")):
+        arrays = _read_arrays(path)
+        if str(arrays["probe"]) != probe:
+            continue
+        source, first = str(arrays["source"]), int(arrays.get("first", 0))
+        if first in found.setdefault(source, {}):
+            raise InputError(f"{path}: must be the only file of {probe} on {source} from sample {first}, is another")
+        found[source][first] = arrays
+    return {source: [slices[first] for first in sorted(slices)] for source, slices in found.items()}
 
 
 def _read_arrays(path: Path) -> dict[str, np.ndarray[Any, Any]]:

@@ -271,7 +271,8 @@ def _work(
             watcher = None if watch is None else watch()
             rows, examples = craft(bench, unit, bar.advance, watcher)
             if watcher is not None:
-                write_measured(folder, part, f"watched:{unit.attack_name}", unit.source, watcher.arrays())
+                seen, first = watcher.arrays(), int(unit.index[0])
+                write_measured(folder, part, f"watched:{unit.attack_name}", unit.source, seen, first)
             wrong = np.unique(rows["error"][rows["error"] != ""])
             failures |= {f"attack.{unit.attack_name} on {unit.source}": str(w) for w in wrong}
             if examples is not None and unit.index[0] == 0:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from eval.records import Run, read_measured
+from eval.records import Run, read_slices
 from eval.rows import erred, flag
 from eval.studies.reading import Curves, Reading
 
@@ -87,12 +87,26 @@ class Toasts:
 def read(run: Run, records: pd.DataFrame, folder: Path) -> Reading:
     """What a run of `eval.studies.toaster.Toaster` says."""
     rows = records[~erred(records) & (records["role"] == "attack")]
-    watched = {str(a["name"]): read_measured(folder, f"watched:{a['name']}") for a in run.attacks}
+    watched = {str(a["name"]): _watched(folder, str(a["name"])) for a in run.attacks}
     found = tuple(_toasts(run, rows, watched))
     toasts = Toasts(found, _best(found), tuple(_passed(run, rows)))
     done = run.status != "running"
     said = _findings(toasts) if found or done else ["No search has ended yet."]
     return Reading((), tuple(said), curves=tuple(_traces(run, watched)), shows=toasts, csv=_frame(toasts))
+
+
+def _watched(folder: Path, search: str) -> dict[str, dict[str, Array]]:
+    """What was seen of a search, by network: all slices of the pictures as one."""
+    found = {}
+    for network, slices in read_slices(folder, f"watched:{search}").items():
+        seen, before = [], 0
+        for arrays in (some for some in slices if "sample" in some):
+            shift = np.array([before, 0, 0, 0])  # traces count the pictures of their slice
+            seen.append({**arrays, "trace": arrays["trace"] + shift})
+            before += len(arrays["sample"])
+        if seen:
+            found[network] = {k: np.concatenate([s[k] for s in seen]) for k, v in seen[0].items() if v.ndim}
+    return found
 
 
 def _toasts(run: Run, rows: pd.DataFrame, watched: Watched) -> Iterator[Toast]:
@@ -172,7 +186,7 @@ def _findings(toasts: Toasts) -> Iterator[str]:
         f"{255 * best.linf_8bit:.3g}/255 a pixel and saved with 8 bits, it is {after} ({now:.1%})."
     )
     for network in dict.fromkeys(t.network for t in toasts.all):
-        yield from _compared([t for t in toasts.all if t.network == network])
+        yield from _compared([t for t in toasts.all if t.network == network and t.sample == toasts.all[0].sample])
     if toasts.passed:
         hits = sum(passed[-1] for passed in toasts.passed)
         of = f"{hits} of {len(toasts.passed)} cases"
@@ -180,7 +194,7 @@ def _findings(toasts: Toasts) -> Iterator[str]:
 
 
 def _compared(found: Sequence[Toast]) -> Iterator[str]:
-    """The article's loop beside ours, and the smallest step of 1/255."""
+    """The article's loop beside ours on one picture, and the smallest step of 1/255."""
     by = {t.search: t for t in found}
     article, ours = by.get("article"), by.get("pgd")
     if article is not None and ours is not None and ours.steps_to is not None:

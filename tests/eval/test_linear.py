@@ -16,7 +16,7 @@ from attacks.fgsm import FGSM
 from attacks.noise import Noise
 from eval.data import Data, Samples
 from eval.errors import InputError
-from eval.records import Run, read_measured, read_records, write_measured
+from eval.records import Run, read_records
 from eval.run import run
 from eval.studies.cells import Value
 from eval.studies.goodfellow import findings, read
@@ -263,17 +263,3 @@ def test_data_without_training_samples_or_without_the_pair_are_refused():
 
 def test_a_pair_may_be_named():
     assert Linear(pair=["c4", 2]).cohorts(data(), MODELS, 0)[1].specs["logistic"].classes == (4, 2)
-
-
-def test_what_was_measured_is_read_again_and_a_torn_file_is_told_in_one_line(tmp_path):
-    write_measured(tmp_path, "a", "rays", "one", {"e": np.arange(3)})
-    write_measured(tmp_path, "b", "rays", "two", {"e": np.arange(4)})
-    write_measured(tmp_path, "c", "other", "one", {"e": np.arange(5)})
-    found = read_measured(tmp_path, "rays")
-
-    assert {name: len(arrays["e"]) for name, arrays in found.items()} == {"one": 3, "two": 4}
-    path = tmp_path / "measured" / "b.npz"
-    path.write_bytes(path.read_bytes()[:100])
-    with pytest.raises(InputError, match=r"b.npz: must be a whole file of arrays, got: .*; delete it") as caught:
-        read_measured(tmp_path, "rays")
-    assert "\n" not in str(caught.value)

@@ -109,6 +109,21 @@ def test_an_interrupted_run_goes_on(go, tmp_path) -> None:
     assert after.csv["toasts"][same].equals(before.csv["toasts"][same])
 
 
+def test_slices_of_watched_pictures_are_shown_together(go, tmp_path, monkeypatch) -> None:
+    few = (*SMALL, *QUICK, "study.pictures=3")
+    go(tmp_path / "whole", *few)
+    monkeypatch.setattr("eval.run._SLICE", 2)
+    go(tmp_path / "slices", *few)
+    read = [toasts.read(Run.read(f), read_records(f), f) for f in (tmp_path / "whole", tmp_path / "slices")]
+    assert len(list((tmp_path / "slices" / "measured").glob("*.npz"))) == 2 * len(
+        read[0].csv["toasts"]["search"].unique()
+    )
+    same = ["sample", "p_before", "p_after", "steps", "linf", "steps_to_0.8"]
+    whole, slices = (reading.csv["toasts"][same] for reading in read)
+    assert whole["sample"].nunique() == 3
+    assert slices.equals(whole)
+
+
 def test_a_photo_of_ones_own_is_labelled_by_the_first_network(go, tmp_path, photo, factory) -> None:
     about = go(
         tmp_path / "run",
