@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,26 +13,37 @@ from omegaconf import DictConfig
 from rich.table import Table
 
 from eval import device as devices
-from eval.config import read
+from eval.config import Plan, read
 from eval.data import Data, Photo
 from eval.data.classes import class_number
 from eval.errors import InputError
+from eval.intake import load
 from eval.networks import enter
 from eval.toasting import look
 from eval.trial import Cohort
+from models.toaster import Fitting
 
 _MOST = 16  # images that are shown
 
 
-def classify(cfg: DictConfig, console: Any) -> None:
+def classify(cfg: DictConfig, console: Any, overrides: Sequence[str]) -> None:
     """Print the likeliest classes of the images that a configuration names, on each of its networks.
+
+    Args:
+        cfg: the configuration.
+        console: where to print.
+        overrides: what the command line says. A photo is for networks that know the classes of ImageNet, unless a
+            data set is chosen; and where no network is chosen it is shown to one that fits.
 
     Raises:
         InputError, models.errors.ModelError: bad input.
     """
     plan = read(cfg)
     device = devices.choose(plan.device)
-    data = _data(plan.config["image"], plan.data).load(plan.seed)
+    chosen = {override.partition("=")[0] for override in overrides}
+    if plan.config["image"] is not None and not chosen & {"model", "experiment"}:
+        plan = replace(plan, models={"toaster": Fitting(weights=plan.config["model"]["weights"])})
+    data = _data(plan, named="data" in chosen)
     samples = data.test.select(np.arange(min(len(data.test), _MOST)))
     entrants = enter(plan, [Cohort(plan.models, data.train)], samples, device, console, Path("tensorboard"))
     target = _target(plan.config["target"], data)
@@ -53,11 +66,13 @@ def classify(cfg: DictConfig, console: Any) -> None:
         console.print(f"{_MOST} of {len(data.test)} images are shown.", highlight=False)
 
 
-def _data(image: Any, spec: Any) -> Any:
-    """The data that are configured; a photo where one is named and they are none."""
+def _data(plan: Plan, *, named: bool) -> Data:
+    """The data of a plan; photos in their place where some are named."""
+    image, spec = plan.config["image"], plan.data
     if image is None or isinstance(spec, Photo):
-        return spec
-    return Photo(name="photo", root=spec.root, path=image)
+        return load(plan)
+    photos = Photo(name="photo", root=spec.root, path=image)
+    return photos.among(load(plan)) if named else photos.load(plan.seed)
 
 
 def _target(target: str, data: Data) -> int | None:

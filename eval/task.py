@@ -111,7 +111,7 @@ def task(cfg: Any) -> str:
     try:
         if cfg.task == "classify":
             _leave_nothing(folder)
-            classify(cfg, Console())
+            classify(cfg, Console(), hydra.overrides.task)
             return "complete"
         if cfg.task != "run":
             raise InputError(f"task: must be run or classify, got {cfg.task}")

@@ -52,24 +52,51 @@ class Photo(Spec):
             ids = ["chelsea"]
             description = "Chelsea, a cat: photo by Stefan van der Walt, CC0, from scikit-image"
         else:
-            files = [self._file(str(path)) for path in (self.path if _listed(self.path) else [self.path])]
             label = self.label
-            frames = [_decoded(decoder, file) for file in files]
-            ids = [file.name for file in files]
-            if len(set(ids)) < len(ids):
-                ids = [str(file) for file in files]
-            description = f"{len(files)} photo{'s' if len(files) > 1 else ''}: {', '.join(ids[:4])}"
+            frames, ids = self._decoded(decoder)
+            description = self._named(ids)
         number = 0 if label is None else class_number(str(label), classes, "data.label")
-        samples = Samples.of(np.stack(frames), np.full(len(frames), number), classes, "photo")
-        samples = Samples(np.array(ids), samples.labels, classes, samples.store, samples.rows)
         how = f"{description}; shorter side resized to {self.size} pixels, centre cut out"
-        return Data(self.name, how, None, samples, unlabelled=label is None)
+        return Data(self.name, how, None, _samples(frames, ids, number, classes), unlabelled=label is None)
+
+    def among(self, data: Data) -> Data:
+        """The photos as images of a data set: in its shape, for its classes, beside its training samples.
+
+        Raises:
+            InputError: a file is missing or no image, or the images of the data set are not square.
+        """
+        channels, height, width = data.test.shape
+        if height != width or channels not in (1, 3):
+            raise InputError(
+                f"image: must be shown to networks for square images with 1 or 3 channels, got {data.name} with "
+                f"{channels} x {height} x {width}; leave data= away"
+            )
+        frames, ids = self._decoded(Decoder(channels, height))
+        how = f"{self._named(ids)}; shorter side resized to {height} pixels, centre cut out"
+        return Data(data.name, how, data.train, _samples(frames, ids, 0, data.test.classes), unlabelled=True)
+
+    def _decoded(self, decoder: Decoder) -> tuple[list[Frame], list[str]]:
+        """The photos and their ids."""
+        files = [self._file(str(path)) for path in (self.path if _listed(self.path) else [self.path])]
+        ids = [file.name for file in files]
+        if len(set(ids)) < len(ids):
+            ids = [str(file) for file in files]
+        return [_decoded(decoder, file) for file in files], ids
+
+    @staticmethod
+    def _named(ids: Sequence[str]) -> str:
+        return f"{len(ids)} photo{'s' if len(ids) > 1 else ''}: {', '.join(ids[:4])}"
 
     def _file(self, path: str) -> Path:
         file = self.place(path)
         if not file.is_file():
             raise InputError(f"image: must be an image file, got {path}, which does not exist")
         return file
+
+
+def _samples(frames: Sequence[Frame], ids: Sequence[str], label: int, classes: Sequence[str]) -> Samples:
+    samples = Samples.of(np.stack(frames), np.full(len(frames), label), classes, "photo")
+    return Samples(np.array(ids), samples.labels, samples.classes, samples.store, samples.rows)
 
 
 def _listed(path: Any) -> bool:

@@ -18,7 +18,7 @@ from attacks.pgd import PGD
 from attacks.rng import Rng
 from attacks.threat import ThreatModel
 from eval.classify import classify
-from eval.data import Photo, Samples, class_number
+from eval.data import Digits, Photo, Samples, class_number
 from eval.errors import InputError
 from eval.meter import Meter
 from eval.records import Run, read_measured, read_records
@@ -26,6 +26,7 @@ from eval.run import run
 from eval.studies import toasts
 from eval.toasting import Toasting, truncate
 from models.classifier import Classifier
+from models.errors import ModelError
 from models.toaster import Fitting
 from reports.build import write
 
@@ -254,11 +255,38 @@ def test_the_network_fits_the_data(tmp_path) -> None:
 
 
 def test_classify_prints_the_likeliest_classes_and_writes_nothing(composed, photo, factory, tmp_path, capsys) -> None:
-    cfg = composed("task=classify", "model=factory", factory, f"image={photo}")
+    overrides = ("task=classify", "model=factory", factory, f"image={photo}")
     before = sorted(tmp_path.rglob("*"))
-    classify(cfg, Console(width=200))
+    classify(composed(*overrides), Console(width=200), overrides)
     out = capsys.readouterr().out
     assert "mine.png" in out
     assert "toaster" in out
     assert out.count("%") >= 6
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_photo_is_shown_to_a_network_for_the_data_that_are_chosen(composed, photo, capsys) -> None:
+    overrides = ("task=classify", "data=things", "data.size=32", "debug=quick", f"image={photo}")
+    classify(composed(*overrides), Console(width=200), overrides)
+    out = capsys.readouterr().out
+    assert "compact" in out
+    assert "softmax" not in out
+    assert sum(out.count(f"{name} ") for name in ("bird", "cat", "chair", "cup", "dog", "toaster", "lamp")) >= 1
+
+
+def test_a_photo_without_data_is_for_networks_that_know_imagenet(composed, photo, tmp_path) -> None:
+    weights = tmp_path / "inception.pth"
+    overrides = ("task=classify", f"image={photo}")
+    cfg = composed(*overrides)
+    cfg.model.weights = str(weights)
+    with pytest.raises((InputError, ModelError), match="inception"):
+        classify(cfg, Console(width=200), overrides)
+
+
+def test_photos_take_the_shape_and_the_classes_of_the_data(composed, photo) -> None:
+    data = Digits(name="digits", root="").load(0)
+    shown = Photo(name="photo", root="", path=str(photo)).among(data)
+    assert shown.test.shape == data.test.shape
+    assert shown.test.classes == data.test.classes
+    assert shown.train is data.train
+    assert shown.unlabelled
