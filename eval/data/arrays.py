@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from eval.data.decode import SUFFIXES
 from eval.data.samples import Data, Labels, Pixels, Samples, check_labels
 from eval.data.spec import Spec
 from eval.data.subset import TEST_FRACTION, split
@@ -19,6 +20,9 @@ from eval.errors import InputError
 
 LAYOUTS = ("auto", "nhwc", "nchw")
 _CHANNELS = (1, 2, 3, 4)  # numbers of channels that `auto` recognises
+
+_START, _ZIP = 256, b"PK"  # bytes that tell what a file is, and those that every archive begins with
+_ACCEPTED = "numpy.savez(FILE, x=images, y=labels) writes one, and folders of images are data=images"
 
 Array = npt.NDArray[Any]
 
@@ -93,6 +97,10 @@ def open_npz(file: Path) -> dict[str, Array]:
     """
     if not file.is_file():
         raise InputError(f"{file}: must be an .npz file here or under data.root, but there is none")
+    with file.open("rb") as stream:
+        start = stream.read(_START)
+    if not start.startswith(_ZIP):
+        raise InputError(f"{file}: must be an .npz archive, but is {_kind(file, start)}")
     try:
         with file.open("rb") as stream:
             archive = np.load(stream, allow_pickle=False)
@@ -104,6 +112,24 @@ def open_npz(file: Path) -> dict[str, Array]:
         raise InputError(
             f"{file}: must be a whole .npz of plain arrays, but: {cause}; write it by numpy.savez"
         ) from None
+
+
+def _kind(file: Path, start: bytes) -> str:
+    """What a file is that is no archive, by its first bytes, and what to do with it."""
+    if start.startswith(b"\x93NUMPY"):
+        return "a single array; write images and labels by numpy.savez(FILE, x=images, y=labels)"
+    if not start:
+        return f"empty; {_ACCEPTED}"
+    if file.suffix.lower() in SUFFIXES:
+        return "an image; write data=images data.root=FOLDER for a folder of them, or data=photo image=FILE for one"
+    if file.suffix.lower() in (".pkl", ".pickle", ".pt", ".pth") or start.startswith(b"\x80"):
+        return f"a pickle, which is never loaded; {_ACCEPTED}"
+    try:
+        start.decode("utf-8")
+    except UnicodeDecodeError as error:
+        if error.start < len(start) - 3:  # else a character is cut in two
+            return f"none; {_ACCEPTED}"
+    return f"a text file; {_ACCEPTED}"
 
 
 def assemble(

@@ -138,10 +138,29 @@ def test_nothing_is_unpickled(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     np.savez("a.npz", x=np.array([Bomb()], dtype=object), y=Y)
     Path("b.npz").write_bytes(pickle.dumps(Bomb()))
-    for name in ("a.npz", "b.npz"):
-        with pytest.raises(InputError, match=r"must be a whole \.npz of plain arrays"):
-            Arrays(name="mine", root="", path=name).load(0)
+    with pytest.raises(InputError, match=r"a\.npz: must be a whole \.npz of plain arrays"):
+        Arrays(name="mine", root="", path="a.npz").load(0)
+    with pytest.raises(InputError, match=r"b\.npz: must be an \.npz archive, but is a pickle, which is never loaded"):
+        Arrays(name="mine", root="", path="b.npz").load(0)
     assert not Path("unpickled").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [
+        ("README.md", "# Geb\u00e4ck\n".encode() * 40, "is a text file; numpy.savez(FILE, x=images, y=labels) writes"),
+        ("cat.png", b"\x89PNG\r\n", "is an image; write data=images data.root=FOLDER for a folder of them"),
+        ("net.pth", b"\x80\x02", "is a pickle"),
+        ("some.bin", bytes(range(255, 128, -1)), "is none; "),
+        ("empty.npz", b"", "is empty; "),
+    ],
+)
+def test_a_file_that_is_no_archive_is_told_what_it_is(tmp_path, name, content, says):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(InputError, match=r"must be an \.npz archive, but ") as caught:
+        Arrays(name="mine", root=str(tmp_path), test=name).load(0)
+    assert says in str(caught.value)
+    assert "pickle" not in str(caught.value) or name == "net.pth"
 
 
 def test_torn_single_and_absent_files_are_named(tmp_path):
