@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Collection
 
 from eval.config import Plan
 from eval.data import Data, limited
+from eval.data.classes import imagenet_classes
 from eval.derived import CONTROL
 from eval.errors import InputError
 from eval.goals import eligible
 from eval.trial import Cohort, Trial
-from models.spec import comes_ready
+from models.pretrained import Torchvision
+from models.spec import Spec, comes_ready
+from models.toaster import Fitting
+
+_IMAGENET = 1000  # classes
 
 
 def load(plan: Plan) -> Data:
@@ -31,7 +37,22 @@ def load(plan: Plan) -> Data:
     if few.train_samples is not None and train is not None:
         train = limited(train, min(few.train_samples, len(train)), plan.seed, "debug")
     data = dataclasses.replace(data, train=train, test=test)
+    data = known(data, plan.models.values())
     return data if data.unlabelled else aimed(data, plan.goal)
+
+
+def known(data: Data, models: Collection[Spec]) -> Data:
+    """The data with the names of ImageNet's classes, where they have 1,000 without names and a network knows ImageNet.
+
+    It does where it is torchvision's with weights; a goal such as `toaster` is then understood.
+    """
+    if len(data.test.classes) != _IMAGENET or data.test.classes != tuple(map(str, range(_IMAGENET))):
+        return data
+    if not any(isinstance(m, Fitting) or (isinstance(m, Torchvision) and m.ready) for m in models):
+        return data
+    names = imagenet_classes()
+    train = None if data.train is None else dataclasses.replace(data.train, classes=names)
+    return dataclasses.replace(data, train=train, test=dataclasses.replace(data.test, classes=names))
 
 
 def aimed(data: Data, goal: str) -> Data:
