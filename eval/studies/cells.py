@@ -170,6 +170,11 @@ def over(values: Sequence[Value | None]) -> Value | None:
     return Value(known[0].kind, sum(ours) / len(ours), min(ours), max(ours), len(ours), known[0].paper, apart)
 
 
+def overlap(one: Value, other: Value) -> bool:
+    """Whether neither number can be said to be the greater: their intervals have a point in common, or one has none."""
+    return not (one.low > other.high or other.low > one.high)
+
+
 def joined(tables: Sequence[Table]) -> pd.DataFrame:
     """All values of the tables, as `Table.frame` gives them."""
     return pd.concat([table.frame() for table in tables], ignore_index=True)

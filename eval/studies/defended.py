@@ -12,7 +12,7 @@ import pandas as pd
 from eval.intervals import Bools
 from eval.records import Run
 from eval.rows import erred, flag, numbers, wrong
-from eval.studies.cells import Table, Value, share
+from eval.studies.cells import Table, Value, overlap, share
 from eval.studies.reading import Reading
 
 _KINDS = {"": "no defence", "_adversarial": "adversarial training", "_distilled": "defensive distillation"}
@@ -106,5 +106,11 @@ def _beside(plain: tuple[Value, Value] | None, shown: Value, worst: Value) -> st
     """How a defended network compares with the same one without defence."""
     if plain is None:
         return ""
-    weakly, truly = 100 * (shown.ours - plain[0].ours), 100 * (worst.ours - plain[1].ours)
-    return f" Beside no defence that is {weakly:+.1f} points at first sight, and {truly:+.1f} in the end."
+    weakly, truly = _gain(plain[0], shown), _gain(plain[1], worst)
+    return f" Beside no defence that is {weakly} at first sight, and {truly} in the end."
+
+
+def _gain(before: Value, after: Value) -> str:
+    """A difference of shares, and whether their intervals allow that there is none."""
+    chance = " (their intervals overlap)" if overlap(before, after) else ""
+    return f"{100 * (after.ours - before.ours):+.1f} points{chance}"

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
 
-from eval.studies.cells import Table, Value
+from eval.studies.cells import Table, Value, overlap
 
 
 def findings(tables: Sequence[Table]) -> list[str]:
@@ -44,8 +45,14 @@ def _distances(table: Table) -> list[str]:
     if len(paper) > 1:
         theirs = sorted(paper, key=lambda label: paper[label])
         same = theirs == [label for label in order if label in paper]
-        lines.append(f"The paper's order is {'the same' if same else ', '.join(theirs)}.")
+        lines.append(f"The paper's order is {'the same' if same else ', '.join(theirs)}{_unsettled(known, order)}.")
     return lines
+
+
+def _unsettled(known: Mapping[str, Value], order: Sequence[str]) -> str:
+    """Which neighbours of our order have intervals that overlap, so that they could as well change places."""
+    pairs = [f"{a} and {b}" for a, b in pairwise(order) if overlap(known[a], known[b])]
+    return f"; the intervals of {', of '.join(pairs)} overlap" if pairs else ""
 
 
 def _shared(native: Table, matched: Table, whom: str) -> str:

@@ -9,8 +9,9 @@ prints, average case, top 1.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ import pandas as pd
 from eval.intervals import Bools, Floats, wilson
 from eval.records import Run
 from eval.rows import erred, flag, numbers, wrong
-from eval.studies.cells import Table, Value
+from eval.studies.cells import Table, Value, overlap
 from eval.studies.reading import Reading
 
 _AWAY, _LEAST, _CLEAN = "_untargeted", "_least_likely", "clean_"
@@ -254,16 +255,31 @@ def _cells(table: Table, row: str, places: Sequence[int]) -> list[tuple[Value, .
 
 
 def _order(table: Table, eps: str) -> list[str]:
-    """Whether fast perturbations survive best and least-likely-class ones worst, as in the paper."""
+    """Whether fast perturbations survive best and least-likely-class ones worst, as in the paper, beyond chance."""
     names = [_LABELS[attack] for attack in ("fgsm" + _AWAY, "bim" + _AWAY, "bim" + _LEAST)]
     rows = {label.rpartition(", ")[0]: values[2] for label, values in table.rows if label.endswith(f" = {eps}")}
-    rates = {name: v.ours for name in names if (v := rows.get(name)) is not None and v.n}
+    rates = {name: v for name in names if (v := rows.get(name)) is not None and v.n}
     if len(rates) < 2:
         return []
-    said = ", ".join(f"{name} {rate:.1%}" for name, rate in rates.items())
-    order = sorted(rates, key=lambda name: rates[name])
-    held = "that is the paper's order" if order == list(rates) else f"from least to most: {', '.join(order)}"
-    return [f"At \u03b5 = {eps} the photograph destroys these parts of the perturbations: {said}; {held}."]
+    said = ", ".join(f"{name} {rate.ours:.1%}" for name, rate in rates.items())
+    return [f"At \u03b5 = {eps} the photograph destroys these parts of the perturbations: {said}; {_allowed(rates)}."]
+
+
+def _allowed(rates: Mapping[str, Value]) -> str:
+    """What the intervals allow to say of an order; `rates` are in the paper's, from least to most destroyed."""
+    held: list[tuple[str, str]] = []
+    against: list[tuple[str, str]] = []
+    for one, other in combinations(rates, 2):
+        if not overlap(rates[one], rates[other]):
+            (held if rates[one].ours < rates[other].ours else against).append((one, other))
+    if len(held) == math.comb(len(rates), 2):
+        return "that is the paper's order, beyond the intervals"
+    if not held and not against:
+        return "all intervals overlap, so that this is no order, neither the paper's nor another"
+    pairs = [f"{one} less than {other}, as in the paper" for one, other in held]
+    pairs += [f"{other} less than {one}, unlike the paper" for one, other in against]
+    rest = "" if len(held) + len(against) == math.comb(len(rates), 2) else "; the other intervals overlap"
+    return f"beyond the intervals: {' and '.join(pairs)}{rest}"
 
 
 def _survivors(table: Table, study: dict[str, object], composition: str) -> list[str]:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from eval.studies.cells import Table, average, confidence, excess, joined, share, size
+from eval.studies.cells import Table, Value, average, confidence, excess, joined, overlap, share, size
 
 
 def hits(k: int, n: int) -> np.ndarray:
@@ -114,3 +114,14 @@ def test_tables_become_one_frame():
         "paper": 0.5, "apart": False,
     }  # fmt: skip
     assert table.n == 2
+
+
+def test_intervals_overlap_where_they_touch_and_where_one_is_unknown():
+    one, touches, apart, unknown = (
+        Value("share", 0.0, low, high, 9) for low, high in ((0.1, 0.2), (0.2, 0.3), (0.3, 0.4), (math.nan, math.nan))
+    )
+    assert overlap(one, touches)
+    assert overlap(touches, one)
+    assert not overlap(one, apart)
+    assert not overlap(apart, one)
+    assert overlap(one, unknown)

@@ -105,4 +105,6 @@ def test_only_what_looked_robust_is_called_so() -> None:
     first, second = defended.read(about, frame, Path()).findings
     assert "was no robustness" in first
     assert "was no robustness" not in second
-    assert second.endswith("Beside no defence that is +0.0 points at first sight, and +70.0 in the end.")
+    assert second.endswith(
+        "Beside no defence that is +0.0 points (their intervals overlap) at first sight, and +70.0 points in the end."
+    )

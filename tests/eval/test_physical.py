@@ -16,8 +16,8 @@ from attacks.transformations import named
 from eval.errors import InputError
 from eval.records import Run, read_records
 from eval.run import run
-from eval.studies.cells import Table
-from eval.studies.kurakin import findings, read, tables
+from eval.studies.cells import Table, Value
+from eval.studies.kurakin import _order, findings, read, tables
 from eval.studies.physical import Transformed
 
 SMALL = (
@@ -203,3 +203,31 @@ def test_photos_keep_their_targets_where_plain_perturbations_lose_them(real_data
 
     assert kept(PGD(steps=40, random_start=False, early_stop=False), "plain") <= 0.5
     assert kept(Expectation(), "expectation") >= 0.8
+
+
+def told(*rates):
+    """The first finding, of rates (low, middle, high) in the paper's order."""
+    names = ("fast", "basic iterative", "least likely class")
+    values = [Value("share", middle, low, high, 50) for low, middle, high in rates]
+    rows = tuple((f"{name}, \u03b5 = 0.1", (None, None, value)) for name, value in zip(names, values, strict=True))
+    return _order(Table("photographs", "", "", ("", "", "destroyed"), rows), "0.1")[0].partition("; ")[2]
+
+
+@pytest.mark.parametrize(
+    ("rates", "says"),
+    [
+        (((0.0, 0.1, 0.2), (0.3, 0.4, 0.5), (0.6, 0.7, 0.8)), "that is the paper's order, beyond the intervals."),
+        (((0.0, 0.1, 0.5), (0.2, 0.4, 0.6), (0.1, 0.7, 0.8)), "all intervals overlap, so that this is no order, "),
+        (
+            ((0.0, 0.1, 0.2), (0.1, 0.4, 0.6), (0.5, 0.7, 0.8)),
+            "beyond the intervals: fast less than least likely class, as in the paper; the other intervals overlap.",
+        ),
+        (
+            ((0.6, 0.7, 0.8), (0.0, 0.1, 0.3), (0.2, 0.3, 0.4)),
+            "beyond the intervals: basic iterative less than fast, unlike the paper and "
+            "least likely class less than fast, unlike the paper; the other intervals overlap.",
+        ),
+    ],
+)
+def test_an_order_is_told_as_far_as_the_intervals_allow(rates, says):
+    assert told(*rates).startswith(says)

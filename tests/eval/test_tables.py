@@ -14,8 +14,8 @@ from eval.data import Data, Samples
 from eval.errors import InputError
 from eval.records import Run, read_records
 from eval.run import run
-from eval.studies.cells import Table
-from eval.studies.findings import findings
+from eval.studies.cells import Table, Value
+from eval.studies.findings import _unsettled, findings
 from eval.studies.szegedy import tables
 from eval.studies.tables import Tables
 
@@ -64,6 +64,13 @@ def test_a_small_run_fills_every_cell(go, tmp_path):
             assert nearest.ours < cell(by[table], label, drawn).ours
     assert all(v.paper is None for t in made for _, values in t.rows for v in values)  # these are digits
     assert "about MNIST" in findings(made)[-1]
+
+
+def test_neighbours_of_an_order_whose_intervals_overlap_are_named():
+    value = {"a": (0.1, 0.2), "b": (0.15, 0.25), "c": (0.5, 0.6)}
+    known = {name: Value("size", (low + high) / 2, low, high, 9) for name, (low, high) in value.items()}
+    assert _unsettled(known, ["a", "b", "c"]) == "; the intervals of a and b overlap"
+    assert _unsettled(known, ["a", "c"]) == ""
 
 
 def test_the_same_seed_and_another_batch_size_give_the_same(go, tmp_path):
