@@ -12,6 +12,7 @@ import pandas as pd
 from eval.metrics import Threat
 from eval.records import Run, read_records
 from eval.studies.cells import joined
+from eval.studies.folded import fold
 from eval.studies.readers import reading, studied
 from eval.studies.reading import Reading, together
 from reports.charts import Chart, drawn
@@ -73,11 +74,12 @@ def read_several(found: Sequence[Path]) -> Page | None:
     pages = [read(folder) for folder in folders]
     seeds = tuple(run.seed for run in runs)
     missing = [f"{folder}: holds no finished run" for folder in found if folder not in folders]
-    warnings = [f"Seed {run.seed}: {line}" for run in runs for line in run.warnings]
+    common, left = fold([run.warnings for run in runs])
+    own = [f"Seed {run.seed}: {line}" for run, lines in zip(runs, left, strict=True) for line in lines]
     return replace(
         pages[0],
         seeds=seeds,
-        warnings=(*missing, *warnings),
+        warnings=(*missing, *common, *own),
         reading=together([page.reading for page in pages], list(seeds)),
         csv={"tables": pd.concat([p.csv["tables"].assign(seed=s) for p, s in zip(pages, seeds, strict=True)])},
     )

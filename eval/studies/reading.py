@@ -12,6 +12,7 @@ import pandas as pd
 
 from eval.records import Run
 from eval.studies.cells import Table, spread
+from eval.studies.folded import fold
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,7 @@ class Reading:
         curves: charts.
         shows: what a study with a page of its own has to show.
         csv: more tables to be written, by name.
+        by_seed: of several runs, what each says that not all do, by its seed.
     """
 
     tables: tuple[Table, ...]
@@ -77,6 +79,7 @@ class Reading:
     curves: tuple[Curves, ...] = ()
     shows: Any = None
     csv: Mapping[str, pd.DataFrame] = field(default_factory=dict, repr=False)
+    by_seed: tuple[tuple[int, tuple[str, ...]], ...] = ()
 
 
 Reader = Callable[[Run, pd.DataFrame, Path], Reading]
@@ -84,11 +87,14 @@ Reader = Callable[[Run, pd.DataFrame, Path], Reading]
 
 
 def together(readings: list[Reading], seeds: list[int]) -> Reading:
-    """What several runs say that differ in their seed: means in the tables, sentences of each, charts of the first."""
+    """What several runs say that differ in their seed: means in the tables, shared sentences once, charts of the first.
+
+    A sentence that all say, but for its numbers, is told with the least and the greatest of each.
+    """
+    common, left = fold([reading.findings for reading in readings])
     return replace(
         readings[0],
         tables=tuple(spread([reading.tables for reading in readings])),
-        findings=tuple(
-            f"Seed {seed}: {line}" for seed, reading in zip(seeds, readings, strict=True) for line in reading.findings
-        ),
+        findings=common,
+        by_seed=tuple((seed, said) for seed, said in zip(seeds, left, strict=True) if said),
     )

@@ -12,7 +12,9 @@ import pytest
 from eval.errors import InputError
 from eval.studies.cells import Table, Value, spread
 from eval.studies.findings import findings
+from eval.studies.reading import Reading, together
 from reports.build import write, write_sweep
+from reports.study import read
 from tests.reports.studied import page, studied
 
 SMALL = (
@@ -101,7 +103,17 @@ def test_several_seeds_give_one_page_with_their_spread(folder: Path, tmp_path: P
 
     assert "seeds 0, 1" in html
     assert "the mean of 2 runs" in html
+    said = html[html.index('id="findings"') : html.index('<section id="table1"')]
+    assert said.count("<li>") == len(read(folder).reading.findings)  # the same in both: once
+    assert "<details" not in said
     assert set(pd.read_csv(tmp_path / "tables.csv")["seed"]) == {0, 1}
+
+
+def test_what_only_one_seed_says_is_folded_away_under_it() -> None:
+    readings = [Reading((), ("all: 1%", *own)) for own in ((), ("only here",))]
+    both = together(readings, [3, 4])
+    assert both.findings == ("all: 1%",)
+    assert both.by_seed == ((4, ("only here",)),)
 
 
 def test_a_run_that_has_not_finished_is_left_out_of_several_and_named(folder: Path, tmp_path: Path) -> None:
