@@ -15,6 +15,7 @@ import torch
 
 from attacks.access import needs
 from attacks.base import Attack
+from attacks.cascade import Cascade
 from eval import __version__
 from eval.config import Plan, budgets
 from eval.data import Data
@@ -58,6 +59,7 @@ def describe_attack(name: str, attack: Attack, plan: Plan) -> dict[str, Any]:
     """What the header says of an attack."""
     fields = dataclasses.asdict(attack)  # type: ignore[call-overload]
     _, threat = budgets(plan, attack, (0.0, 1.0))[0]
+    stages = attack.stages(threat.norm) if isinstance(attack, Cascade) else ()
     return {
         "name": name,
         "description": (type(attack).__doc__ or "").strip().partition("\n")[0],
@@ -65,6 +67,7 @@ def describe_attack(name: str, attack: Attack, plan: Plan) -> dict[str, Any]:
         "needs": needs(attack),
         "norm": threat.norm,
         "fields": fields,
+        "stages": [{"name": stage, "needs": needs(part)} for stage, part in stages],
     }
 
 

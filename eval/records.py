@@ -78,7 +78,8 @@ class Run:
         device: in words.
         data: name, split, n, classes (names), shape (C, H, W), box (low, high), fingerprint.
         models: one mapping each: name, description, parameters, fingerprint, trained (mapping or None).
-        attacks: one mapping each: name, description, minimal (bool), needs (what it must see), norm, fields (mapping).
+        attacks: one mapping each: name, description, minimal (bool), needs (what it must see), norm, fields (mapping),
+            stages (of an attack made of several: one mapping each, name and needs).
         threat: norm, headline (text of eps), eps (list of {text, value}, ascending).
         goal: `untargeted`, or how targets are chosen.
         warnings: lines to be shown prominently.

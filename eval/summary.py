@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from eval import effort, metrics
+from eval.diagnosis.reading import diagnoses
 from eval.records import Run
 from eval.studies.readers import reading, studied
 
@@ -30,7 +31,11 @@ def show(run: Run, records: pd.DataFrame, folder: Path, console: Console) -> Non
         for line in reading(run, records, folder).findings:
             console.print(f"- {line}", highlight=False, soft_wrap=True)
     else:
-        _table(run, records, console)
+        if run.attacks:
+            _table(run, records, console)
+        for found in diagnoses(run, records, folder):
+            style = "bold red" if found.against else "bold"
+            console.print(f"[{style}]{found.model}:[/] {found.verdict}", highlight=False, soft_wrap=True)
     for line in run.warnings:
         console.print(f"[bold red]warning:[/] {line}", highlight=False, soft_wrap=True)
 

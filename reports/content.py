@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from eval import effort, metrics
+from eval.diagnosis.reading import Diagnosis, diagnoses
 from eval.metrics import WORST, Threat
 from eval.records import Run, read_records
 from eval.transfer_metrics import transfer
@@ -89,6 +90,7 @@ class Page:
     run: Run
     claim: str
     measure: Measure
+    diagnoses: tuple[Diagnosis, ...]
     headline: str
     norm: str
     eps: tuple[str, ...]
@@ -272,6 +274,7 @@ def read(folder: Path) -> Page:
         run=run,
         claim=claim(threat.norm, threat.headline),
         measure=measure,
+        diagnoses=diagnoses(run, records, folder),
         headline=eps_label(threat.headline),
         norm=norm_label(threat.norm),
         eps=tuple(eps_label(text) for text, _ in threat.levels),

@@ -1,0 +1,132 @@
+"""What the diagnosis asks of an evaluation: whether weaker searches find what stronger ones missed. Free of torch.
+
+Sources: see `eval.diagnosis.symptoms`. Not asked, since nobody can ask it for you: whether the attack fits the defence
+(C15).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from eval.diagnosis.checks import MASKED, NOT_MEASURED, Question, Seen, Told, beyond_chance, share, some
+
+MORE = 0.005  # share of the samples that more of the same may find
+SCORES = 0.002  # share that a search by scores may find beyond gradients
+
+
+def _found_by(name: str, what: str, limit: float | None = 0.0) -> Question:
+    """A search that should find nothing where the first one failed."""
+
+    def ask(seen: Seen) -> Told:
+        pgd, found = some(seen.searches, "pgd"), some(seen.searches, name)
+        if pgd is None or found is None:
+            return NOT_MEASURED
+        text = f"{what}: {share(found)} images that longer, repeated and targeted gradient searches cannot"
+        return text, bool(found.any()) if limit == 0 else beyond_chance(int(found.sum()), found.size, limit or 0.0)
+
+    titles = {
+        "step": ("iterative", "Many steps find what one step finds", "C2, S1"),
+        "half": ("monotone", "A larger budget finds what a smaller one finds", "C3, S5"),
+        "noise": ("noise", "Gradients find what random points find", "C11, S4"),
+        "scores": ("black_box", "Gradients find what a search by scores finds", "C9, S2"),
+    }
+    short, title, source = titles[name]
+    return Question(
+        short, title, f"finds one{'' if limit == 0 else ' in 500, beyond chance'}",
+        "A weaker search succeeds where the gradient search fails: gradients are misleading there.",
+        MASKED, source, ask,
+    )  # fmt: skip
+
+
+def _more(name: str, what: str, short: str, title: str, source: str) -> Question:
+    def ask(seen: Seen) -> Told:
+        found = some(seen.searches, name)
+        if found is None:
+            return NOT_MEASURED
+        return f"{what}: {share(found)} more", beyond_chance(int(found.sum()), found.size, MORE)
+
+    return Question(
+        short, title, f"finds more than {MORE:.1%} of the images, beyond chance",
+        "The search had not come to its end, so that a longer one would leave less standing.",
+        "give it more: attack.pgd.steps, attack.pgd.restarts, or attack=standard", source, ask, fault=False,
+    )  # fmt: skip
+
+
+def _missed(seen: Seen) -> Told:
+    samples = some(seen.searches, "sample")
+    if samples is None or seen.standing is None:
+        return NOT_MEASURED
+    names = ("pgd", "step", "half", "noise", "scores", "longer", "again", "targeted")
+    found = np.logical_or.reduce([seen.searches[n] for n in names if n in seen.searches])
+    missed = found & np.isin(samples, list(seen.standing))
+    return f"{share(missed)} images left standing by the attacks of this run fall to a search of the diagnosis", bool(
+        missed.any()
+    )
+
+
+def _stages(seen: Seen) -> Told:
+    if not seen.broken or not seen.tried:
+        return NOT_MEASURED
+    late = {name: k for name, k in seen.broken.items() if name in seen.scored}
+    k = sum(late.values())
+    text = f"{' and '.join(late) or 'no search by scores'} broke {k} of {seen.tried} images that gradients had not"
+    return text, k / seen.tried > SCORES
+
+
+def _elsewhere(seen: Seen) -> Told:
+    if seen.elsewhere is None:
+        return NOT_MEASURED
+    k = seen.elsewhere
+    return f"perturbations made for other networks break {k} of {seen.tried} images that its own do not", bool(
+        seen.tried and k / seen.tried > SCORES
+    )
+
+
+def _accuracy(seen: Seen) -> Told:
+    right, chance = seen.accuracy
+    if np.isnan(right):
+        return NOT_MEASURED
+    return f"{right:.1%} clean accuracy; always naming the largest class gives {chance:.1%}", right <= chance
+
+
+def _complete(seen: Seen) -> Told:
+    if seen.standing is None:
+        return NOT_MEASURED
+    return (f"{', '.join(seen.scored)} needs no gradient" if seen.scored else "all attacks need gradients"), (
+        not seen.scored
+    )
+
+
+COMPARISONS: tuple[Question, ...] = (
+    Question(
+        "missed", "The attacks of this run break what the searches of the diagnosis break", "one image",
+        "Proof: the robust accuracy of this run is too high, by these images at least.",
+        "use attack=standard, or what the checks below advise", "C12", _missed,
+    ),
+    Question(
+        "accuracy", "The network is better than guessing", "clean accuracy at chance",
+        "Robustness of a network that guesses means nothing.",
+        "check its normalisation, the order of the classes and its weights", "C1", _accuracy,
+    ),
+    _found_by("step", "one gradient step breaks"),
+    _found_by("half", "half of the budget breaks"),
+    _found_by("noise", "random points break"),
+    _found_by("scores", "a few hundred queries for scores break"),
+    Question(
+        "stages", "Gradients break what the search by scores breaks, in the whole run", f"more than {SCORES:.1%}",
+        "A search without gradients succeeds where all with gradients failed: gradients are masked.",
+        "believe the lower number; give the search by scores more queries, or " + MASKED, "C9, S2, AA", _stages,
+    ),
+    Question(
+        "elsewhere", "Its own perturbations break what those of other networks break", f"more than {SCORES:.1%}",
+        "What transfers needs no gradient of this network: its own gradients mislead.", MASKED, "C10", _elsewhere,
+    ),
+    _more("longer", "twice the steps break", "more_steps", "More steps find no more", "C7"),
+    _more("again", "another start breaks", "more_restarts", "Another start finds no more", "C8"),
+    Question(
+        "complete", "A search without gradients takes part", "none does",
+        "Where gradients are masked, nobody would notice.", "attack=standard, or add square", "C17", _complete,
+        fault=False,
+    ),
+)  # fmt: skip
+"""In the order in which a report shows them."""

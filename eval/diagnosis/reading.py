@@ -1,0 +1,109 @@
+"""What a run's diagnosis says, from its measurements and records. Free of torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from eval.diagnosis.checks import Arrays, Check, Seen
+from eval.diagnosis.questions import diagnose, verdict
+from eval.metrics import Threat
+from eval.records import Run, read_measured
+from eval.rows import erred, flag, numbers, wrong
+
+PROBES = ("answers", "slopes", "paths", "searches")
+NO_SIGN = "no sign of a broken evaluation found"
+NOT_TRUSTED = "not trustworthy, because"
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """What is to be thought of the numbers of one network.
+
+    Attributes:
+        model: its name.
+        checks: all questions, answered.
+    """
+
+    model: str
+    checks: tuple[Check, ...]
+
+    @property
+    def against(self) -> tuple[Check, ...]:
+        """The checks for which the numbers are not to be trusted."""
+        return verdict(self.checks)
+
+    @property
+    def asked(self) -> int:
+        """How many could be asked."""
+        return sum(check.fired is not None for check in self.checks)
+
+    @property
+    def holding(self) -> int:
+        """How many found things as they ought to be."""
+        return sum(check.fired is False for check in self.checks)
+
+    @property
+    def ordered(self) -> tuple[Check, ...]:
+        """What speaks against it first, then remarks, what holds, and what could not be asked."""
+
+        def place(check: Check) -> int:
+            return 3 if check.fired is None else 2 if not check.fired else 0 if check.question.fault else 1
+
+        return tuple(sorted(self.checks, key=place))
+
+    @property
+    def verdict(self) -> str:
+        """In a sentence."""
+        if not self.against:
+            return NO_SIGN
+        return f"{NOT_TRUSTED} {'; '.join(check.saw for check in self.against)}"
+
+
+def diagnoses(run: Run, records: pd.DataFrame, folder: Path) -> tuple[Diagnosis, ...]:
+    """One for each network that was diagnosed, in the order of the run; none where nothing was measured.
+
+    Raises:
+        InputError: a file of measurements is torn.
+    """
+    measured = {probe: read_measured(folder, probe) for probe in PROBES}
+    names = [str(m["name"]) for m in run.models]
+    found = [name for name in names if any(name in arrays for arrays in measured.values())]
+    return tuple(Diagnosis(name, diagnose(_seen(run, records, name, measured))) for name in found)
+
+
+def _seen(run: Run, records: pd.DataFrame, name: str, measured: Mapping[str, Mapping[str, Arrays]]) -> Seen:
+    at = {probe: arrays.get(name, {}) for probe, arrays in measured.items()}
+    mine = records[records["target_model"] == name]
+    clean = mine[mine["role"] == "clean"].drop_duplicates("sample")
+    right = ~wrong(clean, "clean_pred")
+    n = len(clean)
+    most = float(clean["label"].value_counts(normalize=True).max()) if n else np.nan
+    attacked = mine[(mine["role"] == "attack") & ~erred(mine)]
+    threat = Threat.of(run)
+    eps = dict(threat.levels).get(threat.headline, np.inf)
+    level = numbers(attacked["eps"])
+    attacked = attacked[np.isinf(level) | np.isclose(level, eps)]
+    hit = flag(attacked["success"]) & threat.within(numbers(attacked[threat.norm]), eps)
+    own = np.asarray(attacked["source"] == name, dtype=bool)
+    samples = set(clean["sample"][right])
+    fallen, others = set(attacked["sample"][hit & own]), set(attacked["sample"][hit & ~own])
+    attacks = run.attacks if own.any() else []
+    stages = [stage for attack in attacks for stage in attack.get("stages", ())]
+    first = attacked["stage"][hit & own & (numbers(attacked["rms"]) > 0)]
+    return Seen(
+        answers=at["answers"],
+        slopes=at["slopes"],
+        paths=at["paths"],
+        searches=at["searches"],
+        standing=frozenset(samples - fallen) if own.any() else None,
+        broken={str(stage["name"]): int((first == stage["name"]).sum()) for stage in stages},
+        tried=len(samples),
+        elsewhere=len((others & samples) - fallen) if own.any() and (~own).any() else None,
+        scored=tuple(str(part["name"]) for part in (*attacks, *stages) if part["needs"] != "weights"),
+        accuracy=(float(right.mean()), most + 3 * (most * (1 - most) / n) ** 0.5) if n else (np.nan, np.nan),
+    )

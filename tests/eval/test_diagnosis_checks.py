@@ -1,0 +1,127 @@
+"""What is read from the measurements: each check fires where it should, and only there."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from eval.diagnosis.checks import Seen, area, beyond_chance
+from eval.diagnosis.questions import QUESTIONS, diagnose, verdict
+
+YES, NO = np.ones(64, bool), np.zeros(64, bool)
+ONE = np.arange(64) == 5
+RISE = np.linspace(0.0, 1.0, 21)[None] ** 0.2 * np.ones((24, 1))
+HEALTHY = Seen(
+    answers={
+        "repeat": np.zeros(16), "turned": np.zeros(16, bool), "levels": np.full(16, 10), "alone": np.full(8, 1e-7),
+        "probabilities": np.array(False), "autograd": np.array(0), "num_classes": np.array(10),
+    },
+    slopes={
+        "none": np.array(False), "zero": np.zeros(24, bool), "zero_margin": np.zeros(24, bool),
+        "slope": np.full((24, 2), 0.8), "unstable": np.full(24, 0.02),
+    },
+    paths={
+        "loss": RISE, "reached": RISE > 0.9, "last": np.ones(24, bool), "unbounded": np.ones(24, bool),
+        "grey": np.ones(24, bool),
+    },
+    searches={
+        "pgd": YES, "longer": NO, "again": NO, "targeted": NO, "step": NO, "half": NO, "noise": NO, "scores": NO,
+        "sample": np.array([f"test/{i}" for i in range(64)]),
+    },
+    standing=frozenset({"test/900"}),
+    broken={"apgd": 900, "square": 1},
+    tried=1000,
+    elsewhere=1,
+    scored=("square",),
+    accuracy=(0.95, 0.14),
+)  # fmt: skip
+
+
+def changed(part: str, **values: object) -> Seen:
+    return replace(HEALTHY, **{part: {**getattr(HEALTHY, part), **values}})
+
+
+FIRES = {
+    "missed": replace(changed("searches", noise=ONE), standing=frozenset({"test/5"})),
+    "accuracy": replace(HEALTHY, accuracy=(0.12, 0.14)),
+    "iterative": changed("searches", step=ONE),
+    "monotone": changed("searches", half=ONE),
+    "noise": changed("searches", noise=ONE),
+    "black_box": changed("searches", scores=ONE),
+    "stages": replace(HEALTHY, broken={"apgd": 900, "square": 3}),
+    "elsewhere": replace(HEALTHY, elsewhere=3),
+    "more_steps": changed("searches", longer=np.arange(64) < 3),
+    "more_restarts": changed("searches", again=np.arange(64) < 3),
+    "complete": replace(HEALTHY, scored=()),
+    "randomised": changed("answers", repeat=np.full(16, 2e-4)),
+    "batch_dependent": changed("answers", alone=np.full(8, 0.01)),
+    "probabilities": changed("answers", probabilities=np.array(True)),
+    "hard_labels": changed("answers", levels=np.full(16, 2)),
+    "dynamic": changed("answers", autograd=np.array(1)),
+    "no_gradient": changed("slopes", none=np.array(True)),
+    "zero_gradient": changed("slopes", zero=np.arange(24) == 3),
+    "slope": changed("slopes", slope=np.full((24, 2), 0.01)),
+    "unbounded": changed("paths", unbounded=np.arange(24) > 0),
+    "grey": changed("paths", grey=np.arange(24) > 10),
+    "rising": changed("paths", loss=np.cos(np.arange(21) * 2.0)[None] + np.zeros((24, 1))),
+    "consistent": changed("paths", reached=RISE < 0.9),
+    "late": changed("paths", loss=np.linspace(0, 1, 21)[None] ** 3 * np.ones((24, 1))),
+    "silent": changed("paths", last=np.arange(24) > 0),
+    "unstable": changed("slopes", unstable=np.full(24, 0.3)),
+    "few_classes": changed("answers", num_classes=np.array(2)),
+}
+
+
+def test_a_healthy_evaluation_trips_nothing():
+    checks = diagnose(HEALTHY)
+    assert [c.question.name for c in checks if c.fired] == []
+    assert [c.question.name for c in checks if c.fired is None] == []
+    assert verdict(checks) == ()
+
+
+def test_every_question_has_a_name_of_its_own_and_a_case_here():
+    names = [q.name for q in QUESTIONS]
+    assert len(set(names)) == len(names)
+    assert set(names) == set(FIRES)
+
+
+@pytest.mark.parametrize("name", FIRES)
+def test_each_check_fires_where_it_should(name):
+    checks = {c.question.name: c for c in diagnose(FIRES[name])}
+    assert checks[name].fired
+    told = [c.question.name for c in verdict(tuple(checks.values()))]
+    assert (name in told) == checks[name].question.fault
+    others = {n for n, c in checks.items() if c.fired} - {name}
+    allowed = {"missed": {"noise"}, "rising": {"consistent"}}
+    assert others <= allowed.get(name, set())
+
+
+def test_what_was_not_measured_is_not_held_against_anybody():
+    checks = diagnose(Seen())
+    assert {c.fired for c in checks} == {None}
+    assert verdict(checks) == ()
+
+
+def test_batch_dependence_is_not_asked_of_a_network_that_draws():
+    seen = changed("answers", repeat=np.full(16, 0.1), alone=np.full(8, 0.1))
+    fired = {c.question.name: c.fired for c in diagnose(seen)}
+    assert fired["randomised"]
+    assert fired["batch_dependent"] is None
+
+
+def test_the_area_under_the_curve_is_that_of_scikit_learn():
+    from sklearn.metrics import roc_auc_score
+
+    rng = np.random.default_rng(0)
+    score = rng.integers(0, 20, 300).astype(float)
+    hit = rng.random(300) < score / 25
+    assert area(score, hit) == pytest.approx(roc_auc_score(hit, score))
+    assert np.isnan(area(score, np.ones(300, bool)))
+
+
+def test_a_share_counts_when_chance_does_not_explain_it():
+    assert not beyond_chance(0, 0, 0.1)
+    assert not beyond_chance(5, 50, 0.1)
+    assert beyond_chance(12, 50, 0.1)

@@ -1,0 +1,195 @@
+"""What the probes measure: of networks that are as they should be, and of networks broken by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from attacks.goal import Goal
+from eval.data.samples import ArrayStore, Samples
+from eval.diagnosis.answers import Answers, autograd_calls
+from eval.diagnosis.batches import batches
+from eval.diagnosis.paths import Paths, Recorder
+from eval.diagnosis.searches import Searches
+from eval.diagnosis.slopes import Slopes
+from models.classifier import Classifier
+
+CPU = torch.device("cpu")
+N = 40
+
+
+class Noisy(nn.Module):
+    def forward(self, z: Tensor) -> Tensor:
+        return z + 0.1 * torch.randn_like(z)
+
+
+class Centred(nn.Module):
+    def forward(self, z: Tensor) -> Tensor:
+        return z - z.mean(0) / 10
+
+
+class Hard(nn.Module):
+    def forward(self, z: Tensor) -> Tensor:
+        return nn.functional.one_hot(z.argmax(1), z.shape[1]).float()
+
+
+class Misleading(nn.Module):
+    """The right answer with the gradient of another network."""
+
+    def __init__(self, right: nn.Module, other: nn.Module) -> None:
+        super().__init__()
+        self.right, self.other = right, other
+
+    def forward(self, x: Tensor) -> Tensor:
+        z = self.other(x)
+        return z + (self.right(x) - z).detach()
+
+
+class Purifying(nn.Module):
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.enable_grad():
+            leaf = x.detach().requires_grad_()
+            (step,) = torch.autograd.grad(self.network(leaf).logsumexp(1).sum(), leaf)
+        return self.network(x + 1e-3 * step.sign())
+
+
+def net(scale: float = 10.0, seed: int = 0) -> nn.Sequential:
+    torch.manual_seed(seed)
+    network = nn.Sequential(nn.Flatten(), nn.Linear(64, 40), nn.Sigmoid(), nn.Linear(40, 10))
+    network[1].weight.data.mul_(5)
+    network[3].weight.data.mul_(scale)
+    return network
+
+
+def about(network: nn.Module) -> tuple[Classifier, Samples]:
+    """A network and images that it names correctly, but for each tenth."""
+    classifier = Classifier(network, name="net", input_shape=(1, 8, 8), num_classes=10)
+    pixels = torch.rand(N, 1, 8, 8, generator=torch.Generator().manual_seed(1))
+    labels = net()(pixels).argmax(1).numpy().copy()
+    labels[::10] = (labels[::10] + 1) % 10
+    ids = np.array([f"test/{i:05}" for i in range(N)])
+    return classifier, Samples(ids, labels, tuple("0123456789"), ArrayStore(pixels.numpy()), np.arange(N))
+
+
+def measure(probe, network: nn.Module, batch_size: int = 16):
+    classifier, samples = about(network)
+    return probe(classifier, samples, batch_size, CPU, 0)
+
+
+def test_only_samples_that_are_right_take_part():
+    classifier, samples = about(net())
+    for batch_size in (7, 40):
+        found = list(batches(classifier, samples, 20, batch_size, CPU, 0, "x"))
+        ids = [i for batch in found for i in batch.ids]
+        assert ids == [f"test/{i:05}" for i in range(40) if i % 10][:20]
+        assert torch.cat([batch.x for batch in found]).shape == (20, 1, 8, 8)
+
+
+def test_answers_of_a_plain_network():
+    seen = measure(Answers(), net())
+    assert seen["images"] == 16
+    assert seen["repeat"].max() == 0
+    assert not seen["turned"].any()
+    assert seen["alone"].max() < 1e-5
+    assert not seen["probabilities"]
+    assert seen["autograd"] == 0
+    assert seen["levels"].min() == 10
+    assert seen["num_classes"] == 10
+
+
+def test_answers_that_are_drawn_shared_hard_or_probabilities():
+    assert measure(Answers(), nn.Sequential(net(), Noisy()))["repeat"].max() > 1e-3
+    assert measure(Answers(), nn.Sequential(net(), Centred()))["alone"].max() > 1e-3
+    assert measure(Answers(), nn.Sequential(net(), nn.Softmax(1)))["probabilities"]
+    hard = measure(Answers(), nn.Sequential(net(), Hard()))
+    assert hard["levels"].max() == 2
+    assert measure(Answers(), Purifying(net()))["autograd"] > 0
+
+
+def test_the_watch_on_autograd_ends():
+    before = torch.autograd.grad
+    with pytest.raises(RuntimeError, match="x"), autograd_calls():
+        raise RuntimeError("x")
+    assert torch.autograd.grad is before
+
+
+def test_slopes_of_a_linear_network_are_one():
+    torch.manual_seed(0)
+    linear = nn.Sequential(nn.Flatten(), nn.Linear(64, 2))
+    classifier = Classifier(linear, name="net", input_shape=(1, 8, 8), num_classes=2)
+    pixels = torch.full((10, 1, 8, 8), 0.5) + 0.1 * torch.rand(10, 1, 8, 8)
+    labels = classifier(pixels).argmax(1).numpy()
+    samples = Samples(np.array(list("abcdefghij")), labels, ("a", "b"), ArrayStore(pixels.numpy()), np.arange(10))
+    for norm, eps in (("linf", "0.1"), ("l2", "0.5"), ("l1", "2")):
+        seen = Slopes(norm=norm, eps=eps)(classifier, samples, 4, CPU, 0)
+        np.testing.assert_allclose(seen["slope"], 1.0, atol=1e-2)
+
+
+def test_slopes_of_gradients_that_are_there_and_that_are_not():
+    plain = measure(Slopes(eps="0.05"), net())
+    assert 0.5 < np.median(plain["slope"][:, 0]) < 1.5
+    assert not plain["zero"].any()
+    assert not plain["none"]
+    wrong = measure(Slopes(eps="0.05"), Misleading(net(), net(seed=7)))
+    assert abs(np.median(wrong["slope"][:, 0])) < 0.2
+    sure = measure(Slopes(eps="0.05"), net(scale=1e6))
+    assert sure["zero"].mean() > 0.5
+    assert not sure["zero_margin"].any()
+
+
+def test_the_recorder_sees_every_point_of_a_path():
+    network = net()
+    x, labels = torch.rand(3, 1, 8, 8), torch.tensor([0, 1, 2])
+    recorder = Recorder(network, Goal(labels))
+    z = recorder(x)
+    assert torch.equal(z, network(x))
+    torch.testing.assert_close(recorder.losses[0], nn.functional.cross_entropy(z, labels, reduction="none"))
+    assert torch.equal(recorder.reached[0], z.argmax(1) != labels)
+
+
+def test_paths_of_a_plain_network_succeed_without_a_budget():
+    seen = measure(Paths(eps="0.05", images=12, steps=10), net())
+    assert seen["loss"].shape == seen["reached"].shape == (12, 11)
+    assert not seen["reached"][:, 0].any()
+    assert seen["unbounded"].all()
+    assert seen["last"].tolist() == seen["reached"][:, -1].tolist()
+
+
+def test_a_search_that_goes_the_wrong_way_fails_without_a_budget_too():
+    seen = measure(Paths(eps="0.05", images=12, steps=10), Misleading(net(), net(seed=7)))
+    assert not seen["unbounded"].all()
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
+def test_searches_of_a_plain_network_leave_nothing_to_weaker_ones(norm):
+    eps = {"linf": "0.06", "l2": "0.5", "l1": "2.5"}[norm]
+    seen = measure(
+        Searches(norm=norm, eps=eps, images=24, steps=10, draws=20, queries=0 if norm == "l1" else 60), net()
+    )
+    assert 0 < seen["pgd"].sum() < 24
+    for name in ("step", "half", "noise", *(("scores",) if norm != "l1" else ())):
+        assert not seen[name].any()
+    assert len(seen["sample"]) == 24
+
+
+def test_searches_find_what_misled_gradients_miss():
+    seen = measure(Searches(eps="0.1", images=24, steps=10, draws=20, queries=60), Misleading(net(), net(seed=7)))
+    assert (seen["scores"] | seen["noise"]).any()
+    assert not (seen["scores"] & (seen["pgd"] | seen["longer"] | seen["again"] | seen["targeted"])).any()
+
+
+def test_outcomes_do_not_depend_on_the_batch_size():
+    for probe in (Slopes(eps="0.05"), Paths(eps="0.05", images=12, steps=5), Searches(images=12, steps=5, queries=20)):
+        small, large = (measure(probe, net(), batch_size) for batch_size in (5, 40))
+        assert small.keys() == large.keys()
+        for name, values in small.items():
+            if values.dtype.kind == "f":
+                np.testing.assert_allclose(values, large[name], rtol=1e-3, atol=1e-4)
+            else:
+                assert values.tolist() == large[name].tolist()
