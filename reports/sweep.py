@@ -22,6 +22,7 @@ from eval.metrics import WORST, Threat
 from eval.records import Run, read_records
 from reports import tables
 from reports.charts import Chart
+from reports.comparable import AT_A_GLANCE, differ, strange
 from reports.matrices import rows_of, share_of
 from reports.measure import Measure
 from reports.sweep_charts import Row, charts
@@ -50,7 +51,10 @@ class Job:
 
 @dataclass(frozen=True)
 class Sweep:
-    """The combined report; `measure` is what its numbers count, of a targeted goal where there is one."""
+    """The combined report; `measure` is what its numbers count, of a targeted goal where there is one.
+
+    `apart` says in what runs differ that cannot be compared; see `reports.comparable`.
+    """
 
     title: str
     jobs: tuple[Job, ...]
@@ -59,8 +63,15 @@ class Sweep:
     charts: tuple[Chart, ...]
     measure: Measure
     mixed: bool
+    apart: tuple[str, ...]
     warnings: tuple[tuple[str, str], ...]
     csv: pd.DataFrame = field(repr=False)
+
+    @property
+    def columns(self) -> tuple[int, ...]:
+        """Places in `varied` of what tables show; of runs that are no sweep what tells them apart at a glance."""
+        few = strange(self.apart, self.varied)
+        return tuple(i for i, key in enumerate(self.varied) if not few or key in AT_A_GLANCE)
 
     @property
     def ended(self) -> int:
@@ -95,9 +106,9 @@ class Sweep:
 
     @property
     def extremes(self) -> list[tuple[str, list[Row]]]:
-        """The best rows and the worst, several where they tie; none where all do."""
+        """The best rows and the worst, several where they tie; none where all do, or are apart."""
         ranked = self.ranked
-        if not ranked:
+        if not ranked or self.apart:
             return []
         best, worst = ([r for r in ranked if self.rank(r) == self.rank(end)] for end in (ranked[0], ranked[-1]))
         if len(ranked) == 1:
@@ -263,14 +274,16 @@ def read(paths: Sequence[Path], output: Path) -> Sweep:
     runs = [j for j in jobs if j.run is not None]
     goals = sorted({j.run.goal for j in runs if j.run}, key=lambda goal: goal != "untargeted")
     measure = Measure.of(goals[-1] if goals else "untargeted")
+    apart = differ([j.run for j in runs if j.run])
     return Sweep(
         title=runs[0].run.title if runs and runs[0].run else "Sweep",
         jobs=tuple(jobs),
         varied=tuple(varied),
         rows=tuple(rows),
-        charts=charts(list(varied), rows, measure),
+        charts=() if strange(apart, varied) else charts(list(varied), rows, measure),
         measure=measure,
         mixed=len(goals) > 1,
+        apart=apart,
         warnings=tuple((j.name, line) for j in runs if j.run for line in j.run.warnings),
         csv=_csv(parts, varied),
     )

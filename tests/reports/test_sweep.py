@@ -62,6 +62,59 @@ def _twins(make_run, folder, *strengths):
     return read([folder], folder), write_sweep([folder], folder).read_text()
 
 
+def _strangers(make_run, folder, varied=1, **changes):
+    """Two runs, the second of which is about something else; and how many keys of no importance vary."""
+    for job in ("0", "1"):
+        ways = {f"way{i}": job for i in range(varied)}
+        paths = {"data": {"path": f"{job}.npz"}} if varied > 1 else {}
+        make_run(
+            folder / job,
+            config={"title": job, **paths, **ways},
+            strength=1.0 + int(job),
+            models=("mlp",),
+            examples=False,
+        )
+    header = Run.read(folder / "1")
+    for name, change in changes.items():
+        content = getattr(header, name)
+        setattr(header, name, {**content, **change} if isinstance(content, dict) else change)
+    header.write(folder / "1")
+    return read([folder], folder), write_sweep([folder], folder).read_text()
+
+
+@pytest.mark.parametrize(
+    ("changes", "apart"),
+    [
+        ({"data": {"name": "others"}}, ("data",)),
+        ({"data": {"classes": ["a", "b"]}}, ("data",)),
+        ({"config": {"data": {"path": "other.npz"}}}, ("data",)),
+        ({"config": {"study": {"_target_": "eval.studies.tables.Tables"}}}, ("study",)),
+        ({"goal": "toaster"}, ("goal",)),
+    ],
+)
+def test_runs_that_answer_different_questions_are_not_ranked(tmp_path, make_run, changes, apart):
+    sweep, page = _strangers(make_run, tmp_path, **changes)
+    assert sweep.apart == apart
+    assert sweep.extremes == []
+    assert f"differ in {apart[0]}</strong>" in page
+    assert "best-job" not in page.partition("</style>")[2]
+    assert len(sweep.rows) == 2  # side by side
+
+
+def test_runs_that_differ_in_networks_attacks_and_seeds_are_ranked(tmp_path, make_run):
+    sweep, page = _strangers(make_run, tmp_path, seed=7, attacks=[], models=[])
+    assert sweep.apart == ()
+    assert "Not comparable" not in page
+
+
+def test_runs_with_little_in_common_are_told_by_their_titles(tmp_path, make_run):
+    sweep, page = _strangers(make_run, tmp_path, varied=8)
+    assert sweep.apart == ("data",)
+    assert [sweep.varied[i] for i in sweep.columns] == ["title", "data.path"]
+    assert sweep.charts == ()
+    assert 'class="left">way0' not in page
+
+
 def test_a_tie_names_neither_best_nor_worst(tmp_path, make_run):
     sweep, page = _twins(make_run, tmp_path, 1.0, 1.0)
     assert sweep.extremes == []
