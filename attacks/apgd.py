@@ -35,6 +35,7 @@ from attacks.rng import Rng
 from attacks.side_by_side import searches
 from attacks.threat import ThreatModel
 
+_LARGE = 1e30  # in place of an infinite slope
 _CLIMBS: dict[str, type[Climb]] = {"l1": Sparse, "l2": Halving, "linf": Halving}
 _WIDER = {"l1": ((3.0, 0.3), (2.0, 0.3))}  # balls before the last one: radius in eps, share of the steps
 
@@ -110,6 +111,6 @@ class APGD:
                 if len(origin) == 0:
                     return
                 network = rows(logits, best.owner)
-            climb.tell(loss.value(z, aim), gradient.flatten(1).nan_to_num(nan=0.0))
+            climb.tell(loss.value(z, aim), gradient.flatten(1).nan_to_num(0.0, _LARGE, -_LARGE))
             if step < climb.steps:
                 climb.step()

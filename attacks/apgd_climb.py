@@ -89,11 +89,12 @@ class Climb(ABC):
                 setattr(self, name, value[going])
 
     def tell(self, value: Tensor, gradient: Tensor) -> None:
-        """The loss (R,) at `delta`, and its gradient (R, D)."""
+        """The loss (R,) at `delta`, and its gradient (R, D), which is finite."""
         better = value > self.top
         self.top = torch.where(better, value, self.top)
-        self.best = torch.where(better[:, None], self.delta, self.best)
-        self.best_gradient = torch.where(better[:, None], gradient, self.best_gradient)
+        weight = better.to(gradient.dtype)[:, None]  # 0 or 1; on a CPU many times faster than a mask of bools
+        self.best = torch.lerp(self.best, self.delta, weight)
+        self.best_gradient = torch.lerp(self.best_gradient, gradient, weight)
         self.gradient = gradient
         self.since += 1
 
@@ -155,11 +156,12 @@ class Halving(Climb):
     def move(self) -> Tensor:
         """The next perturbations (R, D)."""
         direction = self.threat.table.step(self.gradient, 1.0, self.delta, self.low, self.high, 1.0)
-        ahead = self.project(self.delta + self.length * direction)
+        ahead = self.project(direction.mul_(self.length).add_(self.delta))
         before, self.before = self.before, self.delta
         if before is None:
             return ahead
-        return self.project(self.delta + _MOMENTUM * (ahead - self.delta) + (1 - _MOMENTUM) * (self.delta - before))
+        mixed = torch.lerp(self.delta, ahead, _MOMENTUM).add_(self.delta - before, alpha=1 - _MOMENTUM)
+        return self.project(mixed)
 
 
 class Sparse(Climb):

@@ -43,6 +43,7 @@ _BESIDE_LABEL = Loss(
 )
 _TINY = 1e-30
 _EDGE = 0.99
+_LARGE = 1e30  # in place of an infinite slope
 _FIRST_GUESS = 0.1  # of the way to the farthest corner: where restarts begin as long as nothing is known
 
 
@@ -122,8 +123,8 @@ class FAB:
                 if len(origin) == 0:
                     return
                 aim, network = aim[going], rows(logits, best.owner)
-            w = gradient.flatten(1).nan_to_num(nan=0.0)
-            begin = torch.where(reached[:, None], self.back * delta, delta)
+            w = gradient.flatten(1).nan_to_num(0.0, _LARGE, -_LARGE)
+            begin = delta * torch.where(reached, self.back, 1.0)[:, None]
             level = (w * delta).sum(1) - loss.value(z, aim)  # <w, boundary>
             lacking = torch.stack([level - (w * begin).sum(1), level], 1)
             ways = way(w, lacking, torch.stack([low - begin, low], 1), torch.stack([high - begin, high], 1))
@@ -131,7 +132,7 @@ class FAB:
             length = table.size(near)
             share = (length / (length + table.size(far)).clamp(min=_TINY)).clamp(max=self.bias)[:, None]
             moved = torch.lerp(begin + self.overshoot * near, self.overshoot * far, share)
-            if not self.minimal:  # what rounding undoes is looked for further on, at the edge of the budget
+            if going is not None:  # what rounding has undone is looked for further on, at the edge of the budget
                 edge = delta * (threat.eps / size.clamp(min=_TINY))[:, None]
                 moved = torch.where((hit & (size < _EDGE * threat.eps))[:, None], edge, moved)
             delta = torch.clamp(moved, low, high)

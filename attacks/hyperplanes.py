@@ -27,34 +27,38 @@ from torch import Tensor
 from attacks import asking, halfspaces
 
 _NEWTON_STEPS = 12
+_SOLVED = 1e-6
 
 Way = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 """(w (R, D), lacking (R, J), low (R, J, D), high (R, J, D)) -> q (R, J, D), from J points to the same hyperplane."""
 
 
-def _room(w: Tensor, lacking: Tensor, low: Tensor, high: Tensor) -> Tensor:
-    """How far each coordinate (R, J, D) may go towards the hyperplane; 0 where that leads nowhere."""
-    upwards = (w[:, None] > 0) == (lacking[:, :, None] >= 0)
-    return torch.where(upwards, high, -low).mul_((w != 0)[:, None])
-
-
 def _signs(w: Tensor, lacking: Tensor) -> Tensor:
+    """Which way each coordinate (R, J, D) leads to the hyperplane; 0 where it leads nowhere."""
     return w.sign()[:, None] * torch.where(lacking >= 0, 1.0, -1.0)[:, :, None]
 
 
+def _room(signs: Tensor, low: Tensor, high: Tensor) -> Tensor:
+    """How far each coordinate (R, J, D) may go that way; arithmetic is faster than a choice by a mask."""
+    return ((high + low).mul_(signs) + (high - low)).mul_(0.5)
+
+
 def _linf(w: Tensor, lacking: Tensor, low: Tensor, high: Tensor) -> Tensor:
-    room = _room(w, lacking, low, high)
-    weight, wanted = w.abs()[:, :, None], lacking.abs()  # (R, D, 1), (R, J)
+    signs = _signs(w, lacking)
+    room = _room(signs, low, high)
+    weight, wanted = w.abs()[:, None], lacking.abs()  # (R, 1, D), (R, J)
     reach = torch.zeros_like(wanted)
+    taken = torch.empty_like(room)
     for step in range(_NEWTON_STEPS):
-        free = (room > reach[:, :, None]).to(w.dtype)
-        slope = (free @ weight)[:, :, 0]
-        missing = wanted - (torch.minimum(room, reach[:, :, None]) @ weight)[:, :, 0]
+        slope = (weight @ torch.gt(room, reach[:, :, None], out=taken).mT)[:, 0]
+        missing = wanted
+        if step > 0:
+            missing = wanted - (weight @ torch.clamp(room, max=reach[:, :, None], out=taken).mT)[:, 0]
         further = torch.where(slope > 0, missing / slope, 0.0).clamp(min=0)
         reach = reach + further
-        if step > 0 and not asking.waits(w) and bool((further <= 1e-6 * reach).all()):
+        if step > 0 and not asking.waits(w) and bool((further <= _SOLVED * reach).all()):
             break
-    return torch.minimum(room, reach[:, :, None]) * _signs(w, lacking)
+    return torch.clamp(room, max=reach[:, :, None], out=taken).mul_(signs)
 
 
 def _l2(w: Tensor, lacking: Tensor, low: Tensor, high: Tensor) -> Tensor:
@@ -69,12 +73,13 @@ def _l2(w: Tensor, lacking: Tensor, low: Tensor, high: Tensor) -> Tensor:
 def _l1(w: Tensor, lacking: Tensor, low: Tensor, high: Tensor) -> Tensor:
     weight = w.abs()
     order = weight.argsort(dim=1, descending=True, stable=True)[:, None].expand_as(low)
-    room = _room(w, lacking, low, high).gather(2, order)
+    signs = _signs(w, lacking)
+    room = _room(signs, low, high).gather(2, order)
     sorted_weight = weight[:, None].expand_as(low).gather(2, order)
     gain = room * sorted_weight
     left = lacking.abs()[:, :, None] - (gain.cumsum(2) - gain)
     amount = torch.minimum(room, left.clamp(min=0) / sorted_weight.clamp(min=torch.finfo(w.dtype).tiny))
-    return torch.zeros_like(low).scatter(2, order, amount) * _signs(w, lacking)
+    return torch.zeros_like(low).scatter(2, order, amount) * signs
 
 
 WAYS: Mapping[str, Way] = MappingProxyType({"l1": _l1, "l2": _l2, "linf": _linf})
