@@ -9,9 +9,8 @@ prints, average case, top 1.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +19,9 @@ import pandas as pd
 from eval.intervals import Bools, Floats, wilson
 from eval.records import Run
 from eval.rows import erred, flag, numbers, wrong
-from eval.studies.cells import Table, Value, overlap
+from eval.studies.cells import Table, Value
+from eval.studies.idle import idle
+from eval.studies.orders import allowed
 from eval.studies.reading import Reading
 
 _AWAY, _LEAST, _CLEAN = "_untargeted", "_least_likely", "clean_"
@@ -114,6 +115,8 @@ def read(run: Run, records: pd.DataFrame, folder: Path) -> Reading:
         several = len(run.models) > 1
         found += [replace(t, name=f"{t.name}_{model}", title=f"{t.title} ({model})") for t in made] if several else made
         lines += [f"{model}: {line}" if several else line for line in findings(run, made)]
+    if without := idle(run, records):
+        lines.append(f"{', '.join(map(_head, without))}: left out, since no pixel changes by half a level of 8 bits.")
     note = "The print and its photograph are simulated by random transformations; the paper's were real."
     return Reading(tuple(found), (*lines, note))
 
@@ -139,7 +142,8 @@ def tables(run: Run, records: pd.DataFrame, model: str) -> list[Table]:
     """All tables of one network."""
     study = run.config["study"]
     composition, draws = str(study["composition"]), int(study["draws"])
-    single = [name for name, strength in study["transformations"].items() if strength != 0]
+    without = idle(run, records)
+    single = [name for name, strength in study["transformations"].items() if strength != 0 and name not in without]
     units = _units(run, records, model)
     wandering = [u for u in units if u.attack not in study["targeted"]]
     aimed = [u for u in units if not u.attack.endswith(_AWAY)]
@@ -262,24 +266,7 @@ def _order(table: Table, eps: str) -> list[str]:
     if len(rates) < 2:
         return []
     said = ", ".join(f"{name} {rate.ours:.1%}" for name, rate in rates.items())
-    return [f"At \u03b5 = {eps} the photograph destroys these parts of the perturbations: {said}; {_allowed(rates)}."]
-
-
-def _allowed(rates: Mapping[str, Value]) -> str:
-    """What the intervals allow to say of an order; `rates` are in the paper's, from least to most destroyed."""
-    held: list[tuple[str, str]] = []
-    against: list[tuple[str, str]] = []
-    for one, other in combinations(rates, 2):
-        if not overlap(rates[one], rates[other]):
-            (held if rates[one].ours < rates[other].ours else against).append((one, other))
-    if len(held) == math.comb(len(rates), 2):
-        return "that is the paper's order, beyond the intervals"
-    if not held and not against:
-        return "all intervals overlap, so that this is no order, neither the paper's nor another"
-    pairs = [f"{one} less than {other}, as in the paper" for one, other in held]
-    pairs += [f"{other} less than {one}, unlike the paper" for one, other in against]
-    rest = "" if len(held) + len(against) == math.comb(len(rates), 2) else "; the other intervals overlap"
-    return f"beyond the intervals: {' and '.join(pairs)}{rest}"
+    return [f"At \u03b5 = {eps} the photograph destroys these parts of the perturbations: {said}; {allowed(rates)}."]
 
 
 def _survivors(table: Table, study: dict[str, object], composition: str) -> list[str]:

@@ -17,6 +17,7 @@ from eval.errors import InputError
 from eval.records import Run, read_records
 from eval.run import run
 from eval.studies.cells import Table, Value
+from eval.studies.idle import idle
 from eval.studies.kurakin import _order, findings, read, tables
 from eval.studies.physical import Transformed
 
@@ -57,7 +58,7 @@ def test_a_small_run_has_a_row_for_each_method_and_budget_and_a_column_for_each_
     assert [label for label, _ in by["photographs"].rows] == both
     assert [label for label, _ in by["destruction"].rows] == both
     assert [label for label, _ in by["kept"].rows] == aimed
-    assert list(by["destruction"].columns) == [*SINGLE, "print and photograph"]
+    assert list(by["destruction"].columns) == [*(t for t in SINGLE if t != "blur"), "print and photograph"]
     assert set(records["role"]) == {"clean", "attack", *SINGLE, *LOOKS, *(f"clean_{role}" for role in SINGLE + LOOKS)}
     assert records.loc[records["role"] != "clean", "in_box"].all()
     assert all(v.paper is None for t in by.values() for _, values in t.rows for v in values)  # these are digits
@@ -65,7 +66,9 @@ def test_a_small_run_has_a_row_for_each_method_and_budget_and_a_column_for_each_
     lines = findings(about, list(by.values()))
     assert any("the photograph destroys these parts" in line for line in lines)
     assert sum("leaves the target in" in line for line in lines) == 2
-    assert "simulated" in read(about, records, tmp_path).findings[-1]
+    *_, without, note = read(about, records, tmp_path).findings
+    assert without == "blur: left out, since no pixel changes by half a level of 8 bits."  # of 8 pixels a side
+    assert "simulated" in note
 
     # the rates, counted naively, one record at a time
     rows = {(r.attack, r.eps_text, r.role, r.sample): r for r in records.itertuples()}
@@ -94,7 +97,7 @@ def test_a_small_run_has_a_row_for_each_method_and_budget_and_a_column_for_each_
     kept = dict(by["kept"].rows)["plain (pgd), \u03b5 = 0.2"][-2]
     assert (kept.n, kept.ours) == (below, pytest.approx(above / below))
     right = [rows["pgd", "0.2", "clean_noise", s].adv_pred == rows["pgd", "0.2", "clean_noise", s].label for s in ids]
-    assert by["clean"].rows[0][1][1 + SINGLE.index("noise")].ours == pytest.approx(np.mean(right))
+    assert by["clean"].rows[0][1][by["clean"].columns.index("noise")].ours == pytest.approx(np.mean(right))
 
 
 def test_the_same_seed_and_another_batch_size_give_the_same_and_an_interrupted_run_goes_on(go, tmp_path):
@@ -231,3 +234,12 @@ def told(*rates):
 )
 def test_an_order_is_told_as_far_as_the_intervals_allow(rates, says):
     assert told(*rates).startswith(says)
+
+
+@pytest.mark.parametrize(("most", "expected"), [(0.4 / 255, ["blur"]), (0.6 / 255, [])])
+def test_a_transformation_is_left_out_by_what_it_was_measured_to_do(most, expected):
+    about = Run.__new__(Run)
+    about.__dict__.update(data={"box": [0.0, 1.0]}, config={"study": {"transformations": {"blur": 1.0, "jpeg": 1.0}}})
+    rows = [(f"clean_{name}", size, "") for name, size in (("blur", 0.0), ("blur", most), ("jpeg", 0.5))]
+    assert idle(about, pd.DataFrame(rows, columns=["role", "linf", "error"])) == expected
+    assert idle(about, pd.DataFrame(rows[2:], columns=["role", "linf", "error"])) == []  # nothing known of the blur
