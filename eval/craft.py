@@ -18,7 +18,7 @@ from eval.clean import forward_of
 from eval.device import synchronize
 from eval.judge import judge
 from eval.records import COLUMNS
-from eval.search import Asked, Made, asked, in_stages, search
+from eval.search import Asked, Made, Pulse, asked, in_stages, search
 from eval.watch import Watcher
 
 Rows = dict[str, np.ndarray[Any, Any]]
@@ -146,9 +146,16 @@ def warm_up(bench: Bench, source: str) -> None:
 
 
 def craft(
-    bench: Bench, unit: Unit, tell: Callable[[float], None], watcher: Watcher | None = None
+    bench: Bench,
+    unit: Unit,
+    tell: Callable[[float], None],
+    watcher: Watcher | None = None,
+    pulse: Pulse | None = None,
 ) -> tuple[Rows, Rows | None]:
-    """Do one unit of work; `tell` is told how many samples are done, batch by batch, and `watcher` sees the search.
+    """Do one unit of work.
+
+    `tell` is told how many samples are done, batch by batch; `pulse` is called whenever the network is asked, and
+    `watcher` sees the search.
 
     Returns:
         The columns of its records, and the images to keep (arrays as `eval.records.write_examples` takes them), if
@@ -159,13 +166,13 @@ def craft(
     batches = [slice(i, i + bench.batch_size) for i in range(0, len(unit.index), bench.batch_size)]
     if isinstance(unit.attack, Cascade) and watcher is None:
         whole = asked(bench, unit, unit.index)
-        made = in_stages(bench, unit, unit.attack.stages(unit.threat.norm), whole, tell)
+        made = in_stages(bench, unit, unit.attack.stages(unit.threat.norm), whole, tell, pulse)
         for batch in batches:
             parts += _judged(bench, unit, whole[batch], made[batch], kept)
     else:
         for batch in batches:
             part = asked(bench, unit, unit.index[batch])
-            parts += _judged(bench, unit, part, search(bench, unit, part, watcher), kept)
+            parts += _judged(bench, unit, part, search(bench, unit, part, watcher, pulse), kept)
             tell(len(part.index))
     rows = {column: np.concatenate([part[column] for part in parts]) for column in COLUMNS}
     crashed = rows["error"] != ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -17,16 +18,20 @@ class Meter:
     A call on all B rows counts one for each. When an attack says (by `attacks.base.rows`) which samples the rows of
     a smaller batch belong to, those are charged; rows of unknown owner are shared out evenly.
 
+    It tells `pulse`, if it has one, of every call: somebody who wants to see that a search goes on.
+
     Attributes:
         forwards, backwards: (B,) int64, from calls whose rows have known owners.
         shared: rows of unknown owner that went forwards and backwards, to be shared out over all samples.
     """
 
-    def __init__(self, network: Logits, samples: int, device: torch.device) -> None:
+    def __init__(
+        self, network: Logits, samples: int, device: torch.device, pulse: Callable[[], None] | None = None
+    ) -> None:
         self.forwards = torch.zeros(samples, dtype=torch.int64, device=device)
         self.backwards = torch.zeros(samples, dtype=torch.int64, device=device)
         self.shared = [0, 0]
-        self._network = network
+        self._network, self._pulse = network, pulse
 
     def __call__(self, x: Tensor) -> Tensor:
         """Logits (B, K) of images (B, C, H, W)."""
@@ -41,6 +46,8 @@ class Meter:
         if index is not None and len(index) != len(x):
             raise ValueError(f"Meter: rows must name one sample per row, got {len(index)} for {len(x)} rows")
         self._charge(0, index, len(x))
+        if self._pulse is not None:
+            self._pulse()
         out = self._network(x)
         if out.requires_grad:
             count = len(x)

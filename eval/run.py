@@ -269,7 +269,7 @@ def _work(
             (folder / "parts" / f"{failed}.parquet").unlink(missing_ok=True)
             speed.share_out(work[unit.source], bench.device)
             watcher = None if watch is None else watch()
-            rows, examples = craft(bench, unit, bar.advance, watcher)
+            rows, examples = craft(bench, unit, bar.advance, watcher, bar.pulse)
             if watcher is not None:
                 seen, first = watcher.arrays(), int(unit.index[0])
                 write_measured(folder, part, f"watched:{unit.attack_name}", unit.source, seen, first)

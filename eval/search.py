@@ -24,6 +24,8 @@ from eval.meter import Meter
 from eval.watch import Watcher
 
 log = logging.getLogger(__name__)
+Pulse = Callable[[], None]
+"""What is called whenever a network is asked."""
 
 
 @dataclass(frozen=True)
@@ -99,8 +101,8 @@ class Made:
 class _Ledger:
     """Costs and crashes of the n samples of one search."""
 
-    def __init__(self, bench: Bench, unit: Unit, n: int) -> None:
-        self.meter = Meter(bench.classifiers[unit.source], n, bench.device)
+    def __init__(self, bench: Bench, unit: Unit, n: int, pulse: Pulse | None) -> None:
+        self.meter = Meter(bench.classifiers[unit.source], n, bench.device, pulse)
         self.seconds = np.zeros(n)
         self.error = ""
         self._bench, self._unit = bench, unit
@@ -130,12 +132,15 @@ class _Ledger:
         return Made(x_adv, columns[0], columns[1], columns[2], stage, self.error)
 
 
-def search(bench: Bench, unit: Unit, asked: Asked, watcher: Watcher | None) -> Made:
-    """Run the attack on those samples of one batch that do not reach the goal unperturbed."""
+def search(bench: Bench, unit: Unit, asked: Asked, watcher: Watcher | None, pulse: Pulse | None = None) -> Made:
+    """Run the attack on those samples of one batch that do not reach the goal unperturbed.
+
+    `pulse` is called whenever the network is asked.
+    """
     todo = torch.nonzero(asked.open)[:, 0]
     where = todo.cpu().numpy()
     x_adv = asked.x.clone()
-    ledger = _Ledger(bench, unit, len(todo))
+    ledger = _Ledger(bench, unit, len(todo), pulse)
     if len(todo) > 0:
         images, goal = asked.x[todo], asked.goal[todo]
         with ledger.charged(np.arange(len(todo))):
@@ -150,13 +155,20 @@ def search(bench: Bench, unit: Unit, asked: Asked, watcher: Watcher | None) -> M
     return ledger.close(x_adv, np.full(len(asked.x), ""), where)
 
 
-def in_stages(bench: Bench, unit: Unit, stages: Stages, asked: Asked, tell: Callable[[float], None]) -> Made:
+def in_stages(
+    bench: Bench,
+    unit: Unit,
+    stages: Stages,
+    asked: Asked,
+    tell: Callable[[float], None],
+    pulse: Pulse | None = None,
+) -> Made:
     """Run a cascade on all samples of a unit, stage by stage, so that those left always fill their batches.
 
     The outcome of each sample is that of `attacks.cascade.in_turn`.
     """
     n = len(asked.x)
-    ledger = _Ledger(bench, unit, n)
+    ledger = _Ledger(bench, unit, n, pulse)
     broken = Broken(asked.x)
     whole = bench.access.to(ledger.meter, n, bench.device)
     done = np.where(asked.open.cpu().numpy(), 0.0, 1.0)  # of the work on each
