@@ -127,10 +127,13 @@ def loss_named(name: str) -> Loss:
 
 
 def logits_and_gradient(logits: Logits, x: Tensor, loss: Loss, goal: Goal) -> tuple[Tensor, Tensor]:
-    """One forward and one backward: logits (B, K) at the images `x`, and the gradient (B, C, H, W) of the loss."""
+    """One forward and one backward: logits (B, K) at the images `x`, and the gradient (B, C, H, W) of the loss.
+
+    It is 0 where the logits depend on something else that has a gradient, and on the images not at all.
+    """
     with torch.enable_grad():
         leaf = x.detach().requires_grad_()
         out = logits(leaf)
     value = out.detach()
-    (gradient,) = torch.autograd.grad(out, leaf, loss.cotangent(value, goal))
+    (gradient,) = torch.autograd.grad(out, leaf, loss.cotangent(value, goal), materialize_grads=True)
     return value, gradient

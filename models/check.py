@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -28,7 +29,7 @@ def check(classifier: Classifier, x: Tensor, labels: Tensor | np.ndarray[Any, An
 
     Raises:
         ModelError: pixels outside the bounds, an output that is not (B, K) logits of the data's classes, a
-            non-finite logit, a batch size that is fixed, or no gradient.
+            non-finite logit, a batch size that is fixed, or a backward that fails.
     """
     name, classes = f"model {classifier.name}", classifier.num_classes
     _check_pixels(classifier, x)
@@ -68,9 +69,9 @@ def _check_pixels(classifier: Classifier, x: Tensor) -> None:
         )
 
 
-def _run(classifier: Classifier, x: Tensor) -> Tensor:
+def _run(classifier: Classifier, x: Tensor, forward: Callable[[Tensor], Tensor] | None = None) -> Tensor:
     try:
-        logits = classifier(x)
+        logits = (forward or classifier)(x)
     except Exception as error:  # the forward pass is the user's code, which may raise anything
         raise ModelError(
             f"model {classifier.name}: must take float images {tuple(x.shape)}, got {told(error)}"
@@ -114,24 +115,36 @@ def _check_rows(classifier: Classifier, x: Tensor, logits: Tensor) -> list[str]:
     return []
 
 
-def _check_gradient(classifier: Classifier, x: Tensor) -> list[str]:
+def gradient(classifier: Classifier, x: Tensor) -> Tensor | None:
+    """Gradient (B, C, H, W) of a weighted sum of the logits, by autograd alone; None where none reaches the pixels.
+
+    Raises:
+        ModelError: forward or backward fails.
+    """
     name = f"model {classifier.name}"
     with torch.enable_grad():
         probe = x.detach().clone().requires_grad_(True)
-        output = _run(classifier, probe)
+        output = _run(classifier, probe, classifier.bare)
         if not output.requires_grad:
-            raise ModelError(
-                f"{name}: a gradient must reach the pixels, got none; remove no_grad, detach or numpy from its forward"
-            )
+            return None
         weights = torch.linspace(1.0, 2.0, output.shape[1], device=output.device, dtype=output.dtype)
         try:
-            (gradient,) = torch.autograd.grad((output * weights).sum(), probe, allow_unused=True)
+            return torch.autograd.grad((output * weights).sum(), probe, allow_unused=True)[0]
         except RuntimeError as error:
             raise ModelError(f"{name}: a gradient must reach the pixels, got {told(error)}") from error
-    if gradient is None:
-        raise ModelError(f"{name}: a gradient must reach the pixels, got none; its output does not depend on them")
-    if not bool(torch.isfinite(gradient).all()):
+
+
+def _check_gradient(classifier: Classifier, x: Tensor) -> list[str]:
+    name = f"model {classifier.name}"
+    found = gradient(classifier, x)
+    if found is None:
+        return [
+            f"{name}: no gradient reaches the pixels (no_grad, detach, numpy or argmax in its forward?); it is taken "
+            "as zero, so that attacks that follow it find nothing; attack=square needs none, attack=bpda follows that "
+            "of a method differentiable(x) of the network"
+        ]
+    if not bool(torch.isfinite(found).all()):
         return [f"{name}: gradients with respect to the pixels are not finite: attacks that use them will be weak"]
-    if bool((gradient == 0).all()):
+    if bool((found == 0).all()):
         return [f"{name}: gradients with respect to the pixels are all zero: attacks that use them will be weak"]
     return []

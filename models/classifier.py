@@ -2,17 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+
+class _NoGradient(torch.autograd.Function):
+    """What does not depend on the images as far as autograd knows: its derivative by them is 0."""
+
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, x: Tensor) -> Tensor:
+        """The logits as they are."""
+        ctx.save_for_backward(x)
+        return logits.view_as(logits)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[None, Tensor]:
+        """Zeros."""
+        (x,) = ctx.saved_tensors
+        return None, torch.zeros_like(x)
+
+
+def _without_gradient(logits: Tensor, x: Tensor) -> Tensor:
+    out: Tensor = _NoGradient.apply(logits, x)
+    return out
 
 
 class Classifier(nn.Module):
     """A frozen classifier of images (B, C, H, W) in `bounds`, to logits (B, K).
 
     Normalisation is part of it, so that a perturbation of a given size means the same for every network.
-    Construction puts the network in evaluation mode and freezes its parameters.
+    Construction puts the network in evaluation mode and freezes its parameters. A network that no gradient flows
+    through has one here, of zeros, so that attacks that follow gradients get nowhere rather than crash;
+    `models.check` warns of it. A network with a method `differentiable(x)`, which behaves as it does and has useful
+    gradients, offers that as its stand-in.
 
     Attributes:
         network: normalised images -> logits.
@@ -62,6 +87,20 @@ class Classifier(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits (B, K) of images (B, C, H, W) in box units, of the images' dtype whatever the network computes in."""
+        logits = self.bare(x)
+        floats = isinstance(logits, Tensor) and logits.is_floating_point()
+        lost = floats and torch.is_grad_enabled() and x.requires_grad and not logits.requires_grad
+        return _without_gradient(logits, x) if lost else logits
+
+    def bare(self, x: Tensor) -> Tensor:
+        """The same logits, with the gradient that the network itself gives, if any."""
         logits: Tensor = self.network(self.normalised(x))
         # what is no tensor, or of whole numbers, is for `models.check` to refuse
         return logits.to(x.dtype) if isinstance(logits, Tensor) and logits.is_floating_point() else logits
+
+    def stand_in(self) -> Callable[[Tensor], Tensor] | None:
+        """What to follow gradients of in place of this network, images in box units -> (B, K); None without any."""
+        differentiable: Callable[[Tensor], Tensor] | None = getattr(self.network, "differentiable", None)
+        if differentiable is None:
+            return None
+        return lambda x: differentiable(self.normalised(x)).to(x.dtype)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from models.check import check
+from models.check import check, gradient
 from models.classifier import Classifier
 from models.errors import ModelError
 from models.foreign import import_factory
@@ -57,8 +57,6 @@ def without_gradient(x: Tensor, layer: nn.Linear) -> Tensor:
         (lambda x, layer: layer(x.reshape(4, 36)), "must not be fixed"),
         (lambda x, layer: {}["missing"], "got KeyError: 'missing'"),
         (lambda x, layer: logits(x.sqrt().exp_(), layer), "modified by an inplace operation"),
-        (without_gradient, "gradient must reach the pixels"),
-        (lambda x, layer: layer(x.detach().flatten(1)), "gradient must reach the pixels"),
     ],
 )
 def test_what_cannot_be_attacked_is_refused(forward: Callable[[Tensor, nn.Linear], Tensor], says: str) -> None:
@@ -75,11 +73,31 @@ def test_what_cannot_be_attacked_is_refused(forward: Callable[[Tensor, nn.Linear
         (lambda x, layer: logits(x, layer) + logits(x, layer).mean(0), "rest of its batch"),
         (lambda x, layer: logits(x, layer) + torch.rand(3), "on chance"),
         (lambda x, layer: logits(x, layer) + (x * 0).sqrt().sum(), "not finite"),
+        (without_gradient, "no gradient reaches the pixels"),
+        (lambda x, layer: layer(x.detach().flatten(1)), "no gradient reaches the pixels"),
+        (lambda x, layer: layer(x.detach().requires_grad_().flatten(1)), "no gradient reaches the pixels"),
     ],
 )
 def test_what_makes_results_doubtful_is_told(forward: Callable[[Tensor, nn.Linear], Tensor], says: str) -> None:
     (warning,) = tried(forward)
     assert says in warning
+
+
+def test_a_gradient_that_does_not_reach_the_pixels_is_none_and_counts_as_zero() -> None:
+    classifier = Classifier(Body(without_gradient), name="m", input_shape=(1, 6, 6), num_classes=3)
+    assert gradient(classifier, X) is None
+    x = X.clone().requires_grad_()
+    z = classifier(x)
+    assert torch.equal(z.detach(), classifier(X))
+    assert torch.equal(torch.autograd.grad(z, x, torch.ones_like(z))[0], torch.zeros_like(X))
+
+
+def test_a_gradient_is_that_of_the_weighted_logits() -> None:
+    classifier = Classifier(Body(logits), name="m", input_shape=(1, 6, 6), num_classes=3)
+    found = gradient(classifier, X)
+    assert found is not None
+    expected = torch.tensor([1.0, 1.5, 2.0]) @ classifier.network.get_parameter("layer.weight")
+    torch.testing.assert_close(found.flatten(1), expected.expand(4, -1))
 
 
 def test_an_error_of_the_network_names_its_line(tmp_path: Path) -> None:
