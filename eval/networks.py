@@ -29,7 +29,7 @@ from models.distillation import distillation
 from models.fold import fold
 from models.pools import Pools
 from models.recipe import TrainConfig
-from models.spec import Network, Spec, build
+from models.spec import Network, Spec, build, trained_as
 from models.store import load_or_fit
 from models.tensorboard import tensorboard
 from models.train import Perturb
@@ -167,6 +167,7 @@ def _identity(network: Network) -> str:
             "layers": str(network.module),
             "origin": network.origin,
             "normalisation": [list(network.mean), list(network.std), list(network.bounds)],
+            **({} if network.disguise is None else {"disguise": repr(network.disguise)}),
         }
     )
 
@@ -219,15 +220,16 @@ class _Fit:
                 "give model.weights, or a data set with a training part (for one folder or file: "
                 "data.test_fraction=0.2)"
             )
+        own, spec = trained_as(name, self.spec)
         logging = tensorboard(logs / name) if plan.tensorboard else nullcontext()
         with logging as log, Bar(console, f"Training {self.place}") as bar:
             trained = load_or_fit(
                 self.network,
-                self.spec,
+                spec,
                 self.config,
                 self.train,
                 root=plan.checkpoints,
-                name=name,
+                name=own,
                 data=self.train.fingerprint,
                 input_shape=test.shape,
                 seed=self.seed,

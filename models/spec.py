@@ -32,6 +32,8 @@ class Network:
         objective: another that depends on the images (B, C, H, W), normalised, such as an autoencoder's error.
         loss: of images in box units, logits and labels, in place of their cross-entropy.
         crop: side in pixels of the images that its weights were made for, where it is known.
+        disguise: what becomes of the trained network, images in box units -> logits, before anybody sees it; its
+            `repr` says all of it.
         origin: what the spec's fields do not say of it: a digest of the weights or the file it came from.
     """
 
@@ -46,6 +48,7 @@ class Network:
     objective: Callable[[Tensor], Tensor] | None = field(default=None, repr=False)
     loss: Callable[[Tensor, Tensor, Tensor], Tensor] | None = field(default=None, repr=False)
     crop: int | None = None
+    disguise: Callable[[Classifier], nn.Module] | None = None
     origin: str = ""
 
     def criterion(self, x: Tensor, logits: Tensor, labels: Tensor, smoothing: float) -> Tensor:
@@ -56,6 +59,16 @@ class Network:
 
     def classifier(self, name: str, input_shape: tuple[int, int, int]) -> Classifier:
         """The frozen classifier to attack; it shares the module."""
+        bare = self.bare(name, input_shape)
+        if self.disguise is None:
+            return bare
+        disguised = self.disguise(bare)
+        return Classifier(
+            disguised, name=name, input_shape=input_shape, num_classes=self.num_classes, bounds=self.bounds
+        )
+
+    def bare(self, name: str, input_shape: tuple[int, int, int]) -> Classifier:
+        """The frozen classifier without its disguise, as it is trained; it shares the module."""
         return Classifier(
             self.module,
             name=name,
@@ -108,6 +121,20 @@ def comes_ready(spec: Spec) -> bool:
     return isinstance(spec, _Ready) and spec.ready
 
 
+@runtime_checkable
+class Derived(Protocol):
+    """A spec whose networks are those of another spec, trained and stored as such, and changed afterwards."""
+
+    @property
+    def trained_as(self) -> tuple[str, Spec]:
+        """The name and the spec under which they are initialised, trained and stored."""
+
+
+def trained_as(name: str, spec: Spec) -> tuple[str, Spec]:
+    """The name and the spec that the weights of a network depend on: its own, unless it is derived from another."""
+    return spec.trained_as if isinstance(spec, Derived) else (name, spec)
+
+
 def derive(seed: int, *labels: str | int) -> int:
     """A seed of 63 bits for a use of its own, named by labels.
 
@@ -132,7 +159,7 @@ def plain(value: Any) -> Any:
 def build(
     spec: Spec, name: str, input_shape: tuple[int, int, int], num_classes: int, *, seed: int
 ) -> dict[str, Network]:
-    """`spec.build` with an initialisation that depends on the seed and the name alone.
+    """`spec.build` with an initialisation that depends on the seed and the name alone, or on that of its base.
 
     The process's own random state is left as it was.
 
@@ -140,5 +167,5 @@ def build(
         ModelError: as `spec.build` does.
     """
     with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(derive(seed, name, "init"))
+        torch.default_generator.manual_seed(derive(seed, trained_as(name, spec)[0], "init"))
         return spec.build(name, input_shape, num_classes)

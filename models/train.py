@@ -268,7 +268,7 @@ def fit(
     index, held_out = split(labels, config.val_fraction, seed)
     trained = [p for p in network.module.parameters() if p.requires_grad]
     first = source.batch(index[:1])
-    view = network.classifier("training", (first.shape[1], first.shape[2], first.shape[3])).to(device)
+    view = network.bare("training", (first.shape[1], first.shape[2], first.shape[3])).to(device)
     for parameter in trained:
         parameter.requires_grad_(True)
     run = _Fit(

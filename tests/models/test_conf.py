@@ -29,7 +29,8 @@ def test_the_file_says_all_fields(path: Path) -> None:
 def test_a_model_goes_under_its_own_name(path: Path) -> None:
     if path.parent.name == "train":
         pytest.skip("train is one choice, not one of several")
-    name = f"torchvision_{path.stem}" if path.parent.name == "torchvision" else path.stem
+    folder = path.parent.name
+    name = f"{folder}_{path.stem}" if folder in ("torchvision", "planted") else path.stem
     expected = "torchvision" if name == "torchvision_any" else name
     assert path.read_text().startswith(f"# @package model.{expected}\n")
 
