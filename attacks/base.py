@@ -35,6 +35,43 @@ def rows(logits: Logits, index: Tensor) -> Logits:
     return logits.rows(index) if isinstance(logits, Metered) else logits
 
 
+class View:
+    """Some rows of a network that must know whose row is whose.
+
+    Attributes:
+        run: images (b, C, H, W) and their samples (b,) -> logits (b, K).
+        index: the samples (b,).
+    """
+
+    def __init__(self, run: Callable[[Tensor, Tensor], Tensor], index: Tensor) -> None:
+        self.run = run
+        self.index = index
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Logits (b, K) of the images (b, C, H, W) of these samples."""
+        return self.run(x, self.index)
+
+    def rows(self, index: Tensor) -> Logits:
+        """The same for some of them."""
+        return View(self.run, self.index[index])
+
+
+@runtime_checkable
+class HasStandIn(Protocol):
+    """A network that may offer another one, to follow the gradients of in its place."""
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Logits (B, K) of images (B, C, H, W)."""
+
+    def stand_in(self) -> Logits | None:
+        """A differentiable network that answers much as this one does, for the same batch; None for none."""
+
+
+def stand_in(logits: Logits) -> Logits | None:
+    """What the network offers to follow the gradients of in its place, if anything."""
+    return logits.stand_in() if isinstance(logits, HasStandIn) else None
+
+
 class Attack(Protocol):
     """A perturbation search. Its fields are its hyper-parameters; its state is local to the call.
 

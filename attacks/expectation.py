@@ -27,14 +27,12 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from attacks.base import Attack, Logits, rows
+from attacks.base import Attack, Logits, View, rows
 from attacks.goal import Goal
 from attacks.pgd import PGD
 from attacks.rng import Rng
 from attacks.threat import ThreatModel
 from attacks.transformations import Composed, Transformation, named
-
-_STRIDE = -0x61C8864680B583EB  # odd, so that every call has streams of its own
 
 
 class Expected:
@@ -62,33 +60,19 @@ class Expected:
 
     def rows(self, index: Tensor) -> Logits:
         """The same network for a batch whose row i is sample `index[i]`."""
-        return _Rows(self, index)
+        return View(self.run, index)
 
     def run(self, x: Tensor, index: Tensor) -> Tensor:
         """The answer for `x` (b, C, H, W), the images of the samples `index` (b,)."""
-        keys = self._rng.keys[index] + self.calls[index] * _STRIDE
+        streams = self._rng[index].drawn(self.calls[index])
         self.calls[index] += 1
         low, width = self._box[0], self._box[1] - self._box[0]
-        copies = torch.cat([Rng(keys).fold(draw).keys for draw in range(self._draws)])
+        copies = torch.cat([streams.fold(draw).keys for draw in range(self._draws)])
         seen = self._transformation(((x - low) / width).repeat(self._draws, 1, 1, 1), Rng(copies))
         logits = rows(self._network, index.repeat(self._draws))(seen * width + low)
         agreed = logits.log_softmax(1).view(self._draws, len(x), -1).mean(0)  # (b, K)
         rest = 1 - agreed.exp().sum(1, keepdim=True)
         return torch.cat([agreed, rest.clamp(min=1e-12).log()], dim=1)
-
-
-class _Rows:
-    """A view of an `Expected` for some of its rows."""
-
-    def __init__(self, expected: Expected, index: Tensor) -> None:
-        self._expected = expected
-        self._index = index
-
-    def __call__(self, x: Tensor) -> Tensor:
-        return self._expected.run(x, self._index)
-
-    def rows(self, index: Tensor) -> Logits:
-        return _Rows(self._expected, self._index[index])
 
 
 @dataclass(frozen=True)

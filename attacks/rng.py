@@ -25,6 +25,7 @@ def _signed(value: int) -> int:
 _GOLDEN = _signed(0x9E3779B97F4A7C15)
 _MIX1 = _signed(0xBF58476D1CE4E5B9)
 _MIX2 = _signed(0x94D049BB133111EB)
+_STRIDE = -0x61C8864680B583EB  # odd, so that every draw has a stream of its own
 
 
 def _shift(z: Tensor, bits: int) -> Tensor:
@@ -63,6 +64,10 @@ class Rng:
         for label in labels:
             keys = _mix(keys + _signed((0xD1342543DE82EF95 * (label + 1)) % (1 << 64)))
         return Rng(keys)
+
+    def drawn(self, counts: Tensor) -> Rng:
+        """Streams for one draw more of each sample, after `counts` (B,) of them, int64."""
+        return Rng(self.keys + counts * _STRIDE)
 
     def __getitem__(self, index: Tensor) -> Rng:
         """The streams of the rows `index` (b,), int64 or bool."""

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from attacks.base import Logits
+from attacks.base import Logits, stand_in
 
 
 class Meter:
@@ -39,16 +39,21 @@ class Meter:
 
     def rows(self, index: Tensor) -> Logits:
         """The same network for a batch whose row i is sample `index[i]`."""
-        return _Rows(self, index)
+        return _Rows(self, index, self._network)
 
-    def run(self, x: Tensor, index: Tensor | None) -> Tensor:
-        """Logits of `x`, charged to the samples `index` (b,), or to all."""
+    def stand_in(self) -> Logits | None:
+        """The stand-in that the network offers, if any: a forward and a backward of it cost what the network's do."""
+        other = stand_in(self._network)
+        return None if other is None else _Rows(self, None, other)
+
+    def run(self, x: Tensor, index: Tensor | None, network: Logits | None = None) -> Tensor:
+        """Logits of `x`, charged to the samples `index` (b,), or to all; of a stand-in where that is the `network`."""
         if index is not None and len(index) != len(x):
             raise ValueError(f"Meter: rows must name one sample per row, got {len(index)} for {len(x)} rows")
         self._charge(0, index, len(x))
         if self._pulse is not None:
             self._pulse()
-        out = self._network(x)
+        out = (network or self._network)(x)
         if out.requires_grad:
             count = len(x)
             out.register_hook(lambda _: self._charge(1, index, count))  # type: ignore[no-untyped-call]
@@ -73,14 +78,19 @@ class Meter:
 
 
 class _Rows:
-    """A view of a `Meter` for some of its rows."""
+    """A view of a `Meter` for some of its rows, or for all, of its network or of the stand-in."""
 
-    def __init__(self, meter: Meter, index: Tensor) -> None:
+    def __init__(self, meter: Meter, index: Tensor | None, network: Logits) -> None:
         self._meter = meter
         self._index = index
+        self._network = network
 
     def __call__(self, x: Tensor) -> Tensor:
-        return self._meter.run(x, self._index)
+        return self._meter.run(x, self._index, self._network)
 
     def rows(self, index: Tensor) -> Logits:
-        return _Rows(self._meter, self._index[index])
+        return _Rows(self._meter, index if self._index is None else self._index[index], self._network)
+
+    def stand_in(self) -> Logits | None:
+        other = stand_in(self._network)
+        return None if other is None else _Rows(self._meter, self._index, other)
