@@ -1,0 +1,112 @@
+"""The steps that a network consists of: what bounds from below are computed on. `models.graph` reads them.
+
+Everything is in float64, on the CPU.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from models.errors import ModelError
+
+DENSE, CONV, SCALE, AVERAGE, SELECT, ADD, ACTIVATION, MAXPOOL = (
+    "dense", "convolution", "scale", "average", "selection", "sum", "activation", "max-pool",
+)  # fmt: skip
+"""Kinds: linear layers; x -> a x + b; means; entries moved, dropped or padded by 0; sums of two; the rest as named."""
+
+
+class NoBoundError(ModelError):
+    """Nothing can be proved of a network: it computes what no bound is known of."""
+
+
+class Scale(nn.Module):
+    """x -> factor x + shift, elementwise."""
+
+    factor: Tensor
+    shift: Tensor
+
+    def __init__(self, factor: Tensor, shift: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("factor", factor)
+        self.register_buffer("shift", shift)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The scaled images."""
+        return x * self.factor + self.shift
+
+
+class Select(nn.Module):
+    """Moves entries, drops some, or adds zeros: every entry that goes in comes out at most once."""
+
+    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, x: Tensor) -> Tensor:
+        """What is left, where it is wanted."""
+        return self.function(x)
+
+
+class Add(nn.Module):
+    """The sum of two."""
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        """Of two results of one shape."""
+        return x + y
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step.
+
+    Attributes:
+        name: of the module in the network, or of the function.
+        kind: what it is.
+        module: computes it, images (B, ...) -> (B, *shape).
+        inputs: numbers of the steps that it reads; step 0 is the image.
+        shape: of its result, without the batch.
+    """
+
+    name: str
+    kind: str
+    module: nn.Module
+    inputs: tuple[int, ...]
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Graph:
+    """The steps of a network from the image in box units to the logits, in float64.
+
+    Attributes:
+        shape: (C, H, W) of the image.
+        steps: in the order in which they are computed; the first of them is number 1, the last gives the logits.
+    """
+
+    shape: tuple[int, ...]
+    steps: tuple[Step, ...]
+
+    def shape_of(self, number: int) -> tuple[int, ...]:
+        """The shape of step `number`, 0 for the image."""
+        return self.steps[number - 1].shape if number else self.shape
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """The image (B, C, H, W) and the results of all steps."""
+        values = [x]
+        for step in self.steps:
+            values.append(step.module(*(values[i] for i in step.inputs)))
+        return values
+
+    def multiplications(self) -> int:
+        """Multiplications of the weights, per image."""
+        total = 0
+        for step in self.steps:
+            weight = getattr(step.module, "weight", None)
+            if step.kind in (DENSE, CONV) and isinstance(weight, Tensor):
+                places = step.shape[1:] if step.kind == CONV else step.shape[:-1]
+                total += weight.numel() * int(torch.Size(places).numel())
+        return total
