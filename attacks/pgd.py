@@ -8,9 +8,9 @@ g <- m * g + grad / mean|grad|, per sample, as MI-FGSM does.
 Sources: Madry et al., "Towards deep learning models resistant to adversarial attacks", ICLR 2018 (arXiv 1706.06083);
 Dong et al., "Boosting adversarial attacks with momentum", CVPR 2018 (arXiv 1710.06081); the sparse step in L1 from
 Tramer and Boneh, NeurIPS 2019 (arXiv 1904.13000).
-Departures: the best point met is returned, not the last one; the last one is judged too. The first restart runs
-alone; the others run side by side in the same batch, in groups of fixed size, on the samples that are left. With
-`early_stop` a sample leaves the batch once an iterate reaches the goal, also after rounding to 8 bits.
+Departures: the best point met is returned, not the last one; the last one is judged too. Restarts share a batch, as
+`attacks.side_by_side` says. With `early_stop` a sample leaves the batch once an iterate reaches the goal, also after
+rounding to 8 bits.
 Cost: at most restarts * (steps + 1) forwards, plus one for each iterate found adversarial, and
 restarts * steps backwards per sample; fewer for a sample that leaves.
 """
@@ -28,10 +28,10 @@ from attacks.best import Best
 from attacks.goal import Goal
 from attacks.losses import logits_and_gradient, loss_named
 from attacks.rng import Rng
+from attacks.side_by_side import searches
 from attacks.threat import ThreatModel, parse_eps
 
 _LAST_STEP = 1 / 16  # where the default step length ends, as a share of eps
-_SIDE_BY_SIDE = 4  # restarts in one batch; fixed, so that no outcome depends on the batch
 
 
 @dataclass(frozen=True)
@@ -84,16 +84,12 @@ class PGD:
         """Per sample the candidate (B, C, H, W) with the largest margin over all steps and restarts."""
         x = x.detach()
         best = Best(x, threat, leave=self.early_stop is not False)
-        first = 0
-        while first < self.restarts and len(left := best.unbroken()) > 0:
-            count = 1 if first == 0 else min(_SIDE_BY_SIDE, self.restarts - first)
-            best.owner = left.repeat(count)
+        for some in searches(logits, x, goal, rng, best.unbroken, restarts=self.restarts, targets=0):
+            best.owner = some.owner
             start = x[best.owner]
             if self.random_start:
-                streams = [rng[left].fold(restart).keys for restart in range(first, first + count)]
-                start = threat.random_start(start, Rng(torch.cat(streams)))
+                start = threat.random_start(start, some.rng)
             self._ascend(logits, x, start, goal, threat, best)
-            first += count
         return best.point
 
     def _length(self, step: int, eps: float) -> float:
