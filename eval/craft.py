@@ -59,6 +59,7 @@ def _rows(
     rows: Rows = {
         "sample": bench.samples.ids[index],
         "label": bench.samples.labels[index],
+        "group": np.full(n, "") if bench.samples.groups is None else bench.samples.groups[index],
         "source": np.full(n, source),
         "target_model": np.full(n, target),
         "role": np.full(n, role),

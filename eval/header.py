@@ -20,7 +20,7 @@ from eval import __version__
 from eval.config import Plan, budgets
 from eval.data import Data
 from eval.device import describe
-from eval.records import Run
+from eval.records import Run, key
 
 _PACKAGES = ("torch", "torchvision", "foolbox", "numpy", "pandas", "hydra-core")
 
@@ -71,6 +71,12 @@ def describe_attack(name: str, attack: Attack, plan: Plan) -> dict[str, Any]:
     }
 
 
+def _groups(data: Data) -> dict[str, str] | None:
+    """What the groups of the samples are called, and a hash of which sample is in which."""
+    groups = data.test.groups
+    return None if groups is None else {"name": data.grouping, "digest": key({"groups": groups.tolist()})}
+
+
 def header(plan: Plan, data: Data, overrides: list[str], device: torch.device, started: str) -> Run:
     """The header of a run that began at the time `started`; its models and attacks are still to be filled in."""
     samples = data.test
@@ -93,6 +99,7 @@ def header(plan: Plan, data: Data, overrides: list[str], device: torch.device, s
             "shape": list(samples.shape),
             "box": [0.0, 1.0],
             "fingerprint": samples.fingerprint,
+            "groups": _groups(data),
         },
         models=[],
         attacks=[],

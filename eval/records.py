@@ -29,6 +29,7 @@ SCHEMA = 2
 COLUMNS: Mapping[str, pa.DataType] = {
     "sample": pa.string(),  # id within the data set, such as test/00042 or a relative path
     "label": pa.int32(),
+    "group": pa.string(),  # to which group of samples it belongs, if the data say so; "" for none
     "target_class": pa.int32(),  # wanted class of a targeted attack, else -1
     "source": pa.string(),  # model that the perturbation was made for
     "target_model": pa.string(),  # model that judges it; white box where it equals source
@@ -76,7 +77,8 @@ class Run:
         versions: package name -> version, `python` among them.
         commit: git commit of the harness's source, or empty.
         device: in words.
-        data: name, split, n, classes (names), shape (C, H, W), box (low, high), fingerprint.
+        data: name, split, n, classes (names), shape (C, H, W), box (low, high), fingerprint, groups (of samples: name
+            of the grouping, digest of the groups; None without).
         models: one mapping each: name, description, parameters, fingerprint, trained (mapping or None).
         attacks: one mapping each: name, description, minimal (bool), needs (what it must see), norm, fields (mapping),
             stages (of an attack made of several: one mapping each, name and needs).

@@ -94,6 +94,7 @@ def _identity(about: Run) -> dict[str, Any]:
     return {
         **config,
         "the data themselves": about.data["fingerprint"],
+        "the groups themselves": about.data.get("groups"),
         "versions": {k: v for k, v in about.versions.items() if k in _VERSIONS},
         "commit": about.commit,
     }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from eval.data.decode import SUFFIXES
+from eval.data.groups import by_order
 from eval.data.samples import Data, Labels, Pixels, Samples, check_labels
 from eval.data.spec import Spec
 from eval.data.subset import TEST_FRACTION, split
@@ -39,6 +40,9 @@ class Arrays(Spec):
         layout: of four-dimensional `x`: `nhwc`, `nchw`, or `auto`, which looks for an axis of 1..4 channels.
         test_fraction: share of test samples where the archive is not split; None for 0.2, 1 for all, none to
             train on.
+        groups: to which group each image belongs: the name of an array of the same archive (`g` means `g_train` and
+            `g_test` where `x` and `y` have these endings), or, of an archive with one part, a `.npy` file or
+            `FILE.csv:COLUMN` in the order of its images.
     """
 
     path: str | None = None
@@ -48,6 +52,7 @@ class Arrays(Spec):
     num_classes: int | None = None
     layout: str = "auto"
     test_fraction: float | None = None
+    groups: str | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -78,15 +83,28 @@ class Arrays(Spec):
             files = {part: self.place(name) for part, name in named.items() if name is not None}
             sources = {part: (file, open_npz(file), "") for part, file in files.items()}
         parts = assemble(sources, self.classes, self.num_classes, self.layout)
+        if self.groups is not None:
+            parts = {
+                part: replace(samples, groups=by_order(self.groups, self.place, *sources[part][1:], len(samples)))
+                for part, samples in parts.items()
+            }
         where = " and ".join(sorted({str(file) for file, _, _ in sources.values()}, reverse=True))
         fraction = TEST_FRACTION if self.test_fraction is None else self.test_fraction
         if "all" in parts and fraction < 1:
             train, test = split(parts["all"], fraction, seed)
             share = f"{len(test)} of {len(parts['all'])} images, the rest to train on (data.test_fraction)"
-            return Data(self.name, f"images of {where}, split by the seed: {share}", train, test)
+            told = f"images of {where}, split by the seed: {share}"
+            return Data(self.name, told, train, test, grouping=self._grouping)
         if "test" not in parts and "all" not in parts:
             raise InputError(f"{self.path}: must hold x_test and y_test beside x_train and y_train, but does not")
-        return Data(self.name, f"images of {where}", parts.get("train"), parts["test" if "test" in parts else "all"])
+        test = parts["test" if "test" in parts else "all"]
+        return Data(self.name, f"images of {where}", parts.get("train"), test, grouping=self._grouping)
+
+    @property
+    def _grouping(self) -> str:
+        """What the groups are called: the column, the array, or the file without its ending."""
+        name = (self.groups or "").rpartition(":")[2]
+        return Path(name).stem if name.lower().endswith(".npy") else name
 
 
 def open_npz(file: Path) -> dict[str, Array]:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from eval.data.decode import SUFFIXES, Decoder, FileStore, Frame
+from eval.data.groups import by_path, parse
 from eval.data.samples import Data, Labels, Samples
 from eval.data.spec import Spec
 from eval.data.subset import TEST_FRACTION, balanced, stratified
@@ -34,6 +35,7 @@ class Images(Spec):
         test_fraction: share of the test samples where there are no sub-folders `test` or `val`; None for 0.2, 1 for
             all, none to train on.
         skip_broken: leave out images that cannot be decoded, with a warning, instead of stopping.
+        groups: `FILE.csv:COLUMN`, to which group each image belongs; the first column holds paths relative to `root`.
     """
 
     size: int | None = None
@@ -41,6 +43,7 @@ class Images(Spec):
     num_classes: int | None = None
     test_fraction: float | None = None
     skip_broken: bool = False
+    groups: str | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -52,6 +55,11 @@ class Images(Spec):
             raise InputError(f"num_classes: must be at least 1, got {self.num_classes}")
         if self.test_fraction is not None and not 0 < self.test_fraction <= 1:
             raise InputError(f"test_fraction: must be in (0, 1], got {self.test_fraction:g}")
+        self._grouping()  # refuses what it cannot understand
+
+    def _grouping(self) -> tuple[str, str]:
+        """The file and the column of the groups, both empty without groups."""
+        return ("", "") if self.groups is None else parse(self.groups)
 
     def load(self, seed: int) -> Data:
         """As for any data set; broken images are replaced by others of the same part, as far as there are any."""
@@ -77,7 +85,10 @@ class Images(Spec):
         how = "as they are" if self.size is None else f"resized and cropped to {self.size}x{self.size}"
         how += ", in grey" if self.channels == 1 else ""
         description = f"images of {root}, {how}{share}"
-        return Data(self.name, description, parts.get("train"), parts["test"], tuple(warnings))
+        file, column = self._grouping()
+        if column:
+            parts = {p: replace(s, groups=by_path(self.place(file), column, s.ids.tolist())) for p, s in parts.items()}
+        return Data(self.name, description, parts.get("train"), parts["test"], tuple(warnings), grouping=column)
 
     def _divided(self, root: Path) -> dict[str, Listing]:
         """The files as they are divided on disk: `test` with or without `train`, or `all`."""

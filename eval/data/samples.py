@@ -80,6 +80,8 @@ class Samples:
         classes: names.
         store: where the pixels come from.
         rows: (N,) which image of the store is sample i.
+        groups: (N,) str, to which group sample i belongs, empty for none; None where nobody says. Outcomes do not
+            depend on it, and so the fingerprint does not either.
 
     Raises:
         InputError: no samples, a label without a class, or counts that differ.
@@ -90,6 +92,7 @@ class Samples:
     classes: tuple[str, ...]
     store: Store
     rows: Index
+    groups: npt.NDArray[np.str_] | None = None
 
     def __post_init__(self) -> None:
         if not len(self.ids) == len(self.labels) == len(self.rows):
@@ -99,8 +102,12 @@ class Samples:
             )
         if len(self.ids) == 0:
             raise InputError("data: must hold at least one sample, got none")
+        if self.groups is not None and len(self.groups) != len(self.ids):
+            raise InputError(f"data: must have one group a sample, got {len(self.groups)} of {len(self.ids)} samples")
         check_labels(self.labels, len(self.classes), "data")
-        for name, dtype in (("ids", np.str_), ("labels", np.int64), ("rows", np.int64)):
+        for name, dtype in (("ids", np.str_), ("labels", np.int64), ("rows", np.int64), ("groups", np.str_)):
+            if getattr(self, name) is None:
+                continue
             fixed = np.array(getattr(self, name), dtype=dtype)
             fixed.setflags(write=False)
             object.__setattr__(self, name, fixed)
@@ -132,11 +139,12 @@ class Samples:
 
     def select(self, index: Index) -> Samples:
         """The samples `index` (b,), in that order, without copying pixels."""
-        return Samples(self.ids[index], self.labels[index], self.classes, self.store, self.rows[index])
+        groups = None if self.groups is None else self.groups[index]
+        return Samples(self.ids[index], self.labels[index], self.classes, self.store, self.rows[index], groups)
 
     def relabelled(self, labels: Labels) -> Samples:
         """The same images with other labels (N,)."""
-        return Samples(self.ids, labels, self.classes, self.store, self.rows)
+        return Samples(self.ids, labels, self.classes, self.store, self.rows, self.groups)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -162,6 +170,7 @@ class Data:
         test: to attack.
         warnings: lines that a report must show.
         unlabelled: nobody said what the test samples are: their labels are to be what the first network says.
+        grouping: what the groups of the samples are called; empty where they have none.
     """
 
     name: str
@@ -170,6 +179,7 @@ class Data:
     test: Samples
     warnings: tuple[str, ...] = ()
     unlabelled: bool = False
+    grouping: str = ""
 
 
 def check_labels(labels: Labels, classes: int, where: str) -> None:

@@ -39,7 +39,7 @@ def build_run(
         legal = size <= eps * (1 + 1e-5)
         hit = (adv_pred != labels) & legal
         columns = {
-            "sample": ids, "label": labels,
+            "sample": ids, "label": labels, "group": [""] * n,
             "target_class": np.full(n, -1), "source": [source] * n,
             "target_model": [target] * n, "role": [role] * n, "attack": [attack] * n, "norm": [norm] * n,
             "eps": [eps] * n, "eps_text": [text] * n, "clean_pred": clean[target], "clean_conf": rng.uniform(0.6, 1, n),
