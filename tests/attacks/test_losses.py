@@ -131,6 +131,20 @@ def test_dlr_is_that_of_the_paper(seed: int) -> None:
     torch.testing.assert_close(LOSSES["dlr"].value(logits, Goal(labels, targets)), targeted)
 
 
+def test_dlr_and_its_slope_are_those_of_torchattacks() -> None:
+    torchattacks = pytest.importorskip("torchattacks")
+    leaf = torch.randn(50, 6, generator=torch.Generator().manual_seed(4), dtype=torch.float64).requires_grad_()
+    labels, targets = leaf.argmax(1), leaf.argsort(1)[:, 2]
+    away, towards = (attack(nn.Linear(6, 6)) for attack in (torchattacks.APGD, torchattacks.APGDT))
+    for goal, theirs in (
+        (Goal((labels + targets) % 6), away.dlr_loss(leaf, (labels + targets) % 6)),
+        (Goal(labels, targets), towards.dlr_loss_targeted(leaf, labels, targets)),
+    ):
+        (slope,) = torch.autograd.grad(theirs.sum(), leaf)
+        torch.testing.assert_close(LOSSES["dlr"].value(leaf.detach(), goal), theirs.detach())
+        torch.testing.assert_close(LOSSES["dlr"].cotangent(leaf.detach(), goal), slope)
+
+
 @GOALS
 def test_dlr_knows_neither_scale_nor_level_of_the_logits(goal: Goal) -> None:
     logits = torch.randn(4, 5, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
