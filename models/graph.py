@@ -67,6 +67,8 @@ class _Reader:
 
     def add(self, name: str, kind: str, module: nn.Module, *inputs: int) -> int:
         """Appends a step; returns its number."""
+        if hasattr(module, "inplace"):
+            vars(module)["inplace"] = False  # else it would change what the step before computed
         value = module(*(self.values[i] for i in inputs))
         if value.ndim < 2 or len(value) != len(self.values[0]):
             raise NoBoundError(

@@ -5,10 +5,10 @@ Everything is in float64, on the CPU.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
 
 from models.errors import ModelError
@@ -101,6 +101,10 @@ class Graph:
             values.append(step.module(*(values[i] for i in step.inputs)))
         return values
 
+    def widest(self) -> int:
+        """Numbers that the largest result of a step has."""
+        return max(math.prod(self.shape_of(i)) for i in range(len(self.steps) + 1))
+
     def multiplications(self) -> int:
         """Multiplications of the weights, per image."""
         total = 0
@@ -108,5 +112,5 @@ class Graph:
             weight = getattr(step.module, "weight", None)
             if step.kind in (DENSE, CONV) and isinstance(weight, Tensor):
                 places = step.shape[1:] if step.kind == CONV else step.shape[:-1]
-                total += weight.numel() * int(torch.Size(places).numel())
+                total += weight.numel() * math.prod(places)
         return total
