@@ -11,7 +11,7 @@ attacks", ICML 2020 (arXiv 2003.01690), sections 3 to 5; the same, "Mind the box
 on image classifiers", ICML 2021 (arXiv 2103.01208), section 3.
 Departures: those of `attacks.apgd_climb` and `attacks.losses`. Restarts and target classes share a batch, as
 `attacks.side_by_side` says. With `early_stop` a sample leaves once a point reaches the goal, also after rounding to 8
-bits, and all its searches with it.
+bits, and all its searches with it; with `give_up` a search ends whose progress would not bring it there.
 Cost: at most restarts * max(targets, 1) * (steps + 1) forwards and restarts * max(targets, 1) * steps backwards per
 sample, one forward for each point found adversarial, one for the order of target classes, two in L1 for each search;
 fewer for a sample that leaves. On the host one question a step.
@@ -31,10 +31,12 @@ from attacks.base import Logits, rows
 from attacks.best import Best
 from attacks.goal import Goal
 from attacks.losses import logits_and_gradient, loss_named
+from attacks.prospects import Prospects, check_factor
 from attacks.rng import Rng
 from attacks.side_by_side import searches
 from attacks.threat import ThreatModel
 
+_PATIENCE = 1 / 4  # share of the steps before which no search is given up
 _LARGE = 1e30  # in place of an infinite slope
 _CLIMBS: dict[str, type[Climb]] = {"l1": Sparse, "l2": Halving, "linf": Halving}
 _WIDER = {"l1": ((3.0, 0.3), (2.0, 0.3))}  # balls before the last one: radius in eps, share of the steps
@@ -51,6 +53,7 @@ class APGD:
         targets: other classes to go to one by one, the likeliest first; 0 to go away from the label. Without effect
             for a targeted goal, which has its class.
         early_stop: a sample leaves once it is fooled; None leaves the choice to the run, called directly it means True.
+        give_up: factor of `attacks.prospects` for searches that do not get near; None takes all steps of each.
     """
 
     norms: ClassVar[frozenset[str]] = frozenset(_CLIMBS)
@@ -61,6 +64,7 @@ class APGD:
     loss: str = "ce"
     targets: int = 0
     early_stop: bool | None = None
+    give_up: float | None = None
 
     def __post_init__(self) -> None:
         loss_named(self.loss)
@@ -70,6 +74,7 @@ class APGD:
             raise ValueError(f"restarts: must be at least 1, got {self.restarts}")
         if self.targets < 0:
             raise ValueError(f"targets: must be a number of classes, or 0 for none, got {self.targets}")
+        check_factor(self.give_up)
 
     def __call__(self, logits: Logits, x: Tensor, goal: Goal, threat: ThreatModel, *, rng: Rng) -> Tensor:
         """Per sample the candidate (B, C, H, W) with the largest margin over all steps and searches."""
@@ -97,6 +102,7 @@ class APGD:
     ) -> None:
         """The searches `best.owner` (R,), each to its `aim` (R rows); judged where they stay `within` the budget."""
         loss, origin, network = loss_named(self.loss), x[best.owner], rows(logits, best.owner)
+        prospects = Prospects(len(origin), climb.steps, self.give_up if within else None, _PATIENCE, origin)
         for step in range(climb.steps + 1):
             x_adv = climb.threat.place(origin, climb.delta)
             if step < climb.steps:
@@ -105,12 +111,17 @@ class APGD:
                 with torch.no_grad():
                     z, gradient = network(x_adv), torch.zeros_like(x_adv)
             going = best.update(z, x_adv, goal[best.owner], network) if within else None
+            promising = prospects.going(step + 1, aim.margin(z))
+            if promising is not None:
+                best.owner = best.owner[promising if going is None else promising[going]]
+                going = promising if going is None else going & promising
             if going is not None:
                 origin, z, gradient, aim = origin[going], z[going], gradient[going], aim[going]
                 climb.keep(going)
                 if len(origin) == 0:
                     return
                 network = rows(logits, best.owner)
+                prospects.keep(going)
             climb.tell(loss.value(z, aim), gradient.flatten(1).nan_to_num(0.0, _LARGE, -_LARGE))
             if step < climb.steps:
                 climb.step()

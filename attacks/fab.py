@@ -34,6 +34,7 @@ from attacks.best import Best
 from attacks.goal import Goal
 from attacks.hyperplanes import WAYS
 from attacks.losses import Loss, lead, logits_and_gradient, loss_named
+from attacks.prospects import Prospects, check_factor
 from attacks.rng import Rng
 from attacks.side_by_side import Searches, searches
 from attacks.threat import ThreatModel
@@ -41,6 +42,7 @@ from attacks.threat import ThreatModel
 _BESIDE_LABEL = Loss(
     lambda z, goal: lead(z, goal.classes, goal.labels)[0], lambda z, goal: lead(z, goal.classes, goal.labels)[1]
 )
+_PATIENCE = 1 / 4  # share of the steps before which no search is given up
 _TINY = 1e-30
 _EDGE = 0.99
 _LARGE = 1e30  # in place of an infinite slope
@@ -60,6 +62,8 @@ class FAB:
         overshoot: eta, beyond the boundary.
         back: beta, share of an adversarial perturbation with which the search goes on.
         bias: a_max, greatest weight of the point nearest to the image.
+        give_up: with a budget, factor of `attacks.prospects` for searches that do not come near it; None takes all
+            steps of each.
     """
 
     norms: ClassVar[frozenset[str]] = frozenset(WAYS)
@@ -71,6 +75,7 @@ class FAB:
     overshoot: float = 1.05
     back: float = 0.9
     bias: float = 0.1
+    give_up: float | None = None
 
     def __post_init__(self) -> None:
         for name, least in (("steps", self.steps), ("restarts", self.restarts), ("targets", self.targets)):
@@ -82,6 +87,7 @@ class FAB:
             raise ValueError(f"back: must be in (0, 1), got {self.back:g}")
         if not 0 <= self.bias <= 1:
             raise ValueError(f"bias: must be in [0, 1], got {self.bias:g}")
+        check_factor(self.give_up)
 
     def __call__(self, logits: Logits, x: Tensor, goal: Goal, threat: ThreatModel, *, rng: Rng) -> Tensor:
         """Per sample the smallest candidate (B, C, H, W); with a budget one inside; else the image."""
@@ -102,6 +108,8 @@ class FAB:
         network = rows(logits, best.owner)
         low, high = threat.room(origin)
         delta = self._start(some, threat, low, high, best)
+        factor = None if self.minimal else self.give_up
+        prospects = Prospects(len(origin), self.steps, factor, _PATIENCE, origin)
         for step in range(self.steps + 1):
             x_adv = threat.place(origin, delta)
             if step < self.steps:
@@ -116,7 +124,12 @@ class FAB:
             going = best.offer(torch.where(hit, -size, -torch.inf), hit, x_adv, here, network)
             if step == self.steps:
                 return
+            promising = prospects.going(step + 1, torch.where(reached, threat.eps - size, -torch.inf))
+            if promising is not None:
+                best.owner = best.owner[promising if going is None else promising[going]]
+                going = promising if going is None else going & promising
             if going is not None:
+                prospects.keep(going)
                 origin, low, high, delta, z, gradient, reached, size, hit = (
                     t[going] for t in (origin, low, high, delta, z, gradient, reached, size, hit)
                 )

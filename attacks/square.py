@@ -10,7 +10,8 @@ random search", ECCV 2020 (arXiv 1912.00049), algorithms 1 to 3. That p is halve
 the authors' program does; the paper lists the other eight places.
 Departures: squares may touch the last row and column, as the paper says and the program does not; every sample has its
 own squares; the signs of a square that would change nothing are redrawn as in the authors' program, at once among the
-other signs. A sample leaves with its first success; one that gets no answer any more (all scores NaN) leaves as well.
+other signs. A sample leaves with its first success; one that gets no answer any more (all scores NaN) leaves as well,
+and with `give_up` one whose progress would not bring it there.
 Cost: 1 forward for each query, at most `queries` per sample; no backward.
 """
 
@@ -30,12 +31,14 @@ from torch import Tensor
 from attacks.base import Logits, rows
 from attacks.goal import Goal
 from attacks.losses import loss_named
+from attacks.prospects import Prospects, check_factor
 from attacks.rng import Rng
 from attacks.threat import ThreatModel
 
 _HALVED = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)  # of 10,000 queries
 _BLOCK = 64  # queries whose random numbers are drawn at once
 _FIXED = 6  # random numbers of a query besides one a channel
+_PATIENCE = 1 / 16  # share of the queries before which nobody is given up
 _CHANNELS = 20  # of which other signs are drawn: float32 counts to 2^24
 
 
@@ -193,6 +196,7 @@ class Square:
         queries: forwards per sample, at most.
         p_init: share of the pixels that the first squares change.
         loss: `margin` or `ce`; None as in the paper: the margin, and cross-entropy towards a target.
+        give_up: factor of `attacks.prospects` for samples that do not get near; None spends all queries on them.
     """
 
     norms: ClassVar[frozenset[str]] = frozenset(_SEARCHES)
@@ -202,6 +206,7 @@ class Square:
     queries: int = 5000
     p_init: float = 0.8
     loss: str | None = None
+    give_up: float | None = None
 
     def __post_init__(self) -> None:
         if self.queries < 1:
@@ -210,6 +215,7 @@ class Square:
             raise ValueError(f"p_init: must be in (0, 1], got {self.p_init:g}")
         if self.loss is not None:
             loss_named(self.loss)
+        check_factor(self.give_up)
 
     @torch.no_grad()
     def __call__(self, logits: Logits, x: Tensor, goal: Goal, threat: ThreatModel, *, rng: Rng) -> Tensor:
@@ -223,6 +229,7 @@ class Square:
         new, best = result, result
         value = torch.full((len(x),), -torch.inf, device=x.device)
         draws = value[:, None]
+        prospects = Prospects(len(x), self.queries, self.give_up, _PATIENCE, value)
         for step in range(self.queries):
             if step > 0:
                 place = (step - 1) % _BLOCK
@@ -237,6 +244,8 @@ class Square:
             best = torch.where(better[:, None, None, None], new, best)
             value = torch.where(better, got, value)
             gone = reached | z.isnan().all(1)
+            promising = prospects.going(step + 1, goal.margin(z))
+            gone = gone if promising is None else gone | ~promising
             if bool(gone.any()):  # asked at once, also where it waits for the device: a query more would be counted
                 result[index] = best
                 going = torch.nonzero(~gone)[:, 0]
@@ -244,5 +253,6 @@ class Square:
                     return result
                 index, x, best, value, draws = (t[going] for t in (index, x, best, value, draws))
                 goal = goal[going]
+                prospects.keep(going)
         result[index] = best
         return result

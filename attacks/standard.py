@@ -11,7 +11,8 @@ classes, targeted searches have fewer targets and the margin takes the place of 
 Source: Croce and Hein, "Reliable evaluation of adversarial robustness with an ensemble of diverse parameter-free
 attacks", ICML 2020 (arXiv 2003.01690), and the `standard` version of its program: 100 steps, 9 target classes, 5,000
 queries.
-Departures: those of the attacks; stages work on the survivors sample by sample, and candidates must hold after rounding
+Departures: those of the attacks; what is far from falling and comes no nearer is given up early, as `attacks.prospects`
+says, but not by `strong`; stages work on the survivors sample by sample, and candidates must hold after rounding
 to 8 bits before a sample is let go.
 Cost: that of the stages; on a network without defence almost all samples leave in the first.
 """
@@ -38,12 +39,12 @@ def _for(norm: str, *stages: tuple[str, Attack]) -> Stages:
     return tuple((name, attack) for name, attack in stages if norm in attack.norms)
 
 
-def _standard(steps: int, targets: int, queries: int) -> Stages:
+def _standard(steps: int, targets: int, queries: int, give_up: float | None) -> Stages:
     return (
         ("apgd", APGD(steps=steps, early_stop=True)),
-        ("apgd_targeted", APGD(steps=steps, loss="dlr", targets=targets, early_stop=True)),
-        ("fab", FAB(minimal=False, steps=steps, targets=targets)),
-        ("square", Square(queries=queries)),
+        ("apgd_targeted", APGD(steps=steps, loss="dlr", targets=targets, early_stop=True, give_up=give_up)),
+        ("fab", FAB(minimal=False, steps=steps, targets=targets, give_up=give_up)),
+        ("square", Square(queries=queries, give_up=give_up)),
     )
 
 
@@ -73,15 +74,18 @@ class Standard(_InTurn):
         steps: of each gradient search.
         targets: classes that the targeted searches go to.
         queries: of Square.
+        give_up: factor of `attacks.prospects` for searches that do not get near; None spends everything on them, as the
+            original does.
     """
 
     steps: int = 100
     targets: int = 9
     queries: int = 5000
+    give_up: float | None = 3.0
 
     def stages(self, norm: str) -> Stages:
         """Its attacks for budgets in that norm."""
-        return _for(norm, *_standard(self.steps, self.targets, self.queries))
+        return _for(norm, *_standard(self.steps, self.targets, self.queries, self.give_up))
 
 
 @dataclass(frozen=True)
@@ -126,7 +130,7 @@ class Strong(_InTurn):
         longer, many = 3 * self.steps, self.restarts
         return _for(
             norm,
-            *_standard(self.steps, self.targets, self.queries),
+            *_standard(self.steps, self.targets, self.queries, None),
             ("lbfgs", LBFGS()),
             ("apgd_longer", APGD(steps=longer, loss="margin", restarts=many, early_stop=True)),
             (
