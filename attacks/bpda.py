@@ -4,11 +4,11 @@
     backward:  J_g(x)^T dL/dz           of a differentiable stand-in g, with g(x) ~ f(x)
 
 by any attack that follows gradients. It is shown a network of its own: where both predict the same class, its logits
-are those of the stand-in, else the real ones; its derivative is that of the stand-in. So the loss sees no probabilities,
-plateaus or decisions in place of logits, and yet nothing counts that the real network does not say.
+are those of the stand-in, else the real ones; its derivative is that of the stand-in. So the loss sees logits and no
+probabilities, plateaus or decisions in their place, and yet nothing counts that the real network does not say.
 
-A network offers its stand-in as `attacks.base.HasStandIn` says: one of the user's by a method `differentiable(x)`. Where
-a preprocessing h stands before a network f0, that is f0(x + (h(x) - x).detach()), for the identity backwards.
+A network offers its stand-in as `attacks.base.HasStandIn` says: one of the user's by a method `differentiable(x)`. If a
+preprocessing h stands before a network f0, that is f0(x + (h(x) - x).detach()), for the identity backwards.
 
 Source: Athalye, Carlini and Wagner, "Obfuscated gradients give a false sense of security: circumventing defenses to
 adversarial examples", ICML 2018 (arXiv 1802.00420), section 4.1 (backward pass differentiable approximation).
@@ -46,6 +46,13 @@ class _Guided(torch.autograd.Function):
         return None, gradients[0]
 
 
+def guided(value: Tensor, guide: Tensor) -> Tensor:
+    """The logits `guide` (B, K) where they predict what `value` (B, K) does, else those; derivatives of `guide`."""
+    same = (value.argmax(1) == guide.argmax(1)) & ~value.isnan().any(1)
+    out: Tensor = _Guided.apply(torch.where(same[:, None], guide.detach(), value), guide)
+    return out
+
+
 class Guided:
     """A network with the derivative of another."""
 
@@ -59,10 +66,7 @@ class Guided:
             value = self._network(x)
         if not (torch.is_grad_enabled() and x.requires_grad):
             return value
-        guide = self._guide(x)
-        same = (value.argmax(1) == guide.argmax(1)) & ~value.isnan().any(1)
-        out: Tensor = _Guided.apply(torch.where(same[:, None], guide.detach(), value), guide)
-        return out
+        return guided(value, self._guide(x))
 
     def rows(self, index: Tensor) -> Logits:
         """The same for a batch whose row i is row `index[i]` of this one's."""

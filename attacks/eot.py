@@ -5,12 +5,14 @@
 the expectation over `draws` forwards, each with new neighbours and whatever the network itself draws at random. Its
 gradient is that of the expected probability, E [grad p_k] / E [p_k]: one that a random network has, though none of its
 draws does, and one of the large where those of the points are shattered. It is followed by any attack that keeps going.
+What counts is the image itself: with sigma > 0 it is asked as well, and where it gets another class than its neighbours
+do in the mean, its logits take their place.
 
 Sources: Athalye, Carlini and Wagner, "Obfuscated gradients give a false sense of security", ICML 2018 (arXiv
 1802.00420), section 4.2, for draws of the network; Tramer, Carlini, Brendel and Madry, "On adaptive attacks to
 adversarial example defenses", NeurIPS 2020 (arXiv 2002.08347), section 5, for neighbours, against k-winners.
 Departures: neighbours that leave the box are cut off, with the derivative of the identity.
-Cost: `draws` times the forwards and backwards of the attack, per sample.
+Cost: `draws` times the forwards and backwards of the attack, and with sigma > 0 its forwards once more, per sample.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ import torch
 from torch import Tensor
 
 from attacks.base import Attack, Logits, View, rows
+from attacks.bpda import guided
 from attacks.goal import Goal
 from attacks.pgd import PGD
 from attacks.rng import Rng
@@ -57,7 +60,12 @@ class Averaged:
         network, streams = rows(self._network, index), self._rng[index].drawn(self._looks[index])
         self._looks[index] += 1
         draws = [network(self._near(x, streams.fold(draw))).log_softmax(1) for draw in range(self._draws)]
-        return torch.stack(draws).logsumexp(0) - math.log(self._draws)
+        mean = torch.stack(draws).logsumexp(0) - math.log(self._draws)
+        if self._sigma == 0:
+            return mean
+        with torch.no_grad():
+            own = network(x).log_softmax(1)
+        return guided(own, mean)
 
     def _near(self, x: Tensor, rng: Rng) -> Tensor:
         """A neighbour (b, C, H, W) of each image."""

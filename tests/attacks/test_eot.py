@@ -54,7 +54,7 @@ def test_value_and_gradient_are_those_of_the_mean_probability(linear, images, st
 
 def test_draws_are_forwards_of_their_own(mlp, images, streams):
     members = Members(mlp)
-    Averaged(members, 7, 0.1, streams(6), BOX)(images(6))
+    Averaged(members, 7, 0.0, streams(6), BOX)(images(6))
     assert members.sizes == [6] * 7  # a network that draws once a batch draws seven times
 
 
@@ -64,6 +64,8 @@ def test_neighbours_are_gaussian_inside_the_box_and_new_at_every_look(images, st
     x = 0.3 + 0.4 * images(40)  # which no neighbour leaves by chance
     network(x)
     network(x)
+    assert torch.equal(seen.pop(101), x)  # the image itself, which decides
+    assert torch.equal(seen.pop(50), x)
     away = torch.stack(seen) - x
     assert float(away.mean()) == pytest.approx(0, abs=4 * 0.1 / math.sqrt(away.numel()))
     assert float(away.std()) == pytest.approx(0.1, rel=0.01)
@@ -84,6 +86,16 @@ def test_neighbours_give_the_slope_of_the_large_where_it_is_shattered(images, st
         return torch.autograd.grad(z[:, 0].sum(), leaf)[0]
 
     assert (slope(400) > 0).float().mean() > (slope(1) > 0).float().mean() + 0.35
+
+
+def test_the_image_itself_decides_and_not_its_neighbours(images, streams):
+    def spiky(x):  # another class at the images themselves than around them
+        there = (x - images(40)).abs().flatten(1).amax(1, keepdim=True) < 1e-6
+        return torch.cat([there.float(), 1 - there.float() + x.flatten(1)[:, :1]], dim=1)
+
+    near = Averaged(spiky, 20, 0.1, streams(40), BOX)
+    assert (near(images(40)).argmax(1) == spiky(images(40)).argmax(1)).all()
+    assert (near(images(40) * 0.9).argmax(1) == 1).all()
 
 
 @pytest.mark.parametrize("norm", EPS)
@@ -111,11 +123,13 @@ def test_breaks_what_draws_lots_where_pgd_believes_the_first_draw(mlp, images, s
     assert standing(EOT({"steps": 20})) < standing(PGD(steps=20)) - 0.1
 
 
-def test_every_draw_is_charged(mlp, images, streams, own_labels):
+@pytest.mark.parametrize("sigma", [0.0, 0.1])
+def test_every_draw_is_charged(mlp, images, streams, own_labels, sigma):
     x, meter = images(6), Meter(mlp, 6, torch.device("cpu"))
-    EOT({"steps": 5, "restarts": 2}, draws=4)(meter, x, own_labels(mlp, x), ThreatModel("linf", 0.1), rng=streams(6))
+    eot = EOT({"steps": 5, "restarts": 2}, draws=4, sigma=sigma)
+    eot(meter, x, own_labels(mlp, x), ThreatModel("linf", 0.1), rng=streams(6))
     forwards, backwards = meter.per_sample()
-    assert forwards.tolist() == [2 * 6 * 4] * 6
+    assert forwards.tolist() == [2 * 6 * (4 + (sigma > 0))] * 6
     assert backwards.tolist() == [2 * 5 * 4] * 6
 
 
