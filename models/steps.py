@@ -101,6 +101,14 @@ class Graph:
             values.append(step.module(*(values[i] for i in step.inputs)))
         return values
 
+    def curved(self) -> set[int]:
+        """Numbers of the steps that are not linear in the image."""
+        found: set[int] = set()
+        for number, step in enumerate(self.steps, 1):
+            if step.kind in (ACTIVATION, MAXPOOL) or found & set(step.inputs):
+                found.add(number)
+        return found
+
     def widest(self) -> int:
         """Numbers that the largest result of a step has."""
         return max(math.prod(self.shape_of(i)) for i in range(len(self.steps) + 1))

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from models.bounds import METHODS, Ball, cost, largest_proved, leads, proved
+from models.bounds import METHODS, Prover, cost
 from models.classifier import Classifier
 from models.graph import read
 from models.relaxations import choice, lines
@@ -79,7 +79,7 @@ def test_no_point_of_the_ball_goes_below_a_bound(name: str, norm: str, method: s
     eps = {"linf": 0.1, "l2": 0.5, "l1": 1.5}[norm]
     labels = net(x).argmax(1)
     for box in ((0.0, 1.0), FREE):
-        bound = leads(read(net), Ball(x, torch.full((6,), eps, dtype=torch.float64), norm, box), labels, method)
+        bound = Prover(read(net), norm, box, method).leads(x, torch.full((6,), eps, dtype=torch.float64), labels)
         for i in range(6):
             points = (x[i] + inside(norm, eps, 300, i)).clamp(*box)
             z = net(points)
@@ -96,7 +96,9 @@ def test_the_corners_of_a_small_box_are_above_the_bounds_and_near(method: str) -
     x, eps = torch.full((1, 2, 2, 2), 0.5, dtype=torch.float64), 0.02
     corners = x + eps * torch.tensor(list(itertools.product((-1.0, 1.0), repeat=8))).view(-1, 2, 2, 2)
     labels = small(x).argmax(1)
-    bound = leads(read(small), Ball(x, torch.tensor([eps], dtype=torch.float64), "linf", (0.0, 1.0)), labels, method)[0]
+    bound = Prover(read(small), "linf", (0.0, 1.0), method).leads(x, torch.tensor([eps], dtype=torch.float64), labels)[
+        0
+    ]
     z = small(corners)
     worst = (z[:, labels] - z).amin(0)
     others = [k for k in range(3) if k != int(labels)]
@@ -117,8 +119,8 @@ def test_bounds_of_a_linear_network_are_exact(norm: str) -> None:
     exact = exact.scatter(1, labels[:, None], torch.inf).amin(1)
     start = torch.full((5,), 0.05, dtype=torch.float64)
     for method in METHODS:
-        ball = Ball(x, start, norm, FREE)
-        found = largest_proved(read(net), ball, labels, method, torch.zeros(5, dtype=torch.float64), 24)
+        prover = Prover(read(net), norm, FREE, method)
+        found = prover.largest(x, start, labels, torch.zeros(5, dtype=torch.float64), 24)
         assert (found <= exact).all()
         assert torch.allclose(found, exact, rtol=0.01)
 
@@ -126,8 +128,8 @@ def test_bounds_of_a_linear_network_are_exact(norm: str) -> None:
 def test_tighter_methods_prove_more() -> None:
     net, x = classifier("relu", seed=5), images(40)
     labels = net(x).argmax(1)
-    ball = Ball(x, torch.full((40,), 0.03, dtype=torch.float64), "linf", (0.0, 1.0))
-    counts = [int(proved(read(net), ball, labels, method).sum()) for method in METHODS]
+    eps = torch.full((40,), 0.03, dtype=torch.float64)
+    counts = [int(Prover(read(net), "linf", (0.0, 1.0), m).proved(x, eps, labels).sum()) for m in METHODS]
     assert counts == sorted(counts)
     assert counts[0] < counts[-1]
 
@@ -136,9 +138,10 @@ def test_each_image_is_bounded_by_itself() -> None:
     net, x = classifier("pool"), images(7)
     labels = net(x).argmax(1)
     eps = torch.linspace(0.01, 0.1, 7, dtype=torch.float64)
-    together = leads(read(net), Ball(x, eps, "l2", (0.0, 1.0)), labels, "crown")
+    prover = Prover(read(net), "l2", (0.0, 1.0), "crown")
+    together = prover.leads(x, eps, labels)
     for i in range(7):
-        alone = leads(read(net), Ball(x[i : i + 1], eps[i : i + 1], "l2", (0.0, 1.0)), labels[i : i + 1], "crown")
+        alone = prover.leads(x[i : i + 1], eps[i : i + 1], labels[i : i + 1])
         assert torch.allclose(alone[0], together[i])
 
 
@@ -146,8 +149,8 @@ def test_radii_that_are_known_are_kept() -> None:
     net, x = classifier("relu"), images(3)
     labels = net(x).argmax(1)
     known = torch.tensor([0.0, 100.0, 0.0], dtype=torch.float64)
-    ball = Ball(x, torch.full((3,), 0.02, dtype=torch.float64), "l2", FREE)
-    found = largest_proved(read(net), ball, labels, "ibp", known, 6)
+    eps = torch.full((3,), 0.02, dtype=torch.float64)
+    found = Prover(read(net), "l2", FREE, "ibp").largest(x, eps, labels, known, 6)
     assert found[1] >= 100.0
     assert (found >= known).all()
 
@@ -198,7 +201,7 @@ def test_no_looser_than_another_library(name: str, norm: str, eps: float) -> Non
     net, x = nn.Sequential(*layers(name)).eval(), images(4).float()
     labels = net(x).argmax(1)
     ours = read(Classifier(net, name="n", input_shape=SHAPE, num_classes=4))
-    ball = Ball(x.double(), torch.full((4,), eps, dtype=torch.float64), norm, FREE)
+    radius = torch.full((4,), eps, dtype=torch.float64)
     apart = torch.eye(4)[labels][:, None] - torch.eye(4)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -206,7 +209,7 @@ def test_no_looser_than_another_library(name: str, norm: str, eps: float) -> Non
         ptb = library.PerturbationLpNorm(norm=math.inf if norm == "linf" else 2, eps=eps)
         for method, called in zip(METHODS, ("IBP", "CROWN-IBP", "CROWN"), strict=True):
             bound = theirs.compute_bounds(x=(library.BoundedTensor(x, ptb),), method=called, C=apart)[0]
-            found = leads(ours, ball, labels, method)
+            found = Prover(ours, norm, FREE, method).leads(x.double(), radius, labels)
             mine = found.scatter(1, labels[:, None], 0.0)
             if name != "sigmoid" or method == "ibp":
                 assert (mine >= bound.double() - 1e-5).all()
