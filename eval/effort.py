@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import numpy as np
 import pandas as pd
 
@@ -89,3 +91,32 @@ def costs(rows: pd.DataFrame) -> pd.DataFrame:
     table = counted.groupby(keys, sort=False).sum().reset_index().assign(total_seconds=lambda t: t["seconds"])
     done = (table["samples"] - table["errors"]).clip(lower=1)
     return table.assign(**{c: table[c] / done for c in COSTS})
+
+
+def by_stage(records: pd.DataFrame, stages: Mapping[str, Sequence[str]]) -> pd.DataFrame:
+    """Who broke what in an attack made of several, and what it cost: one row per model x attack x eps x stage.
+
+    The last row of each is for the samples that no stage broke. Samples that were misclassified to begin with are left
+    out, and those whose attack crashed.
+
+    Args:
+        records: of a run.
+        stages: names of the stages, in order, by the name of the attack.
+
+    Returns:
+        Columns: model, attack, eps_text, eps, stage ("" for none), samples, share (of those tried), forwards,
+        backwards, seconds (means per sample, of all stages up to that one).
+    """
+    rows = white_box(records)
+    rows = rows[rows["attack"].isin(list(stages)) & ~erred(rows) & ~wrong(rows, "clean_pred")]
+    parts = []
+    for key, part in rows.groupby(["target_model", "attack", "eps_text", "eps"], sort=False):
+        model, attack, text, eps = key
+        for stage in (*stages[str(attack)], ""):
+            mine = part[part["stage"].fillna("") == stage]
+            parts.append(
+                {"model": model, "attack": attack, "eps_text": text, "eps": eps, "stage": stage, "samples": len(mine)}
+                | {"share": len(mine) / len(part)}
+                | {cost: float(numbers(mine[cost]).mean()) if len(mine) else np.nan for cost in COSTS}
+            )
+    return pd.DataFrame(parts, columns=["model", "attack", "eps_text", "eps", "stage", "samples", "share", *COSTS])

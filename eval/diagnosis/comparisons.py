@@ -21,7 +21,7 @@ def _found_by(name: str, what: str, limit: float | None = 0.0) -> Question:
         pgd, found = some(seen.searches, "pgd"), some(seen.searches, name)
         if pgd is None or found is None:
             return NOT_MEASURED
-        text = f"{what}: {share(found)} images that longer, repeated and targeted gradient searches cannot"
+        text = f"{what}: {share(found)} images that gradient searches, longer and targeted ones too, cannot"
         return text, bool(found.any()) if limit == 0 else beyond_chance(int(found.sum()), found.size, limit or 0.0)
 
     titles = {

@@ -80,7 +80,7 @@ def _slope(seen: Seen) -> Told:
     if slope is None or bool(np.isnan(slope[:, 0]).all()):
         return NOT_MEASURED
     middle = float(np.nanmedian(slope[:, 0]))
-    text = f"a step of a tenth of eps changes the margin by {middle:.2f} times what the gradient says (median)"
+    text = f"a step of a tenth of eps changes the margin by {middle:.2g} times what the gradient says (median)"
     return text, not SLOPE[0] <= middle <= SLOPE[1]
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from eval.effort import DISTANCES, minimal_distances
+from eval.effort import DISTANCES, by_stage, minimal_distances
 from eval.metrics import WORST
 from eval.records import COLUMNS, read_records
 
@@ -73,3 +73,22 @@ def test_the_distances_of_a_run_are_those_of_its_records(small_run, tmp_path):
     near = minimal_distances(rows).set_index("attack").loc["lbfgs_quick"]
     assert near["distance_median"] == np.median(mine["l2"])
     assert near["searched"] == len(mine) == near["found"]
+
+
+def test_each_sample_counts_for_the_stage_that_broke_it():
+    def made(sample, stage, forwards, **values):
+        own = {"attack": "standard", "eps": 0.1, "eps_text": "0.1", "stage": stage, "forwards": forwards}
+        return found(sample, 1.0, **own, **values)
+
+    records = frame(
+        made("a", "apgd", 2), made("b", "apgd", 4), made("c", "square", 900), made("d", "", 5000, success=False),
+        made("e", "", 0, clean_pred=1), made("f", "", 7, error="crashed"), made("g", "apgd", 1, target_model="other"),
+        found("a", 1.0, stage=""),
+    )  # fmt: skip
+    table = by_stage(records, {"standard": ["apgd", "fab", "square"]})
+    assert table["stage"].tolist() == ["apgd", "fab", "square", ""]
+    assert table["samples"].tolist() == [2, 0, 1, 1]
+    assert table["share"].tolist() == [0.5, 0.0, 0.25, 0.25]
+    assert table["forwards"].tolist()[::2] == [3.0, 900.0]
+    assert math.isnan(table["forwards"][1])
+    assert by_stage(records, {}).empty
