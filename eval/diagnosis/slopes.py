@@ -17,28 +17,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from attacks.losses import Loss, loss_named
+from attacks.losses import logits_and_gradient, loss_named
 from attacks.threat import ThreatModel, parse_eps
 from eval.data import Samples
 from eval.diagnosis.batches import Batch, batches
 from eval.diagnosis.rows import stacked
 from eval.trial import Arrays
+from models.check import gradient
 from models.classifier import Classifier
 
 _SHARES = (0.1, 1.0)  # of eps
 _DRAWS = 20
 _WIDTH = 8 / 255  # of the uniform noise
-
-
-def gradient_of(classifier: Classifier, x: Tensor, loss: Loss, batch: Batch) -> Tensor | None:
-    """The gradient (b, C, H, W) of the loss, or None where no path leads from the logits to the pixels."""
-    with torch.enable_grad():
-        leaf = x.detach().requires_grad_()
-        out = classifier(leaf)
-        if not out.requires_grad:
-            return None
-        (gradient,) = torch.autograd.grad(out, leaf, loss.cotangent(out.detach(), batch.goal), allow_unused=True)
-    return gradient if gradient is None else gradient.detach()
 
 
 @dataclass(frozen=True)
@@ -69,21 +59,18 @@ class Slopes:
         rows: dict[str, list[Tensor]] = {"zero": [], "zero_margin": [], "slope": [], "unstable": []}
         none = False
         for batch in batches(classifier, samples, self.images, batch_size, device, seed, "slopes"):
-            ce = gradient_of(classifier, batch.x, loss_named("ce"), batch)
-            lead = gradient_of(classifier, batch.x, loss_named("margin"), batch)
-            none |= ce is None or lead is None
-            for name, gradient in (("zero", ce), ("zero_margin", lead)):
-                flat = torch.zeros_like(batch.x) if gradient is None else gradient
-                rows[name].append((flat == 0).flatten(1).all(1))
+            none |= gradient(classifier, batch.x) is None
+            _, ce = logits_and_gradient(classifier, batch.x, loss_named("ce"), batch.goal)
+            _, lead = logits_and_gradient(classifier, batch.x, loss_named("margin"), batch.goal)
+            for name, found in (("zero", ce), ("zero_margin", lead)):
+                rows[name].append((found == 0).flatten(1).all(1))
             rows["slope"].append(self._slope(classifier, batch, lead, threat))
             rows["unstable"].append(_unstable(classifier, batch, threat))
         return stacked(rows) | {"none": np.array(none)}
 
     @torch.no_grad()
-    def _slope(self, classifier: Classifier, batch: Batch, gradient: Tensor | None, threat: ThreatModel) -> Tensor:
+    def _slope(self, classifier: Classifier, batch: Batch, gradient: Tensor, threat: ThreatModel) -> Tensor:
         """Slopes (b, 2) between the steepest points up and down, both inside the box."""
-        if gradient is None:
-            return torch.full((len(batch.x), len(_SHARES)), torch.nan, device=batch.x.device)
         loss = loss_named("margin")
         flat = gradient.flatten(1).double()
         found = []
