@@ -1,8 +1,8 @@
 """From records to numbers: clean and robust accuracy with n and intervals. Free of torch.
 
 Pure functions of data frames. `outcomes` keeps what is needed of the white-box rows and works shard
-by shard: the outcomes of two shards, concatenated, are the outcomes of both. `robust_accuracy`,
-`curve` and `per_class` then count.
+by shard: the outcomes of two shards, concatenated, are the outcomes of both. `robust_accuracy` and
+`curve` then count; `worst_case` tells sample by sample.
 
 A sample is *broken at eps* when it was misclassified to begin with, or when some white-box record
 succeeded on it at a distance of at most eps in the threat's norm. Records of any budget count, so
@@ -267,27 +267,10 @@ def curve(rows: pd.DataFrame, threat: Threat) -> pd.DataFrame:
     return rate(merged, "robust", "n", "robust_accuracy")
 
 
-def per_class(records: pd.DataFrame, rows: pd.DataFrame, threat: Threat) -> pd.DataFrame:
-    """One row per model x class: clean accuracy, and robust in the worst case at the headline eps.
-
-    Columns: model, label, n, correct, clean_accuracy, low, high, robust_n, robust, robust_accuracy,
-    low_robust, high_robust.
-    """
-    clean = records[records["role"] == "clean"].drop_duplicates(["target_model", "sample"])
-    clean = clean[~erred(clean)]
-    table = pd.DataFrame({"model": clean["target_model"], "label": clean["label"].astype(np.int64), "n": 1})
-    table["correct"] = (~wrong(clean, "clean_pred")).astype(np.int64)
-    table = table.groupby(["model", "label"], sort=False).sum().reset_index()
+def worst_case(rows: pd.DataFrame, threat: Threat) -> pd.DataFrame:
+    """One row per model x sample with a result at the headline eps: model, sample, robust (under all attacks)."""
     cube, eps = _Cube(rows), dict(threat.levels).get(threat.headline, math.inf)
     _, worst = cube.at(eps, threat)
-    labels = rows.drop_duplicates("sample")["label"].to_numpy(np.int64)  # in the order of cube.samples
     m, s = np.nonzero(worst["n"])
-    robust = pd.DataFrame({"model": np.asarray(cube.models, dtype=object)[m], "label": labels[s], "robust_n": 1})
-    robust["robust"] = worst["robust"][m, s].astype(np.int64)
-    robust = robust.groupby(["model", "label"], sort=False).sum().reset_index()
-    table = table.merge(robust, on=["model", "label"], how="outer")
-    counts = ["n", "correct", "robust_n", "robust"]
-    table[counts] = table[counts].fillna(0).astype(np.int64)
-    table = rate(table, "correct", "n", "clean_accuracy")
-    table = rate(table, "robust", "robust_n", "robust_accuracy", "_robust")
-    return table.sort_values(["model", "label"], kind="stable", ignore_index=True)
+    models, samples = (np.asarray(names, dtype=object) for names in (cube.models, cube.samples))
+    return pd.DataFrame({"model": models[m], "sample": samples[s], "robust": worst["robust"][m, s]})

@@ -13,7 +13,7 @@ from reports.html import render
 
 
 def write(run_folder: Path, *, output: Path | None = None, records_csv: bool = False) -> Path:
-    """Write report.html, summary.csv, transfer.csv, classes.csv and figures/*.svg; returns the path of the page.
+    """Write report.html, tables such as summary.csv and figures/*.svg; returns the path of the page.
 
     A run of a study has report.html and tables.csv instead, and figures/*.svg of its own.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,12 +13,14 @@ import pandas as pd
 
 from eval import effort, metrics
 from eval.diagnosis.reading import Diagnosis, diagnoses
+from eval.group_metrics import per_sample
 from eval.metrics import WORST, Threat
 from eval.records import Run, read_records
 from eval.transfer_metrics import transfer
 from reports import tables
 from reports.charts import Chart, accuracy_charts, distortion_charts
 from reports.gallery import Example, foremost, gallery
+from reports.hurt import Hurt, hurt
 from reports.matrices import Matrix, matrices, rows_of, share_of
 from reports.measure import Measure
 from reports.texts import Share, claim, eps_label, minimises, moment, norm_label
@@ -76,14 +78,6 @@ class RobustRow:
 
 
 @dataclass(frozen=True)
-class ClassRow:
-    """One class: clean and worst-case robust accuracy for each model."""
-
-    name: str
-    cells: tuple[tuple[Share, Share] | None, ...]
-
-
-@dataclass(frozen=True)
 class Page:
     """The whole report of a run."""
 
@@ -100,9 +94,7 @@ class Page:
     robust: tuple[RobustRow, ...]
     matrices: tuple[Matrix, ...]
     models: tuple[str, ...]
-    classes: tuple[ClassRow, ...]
-    classes_left_out: int
-    class_size: int
+    hurt: tuple[Hurt, ...]
     distortions: tuple[Chart, ...]
     distortion_table: tuple[dict[str, Any], ...]
     examples: tuple[Example, ...]
@@ -115,10 +107,7 @@ class Page:
     @property
     def charts(self) -> tuple[Chart, ...]:
         """All charts, as they are saved beside the page."""
-        return (*self.curves, *self.distortions)
-
-
-_MOST_CLASSES = 60
+        return (*self.curves, *(chart for part in self.hurt for chart in part.charts), *self.distortions)
 
 
 def _right(run: Run, cross: pd.DataFrame) -> dict[tuple[str, str, str], Share]:
@@ -189,23 +178,6 @@ def _robust_rows(
     )
 
 
-def _classes(table: pd.DataFrame, models: Sequence[str]) -> tuple[tuple[ClassRow, ...], int]:
-    """The rows of the page, the classes with the least robust accuracy when there are very many, and how many not."""
-    by = {
-        (row["class"], row["model"]): (
-            share_of(row, "clean_accuracy"),
-            share_of(row, "robust_accuracy", "robust_n", "_robust"),
-        )
-        for row in rows_of(table)
-    }
-    names = list(dict.fromkeys(table.sort_values("label", kind="stable")["class"]))
-    if len(names) > _MOST_CLASSES:
-        weakest = table.groupby("class")["robust_accuracy"].mean().fillna(1.0).sort_values(kind="stable")
-        names = [str(name) for name in weakest.index[:_MOST_CLASSES]]
-    shown = tuple(ClassRow(str(n), tuple(by.get((n, m)) for m in models)) for n in names)
-    return shown, table["class"].nunique() - len(shown)
-
-
 def overview(run: Run, threat: Threat) -> tuple[tuple[str, str], ...]:
     """What was run, as names and texts."""
     data = run.data
@@ -257,10 +229,8 @@ def read(folder: Path) -> Page:
     own = [str(a["norm"]) for a in run.attacks if a.get("minimal")]
     cross = transfer(records)
     right = _right(run, cross)
-    names = [str(c) for c in run.data.get("classes", ())]
-    measure = Measure.of(run.goal, names)
-    classes = ranked(metrics.per_class(records, rows, threat))
-    classes["class"] = [names[i] if 0 <= i < len(names) else str(i) for i in classes["label"]]
+    measure = Measure.of(run.goal, [str(c) for c in run.data.get("classes", ())])
+    parts, unequal = hurt(run, per_sample(records, rows, threat), ranked, measure)
     distances = ranked(effort.distortion(records, threat))
     spent = ranked(effort.costs(rows))
     first = spent["eps_text"].isin([threat.headline, "min"])
@@ -269,7 +239,6 @@ def read(folder: Path) -> Page:
         for row in rows_of(robust[(robust["eps_text"] == threat.headline) & (robust["n"] > 0)])
     }
     shown_first, others = foremost(gallery(folder, run, records, threat), strength)
-    shown, left_out = _classes(classes, list(order))
     return Page(
         run=run,
         claim=claim(threat.norm, threat.headline),
@@ -284,9 +253,7 @@ def read(folder: Path) -> Page:
         robust=_robust_rows(robust, threat, minimal, right),
         matrices=matrices(cross, list(order), list(attacks), threat.headline),
         models=tuple(order),
-        classes=shown,
-        classes_left_out=left_out,
-        class_size=int(classes["n"].median()) if len(classes) else 0,
+        hurt=parts,
         distortions=distortion_charts(distances, threat, list(order), own),
         distortion_table=tuple(rows_of(distances)),
         examples=shown_first,
@@ -297,7 +264,7 @@ def read(folder: Path) -> Page:
         csv={
             "summary": tables.summary(robust, clean, set(minimal), effort.minimal_distances(records)),
             "transfer": cross[list(tables.TRANSFER)],
-            "classes": classes[list(tables.CLASSES)],
+            **{name: table[list(tables.PARTS[name])] for name, table in unequal.items()},
             "records": records,
         },
     )

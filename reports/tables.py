@@ -22,10 +22,18 @@ TRANSFER = (
     "noise_n", "noise_error", "low_noise", "high_noise", "moved", "rms", "transfer_n", "transferred",
     "low_transferred", "high_transferred", "targeted_n", "targeted", "low_targeted", "high_targeted", "failed",
 )  # fmt: skip
-CLASSES = (
-    "model", "label", "class", "n", "clean_accuracy", "low", "high", "robust_n", "robust_accuracy", "low_robust",
-    "high_robust",
+_ACCURACIES = (
+    "n", "clean_accuracy", "low", "high", "robust_n", "robust_accuracy", "low_robust", "high_robust", "boundary_error",
+    "low_boundary", "high_boundary",
 )  # fmt: skip
+PARTS = {
+    "classes": ("model", "label", "class", *_ACCURACIES),
+    "groups": ("model", "group", *_ACCURACIES),
+    "disparity": (
+        "model", "by", "n", "parts", "clean", "low_clean", "high_clean", "robust", "low_robust", "high_robust",
+        "growth", "low_growth", "high_growth", "mean_robust", "least_robust", "worst", "grown", "halved", "replicates",
+    ),
+}  # fmt: skip
 
 
 def write_text(path: Path, text: str) -> Path:

@@ -13,8 +13,9 @@ from scipy.stats import binomtest
 
 from eval import records as rec
 from eval.effort import costs, distortion
+from eval.group_metrics import by_part, per_sample
 from eval.intervals import wilson
-from eval.metrics import WORST, Threat, clean_accuracy, curve, outcomes, per_class, robust_accuracy
+from eval.metrics import WORST, Threat, clean_accuracy, curve, outcomes, robust_accuracy
 from eval.transfer_metrics import transfer
 
 MODELS = ("None", "NA")  # names that a careless reader takes for missing values
@@ -362,7 +363,7 @@ def test_classes_add_up_to_the_whole():
         rows += [row(**common, role="clean", attack="none"), row(**common, eps=0.2, success=bool(rng.random() < 0.5))]
     table = frame(*rows)
     rows = outcomes(table, THREAT)
-    classes = per_class(table, rows, THREAT)
+    classes = by_part(per_sample(table, rows, THREAT), "label")
     clean = clean_accuracy(table).iloc[0]
     worst = robust_accuracy(rows, THREAT).query("attack == @WORST and eps_text == '0.2'").iloc[0]
     assert (classes["n"].sum(), classes["correct"].sum()) == (clean.n, clean.correct) == (60, clean.correct)
@@ -396,7 +397,7 @@ def test_no_records_give_empty_tables():
     table = frame()
     rows = outcomes(table, THREAT)
     results = [clean_accuracy(table), robust_accuracy(rows, THREAT), curve(rows, THREAT), transfer(table),
-               per_class(table, rows, THREAT), distortion(table, THREAT), costs(rows)]  # fmt: skip
+               by_part(per_sample(table, rows, THREAT), "label"), distortion(table, THREAT), costs(rows)]  # fmt: skip
     assert [len(r) for r in results] == [0] * 7
 
 

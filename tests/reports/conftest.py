@@ -26,6 +26,7 @@ def _images(n, rng, shape):
 def build_run(
     folder: Path, *, seed=0, n=60, models=("softmax", "mlp", "None"), status="complete", config=None, strength=1.0,
     transfer=True, crash=(), examples=True, warnings=(), shape=SHAPE, attacks=tuple(ATTACKS), classes=tuple(CLASSES),
+    groups=None,
 ) -> Path:  # fmt: skip
     """Write run.json, parts and examples of a run that never was; `crash` names attacks that always fail."""
     rng = np.random.default_rng(seed)
@@ -39,7 +40,7 @@ def build_run(
         legal = size <= eps * (1 + 1e-5)
         hit = (adv_pred != labels) & legal
         columns = {
-            "sample": ids, "label": labels, "group": [""] * n,
+            "sample": ids, "label": labels, "group": groups or [""] * n,
             "target_class": np.full(n, -1), "source": [source] * n,
             "target_model": [target] * n, "role": [role] * n, "attack": [attack] * n, "norm": [norm] * n,
             "eps": [eps] * n, "eps_text": [text] * n, "clean_pred": clean[target], "clean_conf": rng.uniform(0.6, 1, n),
@@ -100,6 +101,7 @@ def build_run(
         data={
             "name": "digits", "description": "Handwritten digits", "split": "test", "n": n, "classes": list(classes),
             "shape": list(shape), "box": [0.0, 1.0], "fingerprint": "d41d8cd98f00b204e9800998ecf8427e",
+            "groups": None if groups is None else {"name": "skin", "digest": "d41d8cd98f00b204"},
         },
         models=[
             {"name": m, "description": f"{m} network", "parameters": 12345, "fingerprint": "ab" * 16, "trained": None}
