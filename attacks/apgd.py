@@ -31,7 +31,7 @@ from attacks.base import Logits, rows
 from attacks.best import Best
 from attacks.goal import Goal
 from attacks.losses import logits_and_gradient, loss_named
-from attacks.prospects import Prospects, check_factor
+from attacks.prospects import Hopeful, Prospects, check_factor
 from attacks.rng import Rng
 from attacks.side_by_side import searches
 from attacks.threat import ThreatModel
@@ -82,10 +82,13 @@ class APGD:
         if len(x) == 0:
             return x
         best = Best(x, threat, leave=self.early_stop is not False)
+        hopeful = Hopeful(len(x), self.give_up, x.device)
         kind = _CLIMBS[threat.norm]
         wider = [(factor, math.ceil(share * self.steps)) for factor, share in _WIDER.get(threat.norm, ())]
         balls = [*wider, (1.0, max(self.steps - sum(steps for _, steps in wider), 1))]
-        for some in searches(logits, x, goal, rng, best.unbroken, restarts=self.restarts, targets=self.targets):
+        for some in searches(
+            logits, x, goal, rng, lambda: hopeful.among(best.unbroken()), restarts=self.restarts, targets=self.targets
+        ):
             best.owner = some.owner
             room = threat.room(x[some.owner])
             delta: Tensor | None = None
@@ -95,6 +98,7 @@ class APGD:
                 climb = kind(ball, steps, *room, ball.table.project(start, ball.eps, *room))
                 self._ascend(logits, x, goal, some.aim, climb, best, within=ball == threat)
                 delta = climb.best
+            hopeful.note(best.owner)
         return best.point
 
     def _ascend(

@@ -34,7 +34,7 @@ from attacks.best import Best
 from attacks.goal import Goal
 from attacks.hyperplanes import WAYS
 from attacks.losses import Loss, lead, logits_and_gradient, loss_named
-from attacks.prospects import Prospects, check_factor
+from attacks.prospects import Hopeful, Prospects, check_factor
 from attacks.rng import Rng
 from attacks.side_by_side import Searches, searches
 from attacks.threat import ThreatModel
@@ -95,9 +95,13 @@ class FAB:
         if len(x) == 0:
             return x
         best = Best(x, threat, leave=not self.minimal)
-        for some in searches(logits, x, goal, rng, best.unbroken, restarts=self.restarts, targets=self.targets):
+        hopeful = Hopeful(len(x), None if self.minimal else self.give_up, x.device)
+        for some in searches(
+            logits, x, goal, rng, lambda: hopeful.among(best.unbroken()), restarts=self.restarts, targets=self.targets
+        ):
             best.owner = some.owner
             self._search(logits, x, goal, some, threat, best)
+            hopeful.note(best.owner)
         return best.point
 
     def _search(self, logits: Logits, x: Tensor, goal: Goal, some: Searches, threat: ThreatModel, best: Best) -> None:

@@ -16,6 +16,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+_GROUPS = 2  # of searches, of one and of four, before a sample may be let go
 _LOOKS = 5  # halvings of the budget, the first of which is looked at first
 
 
@@ -61,6 +62,27 @@ class Prospects:
         """Drop all searches but `rows`, bool or int64."""
         self._best = self._best[rows]
         self._past = [value[rows] for value in self._past]
+
+
+class Hopeful:
+    """Which of B samples more searches are begun for, where each is sought by several.
+
+    A sample is let go once five searches or more, to its likeliest classes, have all been given up.
+    """
+
+    def __init__(self, samples: int, factor: float | None, device: torch.device) -> None:
+        self._finished = torch.zeros(samples, dtype=torch.bool, device=device)
+        self._groups = 0
+        self._ask = factor is not None
+
+    def note(self, owner: Tensor) -> None:
+        """A group of searches has ended; `owner` (R,) are the samples of those that were not given up."""
+        self._groups += 1
+        self._finished[owner] = True
+
+    def among(self, samples: Tensor) -> Tensor:
+        """Those of the samples (b,) that are worth another group."""
+        return samples[self._finished[samples]] if self._ask and self._groups >= _GROUPS else samples
 
 
 def check_factor(factor: float | None) -> None:
