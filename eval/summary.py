@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from eval import effort, metrics
-from eval.diagnosis.reading import diagnoses
+from eval.diagnosis.reading import Diagnosis, diagnoses
 from eval.records import Run
 from eval.studies.readers import reading, studied
 
@@ -36,8 +36,26 @@ def show(run: Run, records: pd.DataFrame, folder: Path, console: Console) -> Non
         for found in diagnoses(run, records, folder):
             style = "bold red" if found.against else "bold"
             console.print(f"[{style}]{found.model}:[/] {found.verdict}", highlight=False, soft_wrap=True)
+            for text in below(found, metrics.Threat.of(run)):
+                console.print(f"  {text}", highlight=False, soft_wrap=True)
     for line in run.warnings:
         console.print(f"[bold red]warning:[/] {line}", highlight=False, soft_wrap=True)
+
+
+def below(found: Diagnosis, threat: metrics.Threat) -> list[str]:
+    """What is proved of a network, in sentences."""
+    at = f"at {threat.norm} eps = {threat.headline}"
+    lines = []
+    if found.bracket is not None and found.bracket.possible:
+        lines.append(f"{at} {found.bracket.text}")
+    elif found.bracket is not None:
+        lines.append(f"nothing can be proved: {found.bracket.proofs[0].refused}")
+    if (soft := found.smoothed) is not None:
+        lines.append(
+            f"another network, this one under noise of deviation {soft.sigma:g} by majority: {soft.certified} of "
+            f"{soft.n} samples are certified {at}, each with {1 - soft.alpha:.1%} confidence"
+        )
+    return lines
 
 
 def _table(run: Run, records: pd.DataFrame, console: Console) -> None:

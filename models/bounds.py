@@ -32,10 +32,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models.propagation import AT_ONCE, DUAL, Ball, Propagation, transposed
-from models.steps import ACTIVATION, ADD, MAXPOOL, SCALE, Graph, Step
+from models.steps import ACTIVATION, ADD, MAXPOOL, SCALE, SLACK, Graph, Step
 
 _ROWS = 4096  # units of a linear step whose coefficients are written out
-_SLACK = 1e-5  # of the largest logit: what float32 can make of the same network
 
 METHODS = ("ibp", "crown_ibp", "crown")
 """From the cheapest to the tightest."""
@@ -139,7 +138,7 @@ class Prover:
         for first in range(0, len(labels), at_once):
             part = slice(first, first + at_once)
             size = self.graph.forward(x[part])[-1].abs().amax(1)
-            held.append(self.leads(x[part], eps[part], labels[part]).amin(1) > _SLACK * size)
+            held.append(self.leads(x[part], eps[part], labels[part]).amin(1) > SLACK * size)
         return torch.cat(held)
 
     def largest(self, x: Tensor, eps: Tensor, labels: Tensor, known: Tensor, tries: int) -> Tensor:

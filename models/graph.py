@@ -139,6 +139,8 @@ class _Reader:
             return None
         before = self.values[number]
         constant = torch.as_tensor(rest[0], dtype=before.dtype)
+        if constant.ndim >= before.ndim and len(constant) > 1:
+            return None  # of the batch that it was traced with
         one, none = torch.ones_like(constant), torch.zeros_like(constant)
         if target in _PRODUCTS:
             module = Scale(constant, none)

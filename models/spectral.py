@@ -37,7 +37,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.steps import AVERAGE, SCALE, Graph, NoBoundError, Step
+from models.steps import AVERAGE, SCALE, SLACK, Graph, NoBoundError, Step
 
 _ROUNDING = 1 + 1e-9  # of norms in float64
 _WRITTEN_OUT = 1024  # inputs or outputs of a convolution up to which it is made a matrix
@@ -194,7 +194,8 @@ def radii(graph: Graph, found: list[Gain], logits: Tensor, labels: Tensor, norm:
     Returns:
         (B,), in box units; 0 where the class is not that one now.
     """
-    lead = logits.gather(1, labels[:, None]) - logits  # (B, K)
+    rounding = SLACK * logits.abs().amax(1, keepdim=True)
+    lead = logits.gather(1, labels[:, None]) - logits - rounding  # (B, K)
     last, classes = graph.steps[-1], logits.shape[1]
     if isinstance(last.module, nn.Linear):
         before = found[last.inputs[0] - 1].total if last.inputs[0] else 1.0

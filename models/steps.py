@@ -18,6 +18,9 @@ DENSE, CONV, SCALE, AVERAGE, SELECT, ADD, ACTIVATION, MAXPOOL = (
 )  # fmt: skip
 """Kinds: linear layers; x -> a x + b; means; entries moved, dropped or padded by 0; sums of two; the rest as named."""
 
+SLACK = 1e-5
+"""Of the largest logit: what float32 can make of the same network, by which a class must lead at least."""
+
 
 class NoBoundError(ModelError):
     """Nothing can be proved of a network: it computes what no bound is known of."""

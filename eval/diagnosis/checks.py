@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from eval.diagnosis.bracket import Bracket
 from eval.intervals import wilson
 
 Arrays = Mapping[str, np.ndarray[Any, Any]]
@@ -31,6 +32,7 @@ class Seen:
         elsewhere: samples that perturbations made for other networks broke, and its own did not; None if untried.
         scored: names of its attacks and stages that need no gradient.
         accuracy: clean accuracy, and that of always naming the largest class.
+        bracket: what is proved beside what is broken; None where nothing was tried.
     """
 
     answers: Arrays = field(default_factory=dict)
@@ -43,6 +45,7 @@ class Seen:
     elsewhere: int | None = None
     scored: tuple[str, ...] = ()
     accuracy: tuple[float, float] = (np.nan, np.nan)
+    bracket: Bracket | None = None
 
 
 Told = tuple[str, bool | None]

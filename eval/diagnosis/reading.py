@@ -9,13 +9,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from eval.diagnosis.bracket import Bracket, Smoothed, bracket, smoothed
 from eval.diagnosis.checks import Arrays, Check, Seen
 from eval.diagnosis.questions import diagnose, verdict
 from eval.metrics import Threat
 from eval.records import Run, read_measured
 from eval.rows import erred, flag, numbers, wrong
 
-PROBES = ("answers", "slopes", "paths", "searches")
+PROBES = ("answers", "slopes", "paths", "searches", "below", "smoothed")
+_SEARCHES = ("pgd", "step", "half", "noise", "scores", "longer", "again", "targeted")
 NO_SIGN = "no sign of a broken evaluation found"
 NOT_TRUSTED = "not trustworthy, because"
 
@@ -27,10 +29,14 @@ class Diagnosis:
     Attributes:
         model: its name.
         checks: all questions, answered.
+        bracket: what is proved beside what is broken; None where nothing was tried.
+        smoothed: what is proved of the smoothed network, which is another one; None where that was not asked for.
     """
 
     model: str
     checks: tuple[Check, ...]
+    bracket: Bracket | None = None
+    smoothed: Smoothed | None = None
 
     @property
     def against(self) -> tuple[Check, ...]:
@@ -73,7 +79,30 @@ def diagnoses(run: Run, records: pd.DataFrame, folder: Path) -> tuple[Diagnosis,
     measured = {probe: read_measured(folder, probe) for probe in PROBES}
     names = [str(m["name"]) for m in run.models]
     found = [name for name in names if any(name in arrays for arrays in measured.values())]
-    return tuple(Diagnosis(name, diagnose(_seen(run, records, name, measured))) for name in found)
+    return tuple(_diagnosis(run, records, name, measured) for name in found)
+
+
+def _diagnosis(run: Run, records: pd.DataFrame, name: str, measured: Mapping[str, Mapping[str, Arrays]]) -> Diagnosis:
+    seen = _seen(run, records, name, measured)
+    softened = smoothed(measured["smoothed"].get(name, {}), _budget(run)[1])
+    return Diagnosis(name, diagnose(seen), seen.bracket, softened)
+
+
+def _budget(run: Run) -> tuple[Threat, float]:
+    """What an attacker may do, and how much of it at the headline."""
+    threat = Threat.of(run)
+    return threat, dict(threat.levels).get(threat.headline, np.inf)
+
+
+def _distances(threat: Threat, eps: float, hits: pd.DataFrame, searches: Arrays) -> dict[str, float]:
+    """The size of the nearest perturbation that was found, by sample."""
+    sizes = hits.groupby("sample")[threat.norm].min()
+    nearest = {str(sample): float(size) for sample, size in sizes.items()}
+    if "sample" in searches:
+        broken = np.logical_or.reduce([searches[name] for name in _SEARCHES if name in searches])
+        for sample in searches["sample"][broken]:
+            nearest[str(sample)] = min(nearest.get(str(sample), np.inf), eps)
+    return nearest
 
 
 def _seen(run: Run, records: pd.DataFrame, name: str, measured: Mapping[str, Mapping[str, Arrays]]) -> Seen:
@@ -84,8 +113,8 @@ def _seen(run: Run, records: pd.DataFrame, name: str, measured: Mapping[str, Map
     n = len(clean)
     most = float(clean["label"].value_counts(normalize=True).max()) if n else np.nan
     attacked = mine[(mine["role"] == "attack") & ~erred(mine)]
-    threat = Threat.of(run)
-    eps = dict(threat.levels).get(threat.headline, np.inf)
+    threat, eps = _budget(run)
+    distances = _distances(threat, eps, attacked[flag(attacked["success"])], at["searches"])
     level = numbers(attacked["eps"])
     attacked = attacked[np.isinf(level) | np.isclose(level, eps)]
     hit = flag(attacked["success"]) & threat.within(numbers(attacked[threat.norm]), eps)
@@ -106,4 +135,5 @@ def _seen(run: Run, records: pd.DataFrame, name: str, measured: Mapping[str, Map
         elsewhere=len((others & samples) - fallen) if own.any() and (~own).any() else None,
         scored=tuple(str(part["name"]) for part in (*attacks, *stages) if part["needs"] != "weights"),
         accuracy=(float(right.mean()), most + 3 * (most * (1 - most) / n) ** 0.5) if n else (np.nan, np.nan),
+        bracket=bracket(at["below"], distances, eps, lambda size: threat.within(size, eps)),
     )

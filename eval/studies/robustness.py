@@ -7,7 +7,7 @@ what is read from it. With `diagnose` false this is the main job; without attack
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from attacks.base import Attack
 from attacks.square import Square
@@ -15,9 +15,11 @@ from attacks.threat import ThreatModel, parse_eps
 from eval.data import Data
 from eval.derived import CONTROL
 from eval.diagnosis.answers import Answers
+from eval.diagnosis.below import PROOFS, Below
 from eval.diagnosis.paths import Paths
 from eval.diagnosis.searches import Searches
 from eval.diagnosis.slopes import Slopes
+from eval.diagnosis.smoothing import Smoothing
 from eval.errors import InputError
 from eval.trial import Cohort, Probe, Trial
 from models.spec import Spec
@@ -36,6 +38,11 @@ class Robustness:
         steps: of the gradient search that is looked at.
         draws: random points for each image that it leaves standing.
         queries: for scores, for each of them.
+        certify: what is tried to prove that samples keep their class: `norms`, the gains of the layers; `bounds`,
+            intervals and linear bounds.
+        proved: samples on which that is tried.
+        work: multiplications of weights that the bounds may take, for each network.
+        smoothing: deviation of the noise in box units by which smoothed networks are certified beside; 0 for none.
     """
 
     norm: str = "linf"
@@ -46,14 +53,21 @@ class Robustness:
     steps: int = 20
     draws: int = 100
     queries: int = 300
+    certify: list[str] = field(default_factory=lambda: list(PROOFS))
+    proved: int = 100
+    work: float = 3e10
+    smoothing: float = 0.0
 
     def __post_init__(self) -> None:
         ThreatModel(self.norm, parse_eps(self.eps))
         if self.norm == "l0":
             raise InputError("norm: the diagnosis follows gradients in linf, l2 or l1, got l0; choose another threat")
-        for name, least in (("images", 1), ("traced", 1), ("steps", 10), ("draws", 1), ("queries", 0)):
+        for name, least in (("images", 1), ("traced", 1), ("steps", 10), ("draws", 1), ("queries", 0), ("proved", 1)):
             if getattr(self, name) < least:
                 raise InputError(f"{name}: must be at least {least}, got {getattr(self, name)}")
+        Below(self.norm, self.eps, proofs=tuple(self.certify))
+        if self.smoothing:
+            Smoothing(self.norm, self.smoothing)
 
     def cohorts(self, data: Data, models: Mapping[str, Spec], seed: int) -> list[Cohort]:
         """All networks, trained on all training samples if they are to be trained."""
@@ -69,5 +83,10 @@ class Robustness:
             "paths": Paths(**budget, images=self.traced, steps=self.steps),
             "searches": Searches(**budget, images=self.images, steps=self.steps, draws=self.draws, queries=queries),
         }
+        if self.certify:
+            proofs = tuple(self.certify)
+            probes["below"] = Below(self.norm, self.eps, images=self.proved, proofs=proofs, work=self.work)
+        if self.smoothing:
+            probes["smoothed"] = Smoothing(self.norm, self.smoothing, images=self.proved)
         derived = CONTROL if self.transfer else {}
         return [Trial(data.test, attacks, transfer=self.transfer, derived=derived, probes=probes)]
