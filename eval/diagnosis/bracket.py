@@ -110,9 +110,15 @@ class Bracket:
         return self.standing / self.n
 
     @property
-    def interval(self) -> tuple[float, float]:
-        """From the lower end of the 95% interval of the one to the upper end of that of the other."""
-        return float(wilson(self.certified, self.n)[0]), float(wilson(self.standing, self.n)[1])
+    def open(self) -> int:
+        """Samples of which neither is known."""
+        return self.n - self.decided
+
+    @property
+    def intervals(self) -> tuple[tuple[float, float], tuple[float, float]]:
+        """95% intervals of both ends."""
+        (a, c), (b, d) = (map(float, wilson(k, self.n)) for k in (self.certified, self.standing))
+        return (a, c), (b, d)
 
     @property
     def text(self) -> str:

@@ -7,12 +7,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from eval.diagnosis.bracket import Bracket, Proof
 from eval.diagnosis.checks import Seen, area, beyond_chance
 from eval.diagnosis.questions import QUESTIONS, diagnose, verdict
 
 YES, NO = np.ones(64, bool), np.zeros(64, bool)
 ONE = np.arange(64) == 5
 RISE = np.linspace(0.0, 1.0, 21)[None] ** 0.2 * np.ones((24, 1))
+BRACKET = Bracket(100, 20, 60, 60, (), 30, 2.0, (Proof("bounds of the logits", 20, 0.1),))
 HEALTHY = Seen(
     answers={
         "repeat": np.zeros(16), "turned": np.zeros(16, bool), "levels": np.full(16, 10), "alone": np.full(8, 1e-7),
@@ -36,6 +38,7 @@ HEALTHY = Seen(
     elsewhere=1,
     scored=("square",),
     accuracy=(0.95, 0.14),
+    bracket=BRACKET,
 )  # fmt: skip
 
 
@@ -44,6 +47,7 @@ def changed(part: str, **values: object) -> Seen:
 
 
 FIRES = {
+    "bracket": replace(HEALTHY, bracket=replace(BRACKET, broken=("test/7",))),
     "missed": replace(changed("searches", noise=ONE), standing=frozenset({"test/5"})),
     "accuracy": replace(HEALTHY, accuracy=(0.12, 0.14)),
     "iterative": changed("searches", step=ONE),
