@@ -106,7 +106,7 @@ class APGD:
     ) -> None:
         """The searches `best.owner` (R,), each to its `aim` (R rows); judged where they stay `within` the budget."""
         loss, origin, network = loss_named(self.loss), x[best.owner], rows(logits, best.owner)
-        prospects = Prospects(len(origin), climb.steps, self.give_up if within else None, _PATIENCE, origin)
+        prospects = Prospects(len(origin), climb.steps, self.give_up if within else None, _PATIENCE, 1.0, origin)
         for step in range(climb.steps + 1):
             x_adv = climb.threat.place(origin, climb.delta)
             if step < climb.steps:

@@ -42,6 +42,7 @@ from attacks.threat import ThreatModel
 _BESIDE_LABEL = Loss(
     lambda z, goal: lead(z, goal.classes, goal.labels)[0], lambda z, goal: lead(z, goal.classes, goal.labels)[1]
 )
+_SHRINKING = 0.25  # of the gains from one doubling of the steps to the next, at most
 _PATIENCE = 1 / 4  # share of the steps before which no search is given up
 _TINY = 1e-30
 _EDGE = 0.99
@@ -113,7 +114,7 @@ class FAB:
         low, high = threat.room(origin)
         delta = self._start(some, threat, low, high, best)
         factor = None if self.minimal else self.give_up
-        prospects = Prospects(len(origin), self.steps, factor, _PATIENCE, origin)
+        prospects = Prospects(len(origin), self.steps, factor, _PATIENCE, _SHRINKING, origin)
         for step in range(self.steps + 1):
             x_adv = threat.place(origin, delta)
             if step < self.steps:

@@ -1,12 +1,14 @@
 """When a search may be given up: what it gains from one doubling of its work to the next does not bring it there.
 
-The best value v of a search with a budget of N units of work is looked at after N/32, N/16, ..., N/2. With g the larger
-one of its gains over the last two doublings, and k doublings still to come,
+The best value v of a search with a budget of N units of work is looked at after N/32, N/16, ..., N/2. With g the gain
+of the last doubling, h that of the one before, and k doublings still to come,
 
-    given up where   v + factor * k * g < 0,   the goal being reached at 0.
+    given up where   v + factor * g' (q + q^2 + ... + q^k) < 0,   q = g / h within [least, 1],   g' = max(g, least * h),
 
-Searches by random or gradient steps gain ever less from each doubling, so that with factor 1 their future is drawn too
-bright already. None gives nothing up.
+the goal being reached at 0. Searches by gradients come to rest, so that their gains shrink by a ratio that is seen;
+random search can stand still for a while, and with least = 1 is thought to gain as much from each doubling to come as
+from the better one of the last two. A search that has no value yet (-infinity) by the time that something may be given
+up is given up as well. Without a factor nothing is.
 
 Cost: none of the network; at each of these points one question to the device.
 """
@@ -26,13 +28,16 @@ class Prospects:
     Args:
         searches: R.
         budget: units of work of each.
-        factor: how many times faster than lately a search may be thought to go on; None gives nothing up.
+        factor: how many times what is foreseen a search is thought to gain; None gives nothing up.
         patience: share of the budget before which nothing is given up.
+        least: smallest ratio of a gain to the one before it that is believed in.
         like: a tensor of the values' dtype, on their device.
     """
 
-    def __init__(self, searches: int, budget: int, factor: float | None, patience: float, like: Tensor) -> None:
-        self._factor, self._least = factor, patience * budget
+    def __init__(
+        self, searches: int, budget: int, factor: float | None, patience: float, least: float, like: Tensor
+    ) -> None:
+        self._factor, self._first, self._least = factor, patience * budget, least
         self._looks = [budget >> k for k in range(_LOOKS, 0, -1) if budget >> k > 0]
         self._best = like.new_full((searches,), -torch.inf)
         self._past: list[Tensor] = []
@@ -42,7 +47,7 @@ class Prospects:
 
         Args:
             done: to be asked of every number from 1 on, in order.
-            value: of each search now (R,), below 0 while the goal is not reached.
+            value: of each search now (R,), below 0 while the goal is not reached, -infinity where it is not known.
         """
         if self._factor is None:
             return None
@@ -50,12 +55,15 @@ class Prospects:
         if done not in self._looks:
             return None
         self._past = [*self._past[-2:], self._best]
-        if len(self._past) < 3 or done < self._least:
+        if len(self._past) < 3 or done < self._first:
             return None
         first, second, now = self._past
-        gain = torch.maximum(now - second, second - first)
+        gain, before = now - second, second - first
+        ratio = torch.where(before > 0, gain / before, 1.0).clamp(self._least, 1.0)
+        gain = torch.maximum(gain, self._least * before)
         to_come = len(self._looks) - self._looks.index(done)
-        hopeless = now + self._factor * to_come * gain < 0
+        foreseen = gain * sum(ratio**k for k in range(1, to_come + 1))
+        hopeless = (now + self._factor * foreseen < 0) | now.isneginf()
         return ~hopeless if bool(hopeless.any()) else None
 
     def keep(self, rows: Tensor) -> None:

@@ -229,7 +229,7 @@ class Square:
         new, best = result, result
         value = torch.full((len(x),), -torch.inf, device=x.device)
         draws = value[:, None]
-        prospects = Prospects(len(x), self.queries, self.give_up, _PATIENCE, value)
+        prospects = Prospects(len(x), self.queries, self.give_up, _PATIENCE, 1.0, value)
         for step in range(self.queries):
             if step > 0:
                 place = (step - 1) % _BLOCK

@@ -19,9 +19,9 @@ from tests.attacks.small_networks import images, smooth
 LIKE = torch.zeros(1)
 
 
-def stops(values, factor: float | None, budget: int = 64, patience: float = 0.0) -> int | None:
+def stops(values, factor: float | None, budget: int = 64, patience: float = 0.0, least: float = 1.0) -> int | None:
     """After how many units a single search with these values is given up."""
-    prospects = Prospects(1, budget, factor, patience, LIKE)
+    prospects = Prospects(1, budget, factor, patience, least, LIKE)
     for done in range(1, budget + 1):
         going = prospects.going(done, torch.tensor([float(values(done))]))
         if going is not None:
@@ -49,14 +49,31 @@ def test_gains_that_are_the_same_from_doubling_to_doubling_are_foreseen(gain, fa
     assert near or found == expected
 
 
+@given(st.floats(0.3, 0.9), st.floats(1.0, 4.0), st.floats(0.1, 3.0))
+@settings(deadline=None)
+def test_gains_that_shrink_by_a_ratio_are_foreseen(ratio, factor, start):
+    """v = -1 + start (1 - ratio^j) at the look after 2^j units, where the gain is start ratio^(j - 1) (1 - ratio)."""
+
+    def value(j: int) -> float:
+        return -1 + start * (1 - ratio**j)
+
+    def foreseen(j: int) -> float:
+        return (value(j) - value(j - 1)) * sum(ratio**k for k in range(1, 7 - j))
+
+    expected = next((2**j for j in (3, 4, 5) if value(j) + factor * foreseen(j) < 0), None)
+    near = any(abs(value(j) + factor * foreseen(j)) < 1e-3 for j in (3, 4, 5))
+    found = stops(lambda t: value(int(t).bit_length() - 1), factor, least=0.25)
+    assert near or found == expected
+
+
 def test_only_the_best_value_counts_and_nothing_is_lost_to_infinities():
     assert stops(lambda t: 0.5 if t == 1 else -9.0, 1.0) is None
-    assert stops(lambda t: -torch.inf, 3.0) is None  # it knows nothing of how far it is
+    assert stops(lambda t: -torch.inf, 3.0) == 8  # nothing was found at any distance
     assert stops(lambda t: -torch.inf if t < 8 else -1.0, 3.0) == 32  # two gains known at last
 
 
 def test_rows_that_leave_take_their_past_along():
-    prospects = Prospects(3, 64, 3.0, 0.0, LIKE)
+    prospects = Prospects(3, 64, 3.0, 0.0, 1.0, LIKE)
     values = torch.tensor([-1.0, -1.0, 1.0])
     for done in range(1, 5):
         assert prospects.going(done, values) is None
