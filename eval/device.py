@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
 from eval.errors import InputError
+from models.spec import derive
 
 
 def choose(name: str) -> torch.device:
@@ -44,3 +47,14 @@ def synchronize(device: torch.device) -> None:
     """Wait until the device has done what it was given; for timing."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
+
+
+@contextmanager
+def drawing(device: torch.device, seed: int, *labels: str | int) -> Iterator[None]:
+    """Give networks that draw random numbers a generator seeded by what is being done, and put back what was there.
+
+    Results of such a network then repeat, if the batches do.
+    """
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        torch.manual_seed(derive(seed, *labels))
+        yield

@@ -201,10 +201,14 @@ def _benches(plan: Plan, trial: Trial, entrants: list[Entrant], device: torch.de
 
 
 def _bench(plan: Plan, trial: Trial, chosen: list[Entrant], device: torch.device) -> Bench:
+    clean = {}
+    for e in chosen:
+        with devices.drawing(device, plan.seed, "clean", e.name):
+            clean[e.name] = clean_pass(e.classifier, trial.samples, plan.batch_size, device)
     return Bench(
         samples=trial.samples,
         classifiers={e.name: e.classifier for e in chosen},
-        clean={e.name: clean_pass(e.classifier, trial.samples, plan.batch_size, device) for e in chosen},
+        clean=clean,
         device=device,
         seed=plan.seed,
         goal=trial.goal or plan.goal,
@@ -232,7 +236,8 @@ def _measure(
     with Bar(console, "Measuring", len(todo)) as bar:
         for bench, name, probe_name, probe, file in todo:
             bar.say(f"{name}: {probe_name}")
-            arrays = probe(bench.classifiers[name], bench.samples, bench.batch_size, bench.device, plan.seed)
+            with devices.drawing(bench.device, plan.seed, name, probe_name):
+                arrays = probe(bench.classifiers[name], bench.samples, bench.batch_size, bench.device, plan.seed)
             write_measured(folder, file, probe_name, name, arrays)
             bar.advance(1)
 
@@ -270,7 +275,9 @@ def _work(
             (folder / "parts" / f"{failed}.parquet").unlink(missing_ok=True)
             speed.share_out(work[unit.source], bench.device)
             watcher = None if watch is None else watch()
-            rows, examples = craft(bench, unit, bar.advance, watcher, bar.pulse)
+            labels = (unit.source, unit.attack_name, unit.text, int(unit.index[0]))
+            with devices.drawing(bench.device, plan.seed, *labels):
+                rows, examples = craft(bench, unit, bar.advance, watcher, bar.pulse)
             if watcher is not None:
                 seen, first = watcher.arrays(), int(unit.index[0])
                 write_measured(folder, part, f"watched:{unit.attack_name}", unit.source, seen, first)
