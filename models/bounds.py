@@ -18,8 +18,8 @@ class, and that is proved, up to the rounding of float64, for which a margin is 
 Source: Gowal et al., "On the effectiveness of interval bound propagation" (arXiv 1810.12715); Zhang et al., NeurIPS
 2018 (arXiv 1811.00866); Zhang et al., "Towards stable and efficient training" (CROWN-IBP), ICLR 2020 (arXiv
 1906.06316); Xu et al., NeurIPS 2020 (arXiv 2002.12920), for networks of any graph.
-Cost: `ibp` two forwards an image; `crown_ibp` two forwards for each class besides; `crown` two for each unit of the
-network.
+Cost: `ibp` two forwards an image; `crown_ibp` two forwards for each class besides; `crown` two for each
+unit besides, through what comes before it.
 """
 
 from __future__ import annotations
@@ -167,7 +167,8 @@ class Prover:
 
 def cost(graph: Graph, method: str) -> int:
     """Multiplications of the weights that a try takes of an image, at most."""
-    units = sum(2 * math.prod(graph.shape_of(s.inputs[0])) for s in graph.steps if s.kind in (ACTIVATION, MAXPOOL))
-    classes = graph.shape_of(len(graph.steps))[0]
-    rows = {"ibp": 0, "crown_ibp": classes, "crown": classes + units}
-    return (3 + rows[method]) * graph.multiplications()
+    inputs = {s.inputs[0] for s in graph.steps if s.kind in (ACTIVATION, MAXPOOL)} & graph.curved()
+    units = sum(2 * math.prod(graph.shape_of(number)) * graph.multiplications(number) for number in inputs)
+    classes = graph.shape_of(len(graph.steps))[0] * graph.multiplications()
+    backwards = {"ibp": 0, "crown_ibp": classes, "crown": classes + units}
+    return 3 * graph.multiplications() + backwards[method]

@@ -116,10 +116,10 @@ class Graph:
         """Numbers that the largest result of a step has."""
         return max(math.prod(self.shape_of(i)) for i in range(len(self.steps) + 1))
 
-    def multiplications(self) -> int:
-        """Multiplications of the weights, per image."""
+    def multiplications(self, number: int | None = None) -> int:
+        """Multiplications of the weights, per image, up to step `number` or of all steps."""
         total = 0
-        for step in self.steps:
+        for step in self.steps[:number]:
             weight = getattr(step.module, "weight", None)
             if step.kind in (DENSE, CONV) and isinstance(weight, Tensor):
                 places = step.shape[1:] if step.kind == CONV else step.shape[:-1]

@@ -115,17 +115,23 @@ class Below:
             each = cost(graph, METHODS[0])
             return {"bounds_refused": np.array(f"{each:.1e} multiplications a sample exceed the work that is allowed")}
         method, tries = chosen
-        prover = Prover(graph, self.norm, classifier.bounds, method)
-        eps = torch.full_like(known, parse_eps(self.eps))
+        eps = torch.full_like(known, parse_eps(self.eps))[right]
         radius = torch.zeros_like(known)
-        radius[right] = prover.largest(x[right], eps[right], labels[right], known[right], tries)
+        held = known[right]
+        if method == METHODS[-1]:  # what the cheaper one proves need not be tried again
+            cheaper = Prover(graph, self.norm, classifier.bounds, METHODS[-2])
+            held = cheaper.largest(x[right], eps, labels[right], held, self.tries)
+        prover = Prover(graph, self.norm, classifier.bounds, method)
+        radius[right] = prover.largest(x[right], eps, labels[right], held, tries)
         return {"bounds": radius.numpy(), "method": np.array(method), "tries": np.array(tries)}
 
     def _affordable(self, graph: Graph, images: int) -> tuple[str, int] | None:
         """The tightest method, and with how many tries, that does not exceed the work."""
+        before = cost(graph, METHODS[-2]) * self.tries
         for method in reversed(METHODS):
             for tries in (self.tries, 1):
-                if cost(graph, method) * tries * images <= self.work:
+                each = cost(graph, method) * tries + (before if method == METHODS[-1] else 0)
+                if each * images <= self.work:
                     return method, tries
         return None
 
