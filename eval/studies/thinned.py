@@ -217,4 +217,4 @@ def _onset(model: _Model, cell: int) -> str:
 def _points(change: Value) -> str:
     if not change.n:
         return "nothing that could be measured"
-    return f"{100 * change.ours:+.1f} points (95% interval {100 * change.low:+.1f} to {100 * change.high:+.1f})"
+    return f"{100 * change.ours:.1f} points (95% interval {100 * change.low:.1f} to {100 * change.high:.1f})"

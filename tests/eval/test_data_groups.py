@@ -9,6 +9,7 @@ from PIL import Image
 from eval.data import Arrays, Data, Images
 from eval.data.groups import parse
 from eval.errors import InputError
+from eval.records import Run, read_records
 
 X = np.random.default_rng(0).integers(0, 256, (20, 6, 5), dtype=np.uint8)
 Y = np.arange(20) % 4
@@ -143,3 +144,21 @@ def test_a_file_that_is_no_array_is_refused(tmp_path, content):
 def test_a_reference_names_a_file_and_a_column(reference):
     with pytest.raises(InputError, match=r"must be FILE.csv:COLUMN"):
         parse(reference)
+
+
+def test_records_have_the_group_of_their_sample_and_a_run_keeps_to_its_groups(small_run, tmp_path):
+    x = np.random.default_rng(1).random((60, 8, 8), dtype=np.float32)
+    np.savez(tmp_path / "a.npz", x=x, y=np.arange(60) % 3)
+    np.save(tmp_path / "skin.npy", np.arange(60) % 2)
+    data = ["data=arrays", f"data.path={tmp_path / 'a.npz'}", f"data.groups={tmp_path / 'skin.npy'}"]
+    about = small_run(tmp_path / "run", *data)
+    rows = read_records(tmp_path / "run")
+    number = rows["sample"].str.removeprefix("all/").astype(int)
+    assert (rows["group"] == (number % 2).astype(str)).all()
+    assert about.data["groups"]["name"] == "skin"
+    fingerprints = [m["fingerprint"] for m in Run.read(tmp_path / "run").models]
+    np.save(tmp_path / "skin.npy", np.arange(60) % 5)
+    with pytest.raises(InputError, match="differs in: the groups themselves"):
+        small_run(tmp_path / "run", *data)
+    again = small_run(tmp_path / "again", *data)
+    assert [m["fingerprint"] for m in again.models] == fingerprints  # networks do not depend on groups

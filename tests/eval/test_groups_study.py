@@ -21,7 +21,8 @@ from models.spec import build
 
 DATA = Digits(name="digits", root="nowhere").load(0)
 MODELS = {"mlp": MLP(widths=(10,), decay=(1e-5,))}
-FEW = ["model.mlp_relu.widths=[12]", "data.train_limit=200", "train.epochs=2", "attack=[fgsm]", "data.limit=100"]
+SMALL = ["model=mlp_relu", "model.mlp_relu.widths=[12]", "attack=[fgsm]"]
+FEW = [*SMALL, "data.train_limit=200", "train.epochs=2", "data.limit=100"]
 
 
 @pytest.fixture(scope="module")
