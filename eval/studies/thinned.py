@@ -93,14 +93,14 @@ def read(run: Run, records: pd.DataFrame, folder: Path) -> Reading:
     tables = (
         Table(
             "accuracies",
-            f"Accuracies with what is left of {group}",
+            f"Accuracies: with what is left of {group}",
             f"Of the test images that are {group}, and of the others: the share that is right, clean and {under}.",
             columns,
             tuple((_labelled(m, one, models), m.cells(one)) for m in models for one in m.networks),
         ),
         Table(
             "changes",
-            "Changes, beside the network that has all data",
+            "Changes: beside the network that has all data",
             "Pair by pair on the same test images, in points; the intervals are about other images. What training anew "
             "does of itself stands in the row of the network that all data were given back to.",
             columns,
