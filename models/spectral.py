@@ -41,7 +41,6 @@ from models.steps import AVERAGE, SCALE, SLACK, Graph, NoBoundError, Step
 
 _ROUNDING = 1 + 1e-9  # of norms in float64
 _WRITTEN_OUT = 1024  # inputs or outputs of a convolution up to which it is made a matrix
-_WORK = 1e11  # multiplications of a decomposition
 
 
 @dataclass(frozen=True)
@@ -64,8 +63,6 @@ class Gain:
 def largest_singular_value(matrix: Tensor) -> float:
     """The norm of a matrix (..., m, n), the largest of them if there are several, from its smaller Gram matrix."""
     m, n = matrix.shape[-2:]
-    if matrix.numel() * min(m, n) > _WORK:
-        raise NoBoundError(f"{m} x {n} is too large a layer for its norm to be computed")
     gram = matrix @ matrix.mH if m <= n else matrix.mH @ matrix
     return math.sqrt(max(float(torch.linalg.eigvalsh(gram)[..., -1].max()), 0.0))
 
@@ -88,12 +85,15 @@ def cyclic_norm(kernel: Tensor, size: tuple[int, int], stride: tuple[int, int], 
     outputs, inputs = kernel.shape[:2]
     (high, wide), (down, across) = size, stride
     rows, columns = high // down, wide // across  # of the coarse grid
-    if rows * columns * min(outputs // groups, inputs * down * across) * outputs * inputs * down * across > 2 * _WORK:
-        raise NoBoundError(f"{outputs} x {inputs} x {high} x {wide} is too large a layer for its norm to be computed")
     transform = torch.fft.fft2(kernel, s=size).view(outputs, inputs, down, rows, across, columns)
     half = transform[..., : columns // 2 + 1]  # the other half is its conjugate
     blocks = half.permute(3, 5, 0, 1, 2, 4).reshape(-1, groups, outputs // groups, inputs * down * across)
     return largest_singular_value(blocks) / math.sqrt(down * across)
+
+
+def _small(inputs: int, outputs: int) -> bool:
+    """Whether a convolution is written out as a matrix."""
+    return min(inputs, outputs) <= _WRITTEN_OUT and inputs * outputs <= 4e7
 
 
 def convolution_norm(conv: nn.Conv2d, shape: tuple[int, ...]) -> float:
@@ -102,8 +102,7 @@ def convolution_norm(conv: nn.Conv2d, shape: tuple[int, ...]) -> float:
     It is exact where inputs or outputs are at most 1,024; else it is that of the cyclic convolution on the padded map.
     """
     with torch.no_grad():
-        outputs = _linear(conv, torch.zeros(1, *shape, dtype=conv.weight.dtype)).numel()
-        if min(math.prod(shape), outputs) <= _WRITTEN_OUT and math.prod(shape) * outputs <= 4e7:
+        if _small(math.prod(shape), _linear(conv, torch.zeros(1, *shape, dtype=conv.weight.dtype)).numel()):
             return largest_singular_value(unrolled(conv, shape))
         return padded_norm(conv, shape)
 
@@ -142,11 +141,7 @@ def _mean_gain(step: Step, shape: tuple[int, ...]) -> float:
 
 
 def gain(step: Step, shape: tuple[int, ...]) -> float:
-    """A bound from above of how much longer a step can make a change of its input, whose shape is given.
-
-    Raises:
-        NoBoundError: its norm would take too long.
-    """
+    """A bound from above of how much longer a step can make a change of its input, whose shape is given."""
     module = step.module
     if isinstance(module, nn.Linear):
         found = largest_singular_value(module.weight)
@@ -163,19 +158,36 @@ def gain(step: Step, shape: tuple[int, ...]) -> float:
     return found * _ROUNDING
 
 
-def gains(graph: Graph) -> list[Gain]:
+def _work(step: Step, shape: tuple[int, ...]) -> float:
+    """Multiplications that the norm of a step takes, about."""
+    module = step.module
+    if isinstance(module, nn.Linear):
+        blocks, m, n = 1, module.out_features, module.in_features
+    elif isinstance(module, nn.Conv2d) and _small(math.prod(shape), math.prod(step.shape)):
+        blocks, m, n = 1, math.prod(step.shape), math.prod(shape)
+    elif isinstance(module, nn.Conv2d):
+        strides = math.prod(module.stride)
+        blocks = math.prod(shape[1:]) // strides * module.groups // 2 + 1
+        m, n = module.out_channels // module.groups, module.in_channels // module.groups * strides
+    else:
+        return 0.0
+    least = min(m, n)
+    return float(blocks * (m * n * least + 10 * least**3))
+
+
+def gains(graph: Graph, work: float = math.inf) -> list[Gain]:
     """Of each step, and of everything from the image to it.
 
     Raises:
-        NoBoundError: naming the step whose norm would take too long.
+        NoBoundError: the norms would take more multiplications than `work`.
     """
+    wanted = sum(_work(step, graph.shape_of(step.inputs[0])) for step in graph.steps)
+    if wanted > work:
+        raise NoBoundError(f"the norms of its layers take {wanted:.1e} multiplications, more than the work allowed")
     totals = [1.0]
     found = []
     for step in graph.steps:
-        try:
-            own = gain(step, graph.shape_of(step.inputs[0]))
-        except NoBoundError as reason:
-            raise NoBoundError(f"{step.name}: {reason}") from None
+        own = gain(step, graph.shape_of(step.inputs[0]))
         totals.append(own * sum(totals[i] for i in step.inputs))
         found.append(Gain(step.name, step.kind, own, totals[-1]))
     return found

@@ -38,7 +38,7 @@ class Below:
         eps: text of the budget.
         images: samples, at most: the first of them.
         proofs: which of `PROOFS`.
-        work: multiplications of weights that the bounds may take, at most, on all samples.
+        work: multiplications that the norms may take, and the bounds on all samples, at most.
         tries: radii that are tried of each sample, the first of them eps.
     """
 
@@ -91,7 +91,7 @@ class Below:
 
     def _norms(self, graph: Graph, logits: torch.Tensor, labels: torch.Tensor) -> Arrays:
         try:
-            layers = gains(graph)
+            layers = gains(graph, self.work)
         except NoBoundError as reason:
             return {"norms_refused": np.array(str(reason))}
         return {

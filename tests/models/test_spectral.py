@@ -241,3 +241,9 @@ def test_a_hook_is_refused() -> None:
     net.network[1].register_forward_hook(lambda module, args, out: 2 * out)  # type: ignore[index]
     with pytest.raises(NoBoundError, match="hook"):
         read(net)
+
+
+def test_norms_that_take_too_long_are_refused() -> None:
+    graph = read(classifier(nn.Flatten(), nn.Linear(36, 4)))
+    with pytest.raises(NoBoundError, match="more than the work"):
+        gains(graph, work=10.0)
