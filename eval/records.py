@@ -85,7 +85,7 @@ class Run:
         threat: norm, headline (text of eps), eps (list of {text, value}, ascending).
         goal: `untargeted`, or how targets are chosen.
         warnings: lines to be shown prominently.
-        wall_seconds: per stage: data, models, attacks.
+        wall_seconds: per stage: data, models, probes (of a study that has some), attacks.
         schema: number of this layout.
     """
 

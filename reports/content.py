@@ -99,6 +99,7 @@ class Page:
     distortion_table: tuple[dict[str, Any], ...]
     examples: tuple[Example, ...]
     more_examples: tuple[Example, ...]
+    stages: tuple[dict[str, Any], ...]
     costs: tuple[dict[str, Any], ...]
     more_costs: tuple[dict[str, Any], ...]
     config: str
@@ -234,6 +235,8 @@ def read(folder: Path) -> Page:
     distances = ranked(effort.distortion(records, threat))
     spent = ranked(effort.costs(rows))
     first = spent["eps_text"].isin([threat.headline, "min"])
+    stages = {str(a["name"]): [str(s["name"]) for s in a["stages"]] for a in run.attacks if a.get("stages")}
+    staged = ranked(effort.by_stage(records, stages))
     strength = {
         (row["model"], row["attack"]): float(row["robust_accuracy"])
         for row in rows_of(robust[(robust["eps_text"] == threat.headline) & (robust["n"] > 0)])
@@ -258,6 +261,7 @@ def read(folder: Path) -> Page:
         distortion_table=tuple(rows_of(distances)),
         examples=shown_first,
         more_examples=others,
+        stages=tuple(rows_of(staged)),
         costs=tuple(rows_of(spent[first])),
         more_costs=tuple(rows_of(spent[~first])),
         config=json.dumps(run.config, indent=2, ensure_ascii=False),
@@ -265,6 +269,7 @@ def read(folder: Path) -> Page:
             "summary": tables.summary(robust, clean, set(minimal), effort.minimal_distances(records)),
             "transfer": cross[list(tables.TRANSFER)],
             **{name: table[list(tables.PARTS[name])] for name, table in unequal.items()},
+            **({"stages": staged} if stages else {}),
             "records": records,
         },
     )

@@ -189,11 +189,11 @@ def test_an_interrupted_run_goes_on_where_it_stopped(command, tmp_path, monkeypa
 
     done, real = [], eval.run.craft
 
-    def interrupted(bench, unit, tell, watcher=None):
+    def interrupted(*given):
         if len(done) == 2:
             raise KeyboardInterrupt
-        done.append(unit)
-        return real(bench, unit, tell, watcher)
+        done.append(given)
+        return real(*given)
 
     arguments = ["debug=quick", "model=[softmax]", "attack=[fgsm,pgd,noise_uniform]", "hydra.run.dir=out"]
     monkeypatch.setattr(eval.run, "craft", interrupted)
@@ -212,7 +212,7 @@ def test_an_interrupted_run_goes_on_where_it_stopped(command, tmp_path, monkeypa
 def test_an_interrupt_names_the_folder_to_go_on_in(command, tmp_path, monkeypatch, arguments, key):
     import eval.run
 
-    def interrupted(bench, unit, tell, watcher=None):
+    def interrupted(*given):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(eval.run, "craft", interrupted)
