@@ -30,6 +30,7 @@ SHORT = MappingProxyType(
         "deepfool_linf": ("LinfDeepFoolAttack",),
         "ead": ("EADAttack",),
         "fgsm": _each_norm("{}FastGradientAttack"),
+        "fmn_l0": ("L0FMNAttack",),
         "fmn_l1": ("L1FMNAttack",),
         "fmn_linf": ("LInfFMNAttack",),
         "hopskipjump": ("HopSkipJumpAttack",),
@@ -52,7 +53,6 @@ REFUSED = MappingProxyType(
         "DatasetAttack": "it returns other samples of a data set instead of searching",
         "GenAttack": "its fitness takes a logit for its exponential, and it draws from NumPy's global generator",
         "L0BrendelBethgeAttack": _NUMBA,
-        "L0FMNAttack": "an IndexError stops the whole batch where one sample stays robust",
         "L1AdamBasicIterativeAttack": _NO_ADAM,
         "L1BrendelBethgeAttack": _NUMBA,
         "L2AdamBasicIterativeAttack": _NO_ADAM,
@@ -171,6 +171,17 @@ def _construct(name: str, options: dict[str, Any]) -> Any:
             f"Foolbox {name}: options must be among {', '.join(accepted) or '(none)'}, got {', '.join(unknown)}"
         )
     try:
-        return kind(**options)
+        return _mended(kind)(**options)
     except (AssertionError, TypeError, ValueError) as error:
         raise ValueError(f"Foolbox {name}: options {options} are refused: {error}") from None
+
+
+def _mended(kind: Any) -> Any:
+    """The class `kind`, but for FMN in L0: its budget reaches all D coordinates, and is then an index out of range."""
+    if kind.__name__ != "L0FMNAttack":
+        return kind
+
+    def project(self: Any, x: Any, x0: Any, epsilon: Any) -> Any:
+        return kind.project(self, x, x0, epsilon.clip(0, x.reshape((len(x), -1)).shape[1] - 1))
+
+    return type(kind.__name__, (kind,), {"project": project})

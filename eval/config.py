@@ -213,11 +213,18 @@ def read(cfg: DictConfig) -> Plan:
 
 
 def budgets(
-    plan: Plan, attack: Attack, box: tuple[float, float], threats: Sequence[tuple[str, ThreatModel]] | None = None
+    plan: Plan,
+    attack: Attack,
+    box: tuple[float, float],
+    threats: Sequence[tuple[str, ThreatModel]] | None = None,
+    norm: str | None = None,
 ) -> list[tuple[str, ThreatModel]]:
-    """The budgets that an attack runs with: each of the plan's, or those `threats`; none at all for a minimal one."""
+    """The budgets that an attack runs with: each of the plan's, or those `threats`; none at all for a minimal one.
+
+    A minimal one has a norm: `norm`, or else the plan's, if it supports that.
+    """
     if attack.minimal:
-        norm = plan.threats[0][1].norm
+        norm = norm or plan.threats[0][1].norm
         return [("min", unlimited(norm if norm in attack.norms else min(attack.norms), box))]
     if threats is not None:
         return list(threats)

@@ -61,7 +61,7 @@ def _units(plan: Plan, bench: Bench, trial: Trial) -> Iterator[Unit]:
     for source in bench.sources:
         classifier = bench.classifiers[source]
         for name, attack in trial.attacks.items():
-            for text, threat in budgets(plan, attack, classifier.bounds, trial.threats):
+            for text, threat in budgets(plan, attack, classifier.bounds, trial.threats, trial.norm):
                 for start in range(0, len(bench.samples), _SLICE):
                     index = np.arange(start, min(start + _SLICE, len(bench.samples)))
                     yield Unit(source, name, _resolve(attack, bench.transfer), text, threat, index)
@@ -175,7 +175,7 @@ def run(cfg: DictConfig, folder: Path, overrides: list[str], console: Any) -> Ru
         same = [m["fingerprint"] for m in about.models] == [m["fingerprint"] for m in earlier.models]
         _refuse(folder, [] if same else ["the networks themselves"])
         about.started = earlier.started
-        seconds["attacks"] = earlier.wall_seconds.get("attacks", 0.0)
+        seconds |= {k: v for k, v in earlier.wall_seconds.items() if k in ("attacks", "probes")}
     about.warnings += [line for e in entrants for line in e.warnings]
     about.wall_seconds = seconds
     benches = [(bench, trial) for trial in trials for bench in _benches(plan, trial, entrants, device)]
@@ -265,6 +265,7 @@ def _work(
             if not has_part(folder, part):
                 todo.append((bench, unit, part, trial.watch))
     _measure(plan, benches, fingerprints, folder, console)
+    measured, clock = time.perf_counter() - clock, time.perf_counter()
     for source, bench in {unit.source: bench for bench, unit, *_ in todo}.items():
         warm_up(bench, source)
     failures: dict[str, str] = {}
@@ -286,5 +287,7 @@ def _work(
             if examples is not None and unit.index[0] == 0:
                 write_examples(folder, part, **examples)
             write_part(folder, failed if len(wrong) else part, rows)  # what crashed is tried again
+    if any(trial.probes for _, trial in benches):
+        about.wall_seconds["probes"] = about.wall_seconds.get("probes", 0.0) + measured
     about.wall_seconds["attacks"] = about.wall_seconds.get("attacks", 0.0) + time.perf_counter() - clock
     return [f"{where} crashed: {what}" for where, what in failures.items()]

@@ -74,6 +74,7 @@ class Trial:
         goal: rule of `eval.goals`; None for the run's.
         derived: what is judged beside each perturbation, by role.
         threats: budgets, each with its text, of attacks that are not minimal; None for the run's in each network's box.
+        norm: that minimal attacks minimise, where they support it; None for the run's.
         probes: what else is measured of the networks, by name.
         access: what the attacks see of the networks; None for what the run says.
         substitutes: true: perturbations are made for each substitute, meant for the network that it imitates, and
@@ -88,6 +89,7 @@ class Trial:
     goal: str | None = None
     derived: Mapping[str, Derived] = field(default_factory=dict)
     threats: Sequence[tuple[str, ThreatModel]] | None = None
+    norm: str | None = None
     probes: Mapping[str, Probe] = field(default_factory=dict)
     access: Access | None = None
     substitutes: bool | None = None

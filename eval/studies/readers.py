@@ -9,12 +9,13 @@ import pandas as pd
 
 from eval.errors import InputError
 from eval.records import Run
-from eval.studies import defended, goodfellow, kurakin, papernot, pool_tables, szegedy, thinned, toasts
+from eval.studies import defended, goodfellow, kurakin, nearness, papernot, pool_tables, szegedy, thinned, toasts
 from eval.studies.reading import Reader, Reading
 
 READERS: Mapping[str, Reader] = {
     "eval.studies.blackbox.Blackbox": papernot.read,
     "eval.studies.defences.Defences": defended.read,
+    "eval.studies.distances.Distances": nearness.read,
     "eval.studies.groups.Thinned": thinned.read,
     "eval.studies.linear.Linear": goodfellow.read,
     "eval.studies.physical.Physical": kurakin.read,

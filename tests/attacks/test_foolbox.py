@@ -14,7 +14,7 @@ from sklearn.datasets import load_digits
 from torch import Tensor, nn
 
 from attacks.foolbox import Foolbox
-from attacks.foolbox_catalogue import REFUSED, SHORT, library
+from attacks.foolbox_catalogue import REFUSED, SHORT, by_norm, library
 from attacks.goal import Goal
 from attacks.rng import Rng
 from attacks.threat import ThreatModel, unlimited
@@ -279,6 +279,19 @@ def test_l2fmn_is_still_broken() -> None:
     points = eagerpy.astensor(torch.full((1, 4), 5.0))
     projected = library().attacks.L2FMNAttack().project(points, points * 0, eagerpy.astensor(torch.ones(1)))
     assert projected.raw.norm() > 9.0
+
+
+def test_l0fmn_is_mended_where_its_budget_reaches_every_coordinate() -> None:
+    import eagerpy
+
+    points = eagerpy.astensor(torch.tensor([[3.0, -1.0, 2.0, 4.0]]))
+    whole = eagerpy.astensor(torch.full((1,), 4.0))
+    with pytest.raises(IndexError):  # should Foolbox mend it, ours can go
+        library().attacks.L0FMNAttack().project(points, points * 0, whole)
+    (search,) = by_norm("fmn_l0", {}).values()
+    assert search.project(points, points * 0, whole).raw.tolist() == points.raw.tolist()
+    kept = search.project(points, points * 0, eagerpy.astensor(torch.ones(1))).raw
+    assert kept.tolist() == [[3.0, 0.0, 0.0, 4.0]]
 
 
 @pytest.mark.parametrize(
