@@ -84,6 +84,22 @@ def test_more_patience_finds_smaller_ones_on_a_rugged_boundary() -> None:
     assert sizes[0] > sizes[1] > sizes[2]
 
 
+@pytest.mark.parametrize("network", [linear, rugged])
+def test_leaps_are_short_after_a_walk_that_settled_and_long_where_the_boundary_let_none(network) -> None:
+    net = network()
+    x, labels, _ = images(net)
+    leaps = []
+    for i in range(len(x)):
+        closest = climbed(net, x[i : i + 1], Goal(labels[i : i + 1]), (-100.0, 100.0))
+        visited: list[Tensor] = []
+        closest.logits = lambda v, visited=visited: visited.append(v.detach().flatten(1)) or net(v)
+        polished(closest, patience=3)
+        steps = torch.cat(visited).diff(dim=0).norm(dim=1) / closest.size
+        leaps.append(float(steps[4:].max()))  # the first ones lead from the start to the boundary
+    middle = float(torch.tensor(leaps).median())
+    assert middle < 0.4 if network is linear else middle > 1
+
+
 def test_evaluations_end_it() -> None:
     net = rugged()
     x, labels, targets = images(net)
