@@ -15,7 +15,6 @@ from tests.benchmarks.peers import DEFAULT, methods
 pytestmark = pytest.mark.slow
 
 PEERS = ["ddn-1000", "fmn-1000", "alma-1000", "alma-1000-far", "pdgd-500"]
-TIE = ("cifar10_resnet20", "targeted")  # the ratio is 1.0002 [0.997, 1.003] on 364 images: not met, not missed
 IMAGES = {"mlp": 100, "mnist_lenet5_clean": 40, "mnist_lenet5_adv": 40, "cifar10_resnet20": 20}
 
 
@@ -40,6 +39,4 @@ def test_no_search_with_as_many_evaluations_finds_much_less(real_data, network, 
     ddn = theirs["ddn-1000"]
     both = np.array(ddn.reached)
     ratio = np.array(ours[DEFAULT].rms)[both].mean() / np.array(ddn.rms)[both].mean()
-    if (network, kind) == TIE and 1 < ratio < 1.002:
-        pytest.xfail(f"a tie with DDN: {ratio:.4f}")
-    assert ratio <= 1
+    assert ratio <= 1  # closest on cifar10_resnet20, targeted: 0.998 [0.995, 1.000] on 364 images
