@@ -13,12 +13,14 @@ Source: Croce and Hein, "Minimally distorted adversarial examples with a fast ad
 (arXiv 1907.02044), algorithm 1; its targeted form from the same, "Reliable evaluation of adversarial robustness with an
 ensemble of diverse parameter-free attacks", ICML 2020 (arXiv 2003.01690), appendix.
 Departures: the boundary is linearised at the adversarial point itself rather than at the point of the step back, which
-saves a forward in every step; no final search along the line to the image, as in AutoAttack's program. With a budget,
-what rounding to 8 bits undoes is tried once more at the edge of the ball. The untargeted form, with a backward for each
-class in every step, is not here: where there are few classes, the targets are all of them. Searches share a batch as
+saves a forward in every step. The smallest perturbation is in the end shortened along the line to the image, by halving
+where AutoAttack's program takes secants, as long as the margin is clear of rounding. With a budget, what rounding to 8
+bits undoes is tried once more at the edge of the ball. The untargeted form, with a backward for each class in every
+step, is not here: where there are few classes, the targets are all of them. Searches share a batch as
 `attacks.side_by_side` says.
-Cost: at most restarts * targets * (steps + 1) + 1 forwards and restarts * targets * steps backwards per sample; with a
-budget one forward for each point found in it, and less for a sample that leaves. On the host one question a step.
+Cost: at most restarts * targets * (steps + 1) + 1 forwards and restarts * targets * steps backwards per sample; without
+a budget `halvings` + 1 forwards more; with one a forward for each point found in it, and less for a sample that leaves.
+On the host one question a step.
 """
 
 from __future__ import annotations
@@ -46,6 +48,7 @@ _SHRINKING = 0.25  # of the gains from one doubling of the steps to the next, at
 _PATIENCE = 1 / 4  # share of the steps before which no search is given up
 _TINY = 1e-30
 _EDGE = 0.99
+_CLEARANCE = 1e-4  # of the image's margin: more than what a batch of another size may change
 _LARGE = 1e30  # in place of an infinite slope
 _FIRST_GUESS = 0.1  # of the way to the farthest corner: where restarts begin as long as nothing is known
 
@@ -65,6 +68,7 @@ class FAB:
         bias: a_max, greatest weight of the point nearest to the image.
         give_up: with a budget, factor of `attacks.prospects` for searches that do not come near it; None takes all
             steps of each.
+        halvings: of the line from the image to the smallest point found, in the end; with a budget there are none.
     """
 
     norms: ClassVar[frozenset[str]] = frozenset(WAYS)
@@ -77,6 +81,7 @@ class FAB:
     back: float = 0.9
     bias: float = 0.1
     give_up: float | None = None
+    halvings: int = 10
 
     def __post_init__(self) -> None:
         for name, least in (("steps", self.steps), ("restarts", self.restarts), ("targets", self.targets)):
@@ -88,6 +93,8 @@ class FAB:
             raise ValueError(f"back: must be in (0, 1), got {self.back:g}")
         if not 0 <= self.bias <= 1:
             raise ValueError(f"bias: must be in [0, 1], got {self.bias:g}")
+        if self.halvings < 0:
+            raise ValueError(f"halvings: must be at least 0, got {self.halvings}")
         check_factor(self.give_up)
 
     def __call__(self, logits: Logits, x: Tensor, goal: Goal, threat: ThreatModel, *, rng: Rng) -> Tensor:
@@ -103,7 +110,19 @@ class FAB:
             best.owner = some.owner
             self._search(logits, x, goal, some, threat, best)
             hopeful.note(best.owner)
-        return best.point
+        return self._shortened(logits, x, goal, best) if self.minimal and self.halvings else best.point
+
+    @torch.no_grad()
+    def _shortened(self, logits: Logits, x: Tensor, goal: Goal, best: Best) -> Tensor:
+        """The nearest points (B, C, H, W) between the images and what was found that still reach the goal."""
+        way = best.point - x
+        clear = _CLEARANCE * goal.margin(logits(x)).abs()
+        near, far = torch.zeros_like(clear), torch.ones_like(clear)
+        for _ in range(self.halvings):
+            middle = (near + far) / 2
+            there = goal.margin(logits(x + middle[:, None, None, None] * way)) > clear
+            near, far = torch.where(there, near, middle), torch.where(there, middle, far)
+        return torch.where((far < 1)[:, None, None, None], x + far[:, None, None, None] * way, best.point)
 
     def _search(self, logits: Logits, x: Tensor, goal: Goal, some: Searches, threat: ThreatModel, best: Best) -> None:
         """The searches `some`, in one batch."""

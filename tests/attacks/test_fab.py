@@ -65,7 +65,7 @@ def test_a_budget_keeps_what_is_inside_and_drops_the_rest(mlp, images, streams, 
     goal, rng = own_labels(mlp, x), streams(100)
     before = x.clone()
     x_adv = FAB(minimal=False, steps=40)(mlp, x, goal, threat, rng=rng)
-    smallest = distance(mlp, FAB(steps=40)(mlp, x, goal, unlimited(norm), rng=rng), x, goal, norm)
+    smallest = distance(mlp, FAB(steps=40, halvings=0)(mlp, x, goal, unlimited(norm), rng=rng), x, goal, norm)
     assert threat.within(x_adv, x).all()
     assert threat.inside_box(x_adv).all()
     assert torch.equal(x, before)
@@ -120,16 +120,31 @@ def test_a_sample_leaves_adversarial_after_rounding(mlp, images, streams, own_la
     assert meter.forwards[fooled].float().mean() < 0.1 * meter.forwards.max()
 
 
+@pytest.mark.parametrize("norm", EPS)
+def test_what_was_found_is_shortened_to_the_boundary(mlp, images, streams, own_labels, distance, norm):
+    x = images(40)
+    goal = own_labels(mlp, x)
+    rough, fine = (
+        distance(mlp, FAB(steps=5, halvings=n)(mlp, x, goal, unlimited(norm), rng=streams(40)), x, goal, norm)
+        for n in (0, 10)
+    )
+    known = rough.isfinite()
+    assert known.sum() > 30
+    assert (fine <= rough).all()
+    assert fine[known].mean() < rough[known].mean() * 0.998
+
+
 def test_costs_what_it_says(mlp, images, streams, own_labels):
     x = images(12)
     goal = own_labels(mlp, x)
-    for attack, threat in (
-        (FAB(steps=7, restarts=2, targets=3), unlimited("linf")),
-        (FAB(minimal=False, steps=7, restarts=2, targets=3), ThreatModel("linf", 1e-5)),
+    for attack, threat, more in (
+        (FAB(steps=7, restarts=2, targets=3), unlimited("linf"), 11),
+        (FAB(steps=7, restarts=2, targets=3, halvings=0), unlimited("linf"), 0),
+        (FAB(minimal=False, steps=7, restarts=2, targets=3), ThreatModel("linf", 1e-5), 0),
     ):
         meter = Meter(mlp, 12, torch.device("cpu"))
         attack(meter, x, goal, threat, rng=streams(12))
-        assert (meter.forwards == 6 * 8 + 1).all()
+        assert (meter.forwards == 6 * 8 + 1 + more).all()
         assert (meter.backwards == 6 * 7).all()
 
 
