@@ -15,6 +15,7 @@ from eval.diagnosis.checks import MASKED, NOT_MEASURED, Question, Seen, Told, ar
 REPEAT = 1e-4  # of normalised logits, between two forwards
 ALONE = 1e-3  # the same, between alone and in a batch
 SLOPE = (0.2, 5.0)  # of the change that a gradient announces
+SURE = 0.05  # share of images that a healthy network may be so sure of that their cross-entropy has no gradient
 RISING = 0.5  # share of the steps after which the loss must be no smaller
 CONSISTENT = 0.9
 LATE = 0.05  # share of its gain that the last tenth of a path may bring
@@ -72,7 +73,7 @@ def _zero(seen: Seen) -> Told:
     if zero is None or margin is None:
         return NOT_MEASURED
     text = f"it is exactly zero on {share(zero)} images for the cross-entropy, on {share(margin)} for the margin"
-    return text, bool(zero.any() or margin.any())
+    return text, bool(margin.any()) or beyond_chance(int(zero.sum()), zero.size, SURE)
 
 
 def _slope(seen: Seen) -> Told:
@@ -175,7 +176,8 @@ SYMPTOMS: tuple[Question, ...] = (
         "Searches that follow gradients stand still, which looks like robustness.", MASKED, "I1", _none,
     ),
     Question(
-        "zero_gradient", "Gradients are not zero", "one image whose gradient has no non-zero entry",
+        "zero_gradient", "Gradients are not zero",
+        f"one image for the margin, more than {SURE:.0%} for the cross-entropy, beyond chance",
         "Searches that follow gradients stand still on these images.",
         "where the cross-entropy alone is concerned, attack.pgd.loss=margin; else " + MASKED, "I1, AA", _zero,
     ),

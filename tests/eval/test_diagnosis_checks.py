@@ -65,7 +65,7 @@ FIRES = {
     "hard_labels": changed("answers", levels=np.full(16, 2)),
     "dynamic": changed("answers", autograd=np.array(1)),
     "no_gradient": changed("slopes", none=np.array(True)),
-    "zero_gradient": changed("slopes", zero=np.arange(24) == 3),
+    "zero_gradient": changed("slopes", zero=np.arange(24) < 5),
     "slope": changed("slopes", slope=np.full((24, 2), 0.01)),
     "unbounded": changed("paths", unbounded=np.arange(24) > 0),
     "grey": changed("paths", grey=np.arange(24) > 10),
@@ -106,6 +106,13 @@ def test_what_was_not_measured_is_not_held_against_anybody():
     checks = diagnose(Seen())
     assert {c.fired for c in checks} == {None}
     assert verdict(checks) == ()
+
+
+def test_an_image_that_a_network_is_very_sure_of_is_no_fault_unless_the_margin_is_flat_too():
+    one = np.arange(24) == 3
+    for values, fires in (({"zero": one}, False), ({"zero": one, "zero_margin": one}, True)):
+        fired = {c.question.name: c.fired for c in diagnose(changed("slopes", **values))}
+        assert fired["zero_gradient"] is fires
 
 
 def test_batch_dependence_is_not_asked_of_a_network_that_draws():
