@@ -211,5 +211,5 @@ def _finding(norm: str, networks: Sequence[Sequence[_Search]], stored: bool) -> 
     over = f", the mean of {len(networks)} networks" if len(networks) > 1 else ""
     line = f"{_NORMS[norm]}: {first} comes nearest, with an optimality of {means[first]:.3f} beside {beside}{over}"
     if not others:
-        return f"{line}; it is the only search in this norm, and what others found on their way measures it."
+        return line + ("." if stored else "; it is the only search in this norm, and others met what measures it.")
     return f"{line}; then {', '.join(f'{name} {means[name]:.3f}' for name in others)}."
