@@ -216,7 +216,12 @@ def _taken(reader: _Reader, node: fx.Node, env: dict[fx.Node, Any]) -> Any:
     kwargs: Any = fx.map_arg(node.kwargs, env.__getitem__)
     steps = [a for a in (*_leaves(args), *_leaves(tuple(kwargs.values()))) if isinstance(a, _At)]
     if node.op == "get_attr":
-        return operator.attrgetter(str(node.target))(reader.network)
+        try:
+            return operator.attrgetter(str(node.target))(reader.network)
+        except AttributeError:  # what tracing has kept of a tensor that forward made itself
+            raise NoBoundError(
+                f"{node.target}: a tensor that forward makes, and may make anew each time, has no known bound"
+            ) from None
     if node.op == "call_module":
         if len(args) != 1 or kwargs or not isinstance(args[0], _At):
             raise NoBoundError(f"{node.target}: takes more than one input, which has no known bound")

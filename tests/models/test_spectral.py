@@ -222,11 +222,16 @@ class Twisted(nn.Linear):
         return 2 * super().forward(x)
 
 
+class Shifted(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x + torch.tensor([0.5])
+
+
 REFUSED = [
     ([Squared()], "no known bound"), ([Branching()], "cannot be traced"),
     ([nn.Softmax(1)], "Softmax has no known bound"),
     ([nn.Conv2d(1, 1, 3, padding=1, padding_mode="circular")], "padding_mode"), ([nn.LeakyReLU(2.0)], "negative_slope"),
-    ([Twisted(6, 6)], "no known bound"),
+    ([Twisted(6, 6)], "no known bound"), ([Shifted()], "a tensor that forward makes"),
 ]  # fmt: skip
 
 
