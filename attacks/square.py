@@ -12,7 +12,7 @@ Departures: squares may touch the last row and column, as the paper says and the
 own squares; the signs of a square that would change nothing are redrawn as in the authors' program, at once among the
 other signs. A sample leaves with its first success; one that gets no answer any more (all scores NaN) leaves as well,
 and with `give_up` one whose progress would not bring it there.
-Cost: 1 forward for each query, at most `queries` per sample; no backward.
+Cost: 1 forward for each query, at most restarts * queries per sample; no backward.
 """
 
 from __future__ import annotations
@@ -193,9 +193,10 @@ class Square:
     """Random search by squares, from scores alone.
 
     Attributes:
-        queries: forwards per sample, at most.
+        queries: forwards per sample and search, at most.
         p_init: share of the pixels that the first squares change.
         loss: `margin` or `ce`; None as in the paper: the margin, and cross-entropy towards a target.
+        restarts: searches of a sample, each with all queries; only those that were not given up are begun again.
         give_up: factor of `attacks.prospects` for samples that do not get near; None spends all queries on them.
     """
 
@@ -206,6 +207,7 @@ class Square:
     queries: int = 5000
     p_init: float = 0.8
     loss: str | None = None
+    restarts: int = 1
     give_up: float | None = None
 
     def __post_init__(self) -> None:
@@ -215,19 +217,42 @@ class Square:
             raise ValueError(f"p_init: must be in (0, 1], got {self.p_init:g}")
         if self.loss is not None:
             loss_named(self.loss)
+        if self.restarts < 1:
+            raise ValueError(f"restarts: must be at least 1, got {self.restarts}")
         check_factor(self.give_up)
 
     @torch.no_grad()
     def __call__(self, logits: Logits, x: Tensor, goal: Goal, threat: ThreatModel, *, rng: Rng) -> Tensor:
         """Per sample the first success (B, C, H, W), else the point with the largest loss."""
-        x, search = x.detach(), _SEARCHES[threat.norm]
+        x = x.detach()
         if len(x) == 0:
             return x
+        result, value, near = self._search(logits, x, goal, threat, rng)
+        for restart in range(1, self.restarts):
+            if len(near) == 0:
+                break
+            found, loss, rest = self._search(rows(logits, near), x[near], goal[near], threat, rng[near].fold(-restart))
+            better = loss > value[near]
+            result[near] = torch.where(better[:, None, None, None], found, result[near])
+            value[near] = torch.maximum(loss, value[near])
+            near = near[rest]
+        return result
+
+    def _search(
+        self, logits: Logits, x: Tensor, goal: Goal, threat: ThreatModel, rng: Rng
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """One search of each sample.
+
+        Returns:
+            Points (B, C, H, W), their loss (B,), infinity for a success, and the samples (b,) that had all queries.
+        """
+        search = _SEARCHES[threat.norm]
         loss = loss_named(self.loss or ("margin" if goal.targets is None else "ce"))
         result = search.start(x, threat, rng.fold(0))
         index = torch.arange(len(x), device=x.device)
         new, best = result, result
         value = torch.full((len(x),), -torch.inf, device=x.device)
+        final = value.clone()
         draws = value[:, None]
         prospects = Prospects(len(x), self.queries, self.give_up, _PATIENCE, 1.0, value)
         for step in range(self.queries):
@@ -242,17 +267,17 @@ class Square:
             got = loss.value(z, goal).to(value.dtype)
             better = (got > value) | reached
             best = torch.where(better[:, None, None, None], new, best)
-            value = torch.where(better, got, value)
+            value = torch.where(reached, torch.inf, torch.where(better, got, value))
             gone = reached | z.isnan().all(1)
             promising = prospects.going(step + 1, goal.margin(z))
             gone = gone if promising is None else gone | ~promising
             if bool(gone.any()):  # asked at once, also where it waits for the device: a query more would be counted
-                result[index] = best
+                result[index], final[index] = best, value
                 going = torch.nonzero(~gone)[:, 0]
-                if len(going) == 0:
-                    return result
                 index, x, best, value, draws = (t[going] for t in (index, x, best, value, draws))
+                if len(going) == 0:
+                    break
                 goal = goal[going]
                 prospects.keep(going)
-        result[index] = best
-        return result
+        result[index], final[index] = best, value
+        return result, final, index

@@ -39,12 +39,12 @@ def _for(norm: str, *stages: tuple[str, Attack]) -> Stages:
     return tuple((name, attack) for name, attack in stages if norm in attack.norms)
 
 
-def _standard(steps: int, targets: int, queries: int, give_up: float | None) -> Stages:
+def _standard(steps: int, targets: int, queries: int, restarts: int, give_up: float | None) -> Stages:
     return (
         ("apgd", APGD(steps=steps, early_stop=True)),
         ("apgd_targeted", APGD(steps=steps, loss="dlr", targets=targets, early_stop=True, give_up=give_up)),
         ("fab", FAB(minimal=False, steps=steps, targets=targets, give_up=give_up)),
-        ("square", Square(queries=queries, give_up=give_up)),
+        ("square", Square(queries=queries, restarts=restarts, give_up=give_up)),
     )
 
 
@@ -73,7 +73,8 @@ class Standard(_InTurn):
     Attributes:
         steps: of each gradient search.
         targets: classes that the targeted searches go to.
-        queries: of Square.
+        queries: of each search of Square.
+        restarts: searches of Square for a sample that is not given up; the original has one.
         give_up: factor of `attacks.prospects` for searches that do not get near; None spends everything on them, as the
             original does.
     """
@@ -81,11 +82,12 @@ class Standard(_InTurn):
     steps: int = 100
     targets: int = 9
     queries: int = 5000
+    restarts: int = 2
     give_up: float | None = 3.0
 
     def stages(self, norm: str) -> Stages:
         """Its attacks for budgets in that norm."""
-        return _for(norm, *_standard(self.steps, self.targets, self.queries, self.give_up))
+        return _for(norm, *_standard(self.steps, self.targets, self.queries, self.restarts, self.give_up))
 
 
 @dataclass(frozen=True)
@@ -130,7 +132,7 @@ class Strong(_InTurn):
         longer, many = 3 * self.steps, self.restarts
         return _for(
             norm,
-            *_standard(self.steps, self.targets, self.queries, None),
+            *_standard(self.steps, self.targets, self.queries, 1, None),
             ("lbfgs", LBFGS()),
             ("apgd_longer", APGD(steps=longer, loss="margin", restarts=many, early_stop=True)),
             (

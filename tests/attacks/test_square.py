@@ -223,3 +223,25 @@ def test_a_sample_without_answers_leaves(mlp, images, streams, own_labels):
 def test_a_bad_hyper_parameter_is_named(field, value):
     with pytest.raises(ValueError, match=f"^{field}: must"):
         Square(**{field: value})
+
+
+def test_more_searches_break_no_fewer_samples_and_end_with_the_first_success():
+    from eval.meter import Meter
+    from tests.attacks.small_networks import images, smooth
+
+    net = smooth()
+    x, labels, _ = images(net, 40)
+    goal, threat, rng = Goal(labels), ThreatModel("linf", 0.03), Rng.of(0, [], map(str, range(40)))
+    meters = [Meter(net, 40, torch.device("cpu")) for _ in range(2)]
+    once, thrice = (
+        Square(queries=60, restarts=r)(m, x, goal, threat, rng=rng) for r, m in zip((1, 3), meters, strict=True)
+    )
+    first, found = goal.reached(net(once)), goal.reached(net(thrice))
+    assert 0 < int(first.sum()) < int(found.sum()) < 40
+    assert bool((found | ~first).all())
+    assert torch.equal(thrice[first], once[first])
+    assert torch.equal(meters[1].forwards[first], meters[0].forwards[first])
+    assert (meters[1].forwards[~found] == 180).all()
+    part = torch.arange(9, 31)
+    some = Square(queries=60, restarts=3)(net, x[part], goal[part], threat, rng=rng[part])
+    torch.testing.assert_close(some, thrice[part])

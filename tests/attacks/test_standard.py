@@ -29,8 +29,8 @@ def test_the_standard_ensemble_is_that_of_autoattack():
     stages = dict(Standard().stages("linf"))
     assert stages["apgd"] == APGD(steps=100, early_stop=True)
     assert stages["apgd_targeted"] == APGD(steps=100, loss="dlr", targets=9, early_stop=True, give_up=3.0)
-    assert stages["square"] == Square(queries=5000, give_up=3.0)
-    assert dict(Standard(give_up=None).stages("linf"))["square"] == Square(queries=5000)
+    assert stages["square"] == Square(queries=5000, restarts=2, give_up=3.0)
+    assert dict(Standard(give_up=None, restarts=1).stages("linf"))["square"] == Square(queries=5000)
 
 
 @pytest.mark.parametrize("attack", [Standard(), Quick(), Strong()], ids=lambda a: type(a).__name__)
@@ -41,7 +41,7 @@ def test_every_stage_fits_every_norm(attack):
 
 
 def test_the_strong_ensemble_begins_as_the_standard_one():
-    assert Strong().stages("l2")[:4] == Standard(give_up=None).stages("l2")
+    assert Strong().stages("l2")[:4] == Standard(give_up=None, restarts=1).stages("l2")
     assert "lbfgs" in dict(Strong().stages("l2"))
     assert "lbfgs" not in dict(Strong().stages("linf"))
 
