@@ -218,7 +218,7 @@ def test_a_flat_network_moves_nothing(colour, streams):
         ("smallest", 1.0, "smallest: must be a share"),
         ("kernel", 4, "kernel: must be an odd number"),
         ("sigma", 0.0, "sigma: must be > 0"),
-        ("loss", "dlr", "loss: must be one of"),
+        ("loss", "hinge", "loss: must be one of"),
     ],
 )
 def test_a_bad_field_is_named(field, value, says):

@@ -162,7 +162,14 @@ def test_the_quickest_run_fills_its_pools(go, tmp_path, monkeypatch):
     assert all(len(pool) > 100 for pooling in found for pool in pooling.pools)
 
 
-LAYER = torch.nn.Linear(12, 3)
+def _layer() -> torch.nn.Linear:
+    """The same one in every process."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return torch.nn.Linear(12, 3)
+
+
+LAYER = _layer()
 SEARCH = LBFGS(evaluations=16, climb=5, steps=8, weights=4, classes=1, patience=0)
 
 
