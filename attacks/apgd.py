@@ -115,7 +115,7 @@ class APGD:
                 with torch.no_grad():
                     z, gradient = network(x_adv), torch.zeros_like(x_adv)
             going = best.update(z, x_adv, goal[best.owner], network) if within else None
-            promising = prospects.going(step + 1, aim.margin(z))
+            promising = prospects.going(step + 1, aim.margin(z)) if prospects.asks else None
             if promising is not None:
                 best.owner = best.owner[promising if going is None else promising[going]]
                 going = promising if going is None else going & promising

@@ -35,7 +35,7 @@ class Best:
 
     def update(self, z: Tensor, x_adv: Tensor, goal: Goal, network: Logits) -> Tensor | None:
         """Keep the point with the largest margin. Returns the rows (R,), bool, that go on, or None when all do."""
-        margin = goal.margin(z).nan_to_num(nan=-torch.inf).to(self.score.dtype)
+        margin = goal.margin(z).nan_to_num(nan=-torch.inf, neginf=-torch.inf).to(self.score.dtype)
         return self.offer(margin, goal.reached(z), x_adv, goal, network)
 
     def offer(self, score: Tensor, hit: Tensor, x_adv: Tensor, goal: Goal, network: Logits) -> Tensor | None:

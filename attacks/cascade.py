@@ -7,7 +7,7 @@ word is taken for it. A search for the smallest perturbation takes part like any
 Source: Croce and Hein, "Reliable evaluation of adversarial robustness with an ensemble of diverse parameter-free
 attacks", ICML 2020 (arXiv 2003.01690), section 5, for the order from cheap to expensive and for the worst case per
 sample.
-Cost: that of each stage on the samples that reach it, and 2 forwards a stage for the judgement.
+Cost: that of each stage on the samples that reach it, and a forward a stage for the judgement, two where it is broken.
 """
 
 from __future__ import annotations
@@ -62,10 +62,13 @@ class Broken:
         """
         candidates = candidates.detach().to(x.dtype)
         z = network(candidates)
-        rounded = network(quantize(candidates, threat.box))
         legal = threat.inside_box(candidates) & threat.within(candidates, x)
         hit = legal & goal.reached(z)
-        rank = hit.long() + (hit & goal.reached(rounded)).long()
+        rank = hit.long()
+        found = torch.nonzero(hit)[:, 0]
+        if len(found) > 0:
+            rounded = rows(network, found)(quantize(candidates[found], threat.box))
+            rank[found] += goal[found].reached(rounded).long()
         margin = goal.margin(z).to(self._margin.dtype)
         margin = torch.where(legal & ~margin.isnan(), margin, -torch.inf)
         before, nearest = self._rank[index], self._margin[index]

@@ -148,7 +148,9 @@ class FAB:
             going = best.offer(torch.where(hit, -size, -torch.inf), hit, x_adv, here, network)
             if step == self.steps:
                 return
-            promising = prospects.going(step + 1, torch.where(reached, threat.eps - size, -torch.inf))
+            promising = None
+            if prospects.asks:
+                promising = prospects.going(step + 1, torch.where(reached, threat.eps - size, -torch.inf))
             if promising is not None:
                 best.owner = best.owner[promising if going is None else promising[going]]
                 going = promising if going is None else going & promising

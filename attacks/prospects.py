@@ -25,6 +25,9 @@ _LOOKS = 5  # halvings of the budget, the first of which is looked at first
 class Prospects:
     """The prospects of R searches.
 
+    Attributes:
+        asks: whether there is a factor; without one `going` need not be asked.
+
     Args:
         searches: R.
         budget: units of work of each.
@@ -37,6 +40,7 @@ class Prospects:
     def __init__(
         self, searches: int, budget: int, factor: float | None, patience: float, least: float, like: Tensor
     ) -> None:
+        self.asks = factor is not None
         self._factor, self._first, self._least = factor, patience * budget, least
         self._looks = [budget >> k for k in range(_LOOKS, 0, -1) if budget >> k > 0]
         self._best = like.new_full((searches,), -torch.inf)

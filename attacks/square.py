@@ -269,7 +269,7 @@ class Square:
             best = torch.where(better[:, None, None, None], new, best)
             value = torch.where(reached, torch.inf, torch.where(better, got, value))
             gone = reached | z.isnan().all(1)
-            promising = prospects.going(step + 1, goal.margin(z))
+            promising = prospects.going(step + 1, goal.margin(z)) if prospects.asks else None
             gone = gone if promising is None else gone | ~promising
             if bool(gone.any()):  # asked at once, also where it waits for the device: a query more would be counted
                 result[index], final[index] = best, value

@@ -109,6 +109,25 @@ class Overlaid(Transparent):
         return logits
 
 
+@dataclass(frozen=True)
+class Preprocessed(Transparent):
+    """A fault that stands before the healthy network, and whose way around is the identity backwards."""
+
+    @abstractmethod
+    def before(self, x: Tensor) -> Tensor:
+        """What the healthy network is shown in place of the images (B, C, H, W)."""
+
+    def logits(self, network: Any, x: Tensor) -> Tensor:
+        """Those of what it is shown."""
+        logits: Tensor = network(self.before(x))
+        return logits
+
+    def stand_in(self, network: Any, x: Tensor) -> Tensor:
+        """The same, with the derivative by the images themselves."""
+        logits: Tensor = network(passed(self.before(x), x))
+        return logits
+
+
 def check_base(base: Mapping[str, Any]) -> None:
     """Refuse what are no fields of the small CNN.
 

@@ -19,12 +19,12 @@ from torch.nn import functional as F
 from models.classifier import Classifier
 from models.convnets import CNN
 from models.errors import ModelError
-from models.planted.disguise import Overlaid, Transparent, passed
+from models.planted.disguise import Overlaid, Preprocessed, Transparent, passed
 from models.spec import Network
 
 
 @dataclass(frozen=True)
-class Quantised(Transparent):
+class Quantised(Preprocessed):
     """The input is rounded to a few levels; the gradient of rounding is 0.
 
     Published: feature squeezing, Xu, Evans and Qi, NDSS 2018 (arXiv 1704.01155); bit-depth reduction, Guo et al., ICLR
@@ -45,18 +45,9 @@ class Quantised(Transparent):
         """A few words for the report."""
         return f"input rounded to {self.levels} levels"
 
-    def _rounded(self, x: Tensor) -> Tensor:
+    def before(self, x: Tensor) -> Tensor:
+        """The rounded images."""
         return (x * (self.levels - 1)).round() / (self.levels - 1)
-
-    def logits(self, network: Any, x: Tensor) -> Tensor:
-        """Those of the rounded images."""
-        logits: Tensor = network(self._rounded(x))
-        return logits
-
-    def stand_in(self, network: Any, x: Tensor) -> Tensor:
-        """The same, as if rounding were the identity backwards."""
-        logits: Tensor = network(passed(self._rounded(x), x))
-        return logits
 
 
 @dataclass(frozen=True)
@@ -99,7 +90,7 @@ class Thermometer(Transparent):
 
 
 @dataclass(frozen=True)
-class Jpeg(Transparent):
+class Jpeg(Preprocessed):
     """The input goes through a real 8-bit JPEG file, which autograd cannot follow.
 
     Published: Dziugaite et al., 2016 (arXiv 1608.00853); Guo et al., ICLR 2018 (arXiv 1711.00117). Trips: no gradient.
@@ -131,7 +122,7 @@ class Jpeg(Transparent):
         """A few words for the report."""
         return f"input through JPEG of quality {self.quality}"
 
-    def _filed(self, x: Tensor) -> Tensor:
+    def before(self, x: Tensor) -> Tensor:
         """The images as they come back from files."""
         pixels = (x.detach().clamp(0, 1) * 255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
         back = [self._one(image) for image in pixels]
@@ -141,16 +132,6 @@ class Jpeg(Transparent):
         file = io.BytesIO()
         Image.fromarray(image[:, :, 0] if image.shape[2] == 1 else image).save(file, "jpeg", quality=self.quality)
         return np.array(Image.open(file)).reshape(image.shape)
-
-    def logits(self, network: Any, x: Tensor) -> Tensor:
-        """Those of the images that come back."""
-        logits: Tensor = network(self._filed(x))
-        return logits
-
-    def stand_in(self, network: Any, x: Tensor) -> Tensor:
-        """The same, as if the file were the identity backwards."""
-        logits: Tensor = network(passed(self._filed(x), x))
-        return logits
 
 
 @dataclass(frozen=True)

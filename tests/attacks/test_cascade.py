@@ -15,7 +15,8 @@ from attacks.goal import Goal
 from attacks.pgd import PGD
 from attacks.rng import Rng
 from attacks.threat import ThreatModel
-from tests.attacks.small_networks import PAPER, Counter, images, length, smooth
+from eval.meter import Meter
+from tests.attacks.small_networks import PAPER, images, length, smooth
 
 LINF = ThreatModel("linf", 0.05)
 L2 = ThreatModel("l2", 0.15)
@@ -59,7 +60,7 @@ def test_each_sample_is_of_the_first_stage_that_breaks_it():
 
 def test_later_stages_cost_nothing_for_what_is_broken():
     net, x, goal = setting()
-    counter = Counter(net, len(x))
+    counter = Meter(net, len(x), x.device)
     found = in_turn((("fgsm", FGSM()), ("pgd", PGD(steps=20, early_stop=False))), counter, x, goal, LINF, rng(len(x)))
     first = found.stage == 0
     assert counter.backwards[first].max() == 1

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 
 import pytest
-import torch
 
 from eval.records import read_records
 
@@ -27,10 +26,10 @@ BROKEN_BY = {  # fault: the adaptive attack, eps, and the least part of all samp
     "noise": (EOT, 0.2, 0.05),
     "purifying": (BPDA, 0.2, 0.5),
     "quantised": (BPDA, 0.2, 0.5),
-    "random_resize": (EOT, 0.2, 0.02),
+    "random_resize": (EOT, 0.2, 0.1),
     "shattered": ([*EOT, "attack.pgd_eot.sigma=0.05", "attack.pgd_eot.draws=50"], 0.2, 0.3),
     "softmax_twice": (BPDA, 0.2, 0.3),
-    "stateful": (EOT, 0.2, 0.0),
+    "stateful": (EOT, 0.2, 0.01),
     "thermometer": (BPDA, 0.2, 0.5),
     "wrong_gradient": (BPDA, 0.2, 0.5),
 }
@@ -47,7 +46,6 @@ def robust(composed, tmp_path):
     def go(*overrides: str) -> float:
         folder = tmp_path / str(len(list(tmp_path.iterdir())))
         folder.mkdir()
-        torch.manual_seed(0)  # of the networks that draw lots
         about = run(composed(*SMALL, *overrides), folder, list(overrides), Console(quiet=True))
         assert about.status == "complete"
         rows = read_records(folder)
@@ -137,6 +135,7 @@ def test_an_adaptive_attack_breaks_what_plain_pgd_leaves_standing(robust, fault)
     model = [f"model=planted/{fault}", f"threat.eps={eps}"]
     weak = robust(*model, "attack=pgd", "attack.pgd.steps=20")
     strong = robust(*model, *adaptive)
+    print(f"{fault}: plain PGD leaves {weak:.2f}, the adaptive attack {strong:.2f}")
     assert weak - strong >= gap
     assert strong <= 0.35
 
