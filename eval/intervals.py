@@ -1,4 +1,4 @@
-"""Shares with their intervals, by Wilson. Free of torch.
+"""Shares with their intervals, by Wilson. Free of torch and pandas.
 
     centre = (p + z^2 / 2n) / (1 + z^2 / n)
     half   = z sqrt(p (1 - p) / n + z^2 / 4n^2) / (1 + z^2 / n)
@@ -10,10 +10,13 @@ of the American Statistical Association 22, 1927.
 from __future__ import annotations
 
 from statistics import NormalDist
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]

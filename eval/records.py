@@ -1,6 +1,6 @@
 """The rows and the header of a run, and how they are kept on disk. Free of torch.
 
-A run's folder holds `run.json` (the header), `parts/<hash>.parquet` (rows), `examples/<hash>.npz` (a few images) and
+Pandas is imported once records are read as a data frame. A run's folder holds `run.json` (the header), `parts/<hash>.parquet` (rows), `examples/<hash>.npz` (a few images) and
 `measured/<hash>.npz` (what probes of a study measured).
 A part is written beside its place and renamed, named by a hash of all that produced it: it is either whole or absent,
 and a run that is started again skips the parts that it finds.
@@ -15,14 +15,16 @@ import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from eval.errors import InputError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 SCHEMA = 2
 
