@@ -16,56 +16,18 @@ fell at a smaller eps, and left out when not, the rest would look weaker than it
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from eval.errors import InputError
 from eval.intervals import Bools, Codes, Floats, rate
-from eval.records import Run
+from eval.levels import WORST, Threat
 from eval.rows import erred, flag, numbers, silent, white_box, wrong
 
-WORST = "worst case"
-"""The attack that takes, for each sample, the best of all attacks."""
-
-
-@dataclass(frozen=True)
-class Threat:
-    """The budgets that records are judged against.
-
-    Attributes:
-        norm: whose column is the distance: `l0`, `l1`, `l2` or `linf`.
-        levels: (text, value in box units) of each eps, ascending.
-        headline: text of the eps that is quoted first.
-        width: of the box, for the rounding that a distance may exceed its budget by.
-    """
-
-    norm: str
-    levels: tuple[tuple[str, float], ...]
-    headline: str = ""
-    width: float = 1.0
-
-    @classmethod
-    def of(cls, run: Run) -> Threat:
-        """The threat of a run's header.
-
-        Raises:
-            InputError: the header has no such thing.
-        """
-        try:
-            low, high = run.data.get("box", (0.0, 1.0))
-            levels = sorted(((str(e["text"]), float(e["value"])) for e in run.threat["eps"]), key=lambda e: e[1])
-            headline = str(run.threat.get("headline") or (levels[-1][0] if levels else ""))
-            return cls(str(run.threat["norm"]), tuple(levels), headline, float(high) - float(low))
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise InputError(f"run.json: threat must have a norm and eps with text and value, got {error!r}") from None
-
-    def within(self, size: Floats, eps: float) -> Bools:
-        """Whether distances keep the budget, up to the rounding of float32 pixels."""
-        slack = {"l0": 0.0, "linf": 1e-6}.get(self.norm, 1e-5) * self.width
-        return np.asarray(size <= eps * (1.0 + 1e-5) + slack, dtype=bool)
+__all__ = [
+    "COSTS", "COUNTS", "WORST", "Threat", "clean_accuracy", "curve", "outcomes", "robust_accuracy", "worst_case",
+]  # fmt: skip
 
 
 def _codes(column: pd.Series[Any], names: pd.Index[Any]) -> Codes:
