@@ -1,9 +1,9 @@
 """The rows and the header of a run, and how they are kept on disk. Free of torch.
 
-Pandas is imported once records are read as a data frame. A run's folder holds `run.json` (the header), `parts/<hash>.parquet` (rows), `examples/<hash>.npz` (a few images) and
+A run's folder holds `run.json` (the header), `parts/<hash>.parquet` (rows), `examples/<hash>.npz` (a few images) and
 `measured/<hash>.npz` (what probes of a study measured).
 A part is written beside its place and renamed, named by a hash of all that produced it: it is either whole or absent,
-and a run that is started again skips the parts that it finds.
+and a run that is started again skips the parts that it finds. Pandas is imported when records become a data frame.
 """
 
 from __future__ import annotations

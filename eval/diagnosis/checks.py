@@ -25,7 +25,7 @@ class Seen:
     """What was measured of one network; a name is missing where nothing was.
 
     Attributes:
-        answers, slopes, paths, searches: of the probes in this package.
+        answers, slopes, paths, searches, neighbours, broader: of the probes in this package.
         standing: ids of the samples that the evaluation's own attacks left standing; None without attacks.
         broken: by the name of a stage of its cascade, how many samples that stage was the first to break.
         tried: samples that its attacks were made for.
@@ -33,12 +33,16 @@ class Seen:
         scored: names of its attacks and stages that need no gradient.
         accuracy: clean accuracy, and that of always naming the largest class.
         bracket: what is proved beside what is broken; None where nothing was tried.
+        smallest: by sample, the size of the perturbation that searches for the smallest one found, where they
+            minimise the norm of the budget.
     """
 
     answers: Arrays = field(default_factory=dict)
     slopes: Arrays = field(default_factory=dict)
     paths: Arrays = field(default_factory=dict)
     searches: Arrays = field(default_factory=dict)
+    neighbours: Arrays = field(default_factory=dict)
+    broader: Arrays = field(default_factory=dict)
     standing: frozenset[str] | None = None
     broken: Mapping[str, int] = field(default_factory=dict)
     tried: int = 0
@@ -46,6 +50,7 @@ class Seen:
     scored: tuple[str, ...] = ()
     accuracy: tuple[float, float] = (np.nan, np.nan)
     bracket: Bracket | None = None
+    smallest: Mapping[str, float] = field(default_factory=dict)
 
 
 Told = tuple[str, bool | None]

@@ -12,6 +12,10 @@ from eval.diagnosis.checks import MASKED, NOT_MEASURED, Question, Seen, Told, be
 
 MORE = 0.005  # share of the samples that more of the same may find
 SCORES = 0.002  # share that a search by scores may find beyond gradients
+DEGREES = 30.0  # of rotations, either way
+MOVED = 0.1  # along each axis, of the larger side
+TURNED = 0.5  # share of the images that may fall to them without a remark
+SIGMAS = (0.05, 0.1, 0.2)  # deviations of noise, as shares of the box
 
 
 def _found_by(name: str, what: str, limit: float | None = 0.0) -> Question:
@@ -82,6 +86,40 @@ def _elsewhere(seen: Seen) -> Told:
     )
 
 
+def _neighbour(seen: Seen) -> Told:
+    samples = some(seen.neighbours, "sample")
+    if samples is None or seen.standing is None:
+        return NOT_MEASURED
+    standing = np.isin(samples, list(seen.standing))
+    if not standing.any():
+        return "no image was left standing", False
+    hits = seen.neighbours["near"][standing]
+    text = f"the way to an image of another class leaves the class within the budget for {share(hits)} images"
+    return f"{text} that were left standing", bool(hits.any())
+
+
+def _impossible(seen: Seen) -> Told:
+    samples = some(seen.neighbours, "sample")
+    both = [] if samples is None else [i for i, s in enumerate(samples) if str(s) in seen.smallest]
+    if samples is None or not both:
+        return "no search for the smallest perturbation in this norm took part", None
+    found = float(np.median([seen.smallest[str(samples[i])] for i in both]))
+    walk = float(np.median(seen.neighbours["walk"][both]))
+    text = f"the smallest perturbations found have a median size of {found:.3g}"
+    return f"{text}, the ways to images of other classes one of {walk:.3g}, on {len(both)} images", found > walk
+
+
+def _broader(seen: Seen) -> Told:
+    turned = some(seen.broader, "turned")
+    if turned is None:
+        return NOT_MEASURED
+    noise = [f"{share(seen.broader[f'noise_{k}'])} for {sigma:g}" for k, sigma in enumerate(SIGMAS)]
+    text = f"a rotation up to {DEGREES:g} degrees with a move up to {MOVED:.0%} changes the class of {share(turned)}"
+    return f"{text} images; Gaussian noise, by its deviation, that of {', of '.join(noise)}", beyond_chance(
+        int(turned.sum()), turned.size, TURNED
+    )
+
+
 def _accuracy(seen: Seen) -> Told:
     right, chance = seen.accuracy
     if np.isnan(right):
@@ -121,12 +159,27 @@ COMPARISONS: tuple[Question, ...] = (
         "elsewhere", "Its own perturbations break what those of other networks break", f"more than {SCORES:.1%}",
         "What transfers needs no gradient of this network: its own gradients mislead.", MASKED, "C10", _elsewhere,
     ),
+    Question(
+        "neighbour", "No image of another class is within reach", "one image",
+        "Walking towards another image takes no gradient, so that every attack should have found as much.", MASKED,
+        "C6", _neighbour,
+    ),
+    Question(
+        "impossible", "Smallest perturbations are smaller than the way to an image of another class", "a larger median",
+        "A search whose result is farther than another image has failed, whatever it reports.", MASKED, "C6",
+        _impossible,
+    ),
     _more("longer", "twice the steps break", "more_steps", "More steps find no more", "C7"),
     _more("again", "another start breaks", "more_restarts", "Another start finds no more", "C8"),
     Question(
         "complete", "A search without gradients takes part", "none does",
         "Where gradients are masked, nobody would notice.", "attack=standard, or add square", "C17", _complete,
         fault=False,
+    ),
+    Question(
+        "broader", "A turned or moved image keeps its class", f"more than {TURNED:.0%} do not",
+        "Robust accuracy speaks of small perturbations alone. A network may withstand these and not a turned image.",
+        "train on what images meet where the network is used, and test that too", "C18", _broader, fault=False,
     ),
 )  # fmt: skip
 """In the order in which a report shows them."""

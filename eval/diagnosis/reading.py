@@ -16,7 +16,7 @@ from eval.metrics import Threat
 from eval.records import Run, read_measured
 from eval.rows import erred, flag, numbers, wrong
 
-PROBES = ("answers", "slopes", "paths", "searches", "below", "smoothed")
+PROBES = ("answers", "slopes", "paths", "searches", "neighbours", "broader", "below", "smoothed")
 _SEARCHES = ("pgd", "step", "half", "noise", "scores", "longer", "again", "targeted")
 NO_SIGN = "no sign of a broken evaluation found"
 NOT_TRUSTED = "not trustworthy, because"
@@ -116,6 +116,8 @@ def _seen(run: Run, records: pd.DataFrame, name: str, measured: Mapping[str, Map
     threat, eps = _budget(run)
     distances = _distances(threat, eps, attacked[flag(attacked["success"])], at["searches"])
     level = numbers(attacked["eps"])
+    own_smallest = np.isinf(level) & flag(attacked["success"]) & (attacked["norm"] == threat.norm)
+    smallest = attacked[own_smallest & (attacked["source"] == name)].groupby("sample")[threat.norm].min()
     attacked = attacked[np.isinf(level) | np.isclose(level, eps)]
     hit = flag(attacked["success"]) & threat.within(numbers(attacked[threat.norm]), eps)
     own = np.asarray(attacked["source"] == name, dtype=bool)
@@ -129,6 +131,8 @@ def _seen(run: Run, records: pd.DataFrame, name: str, measured: Mapping[str, Map
         slopes=at["slopes"],
         paths=at["paths"],
         searches=at["searches"],
+        neighbours=at["neighbours"],
+        broader=at["broader"],
         standing=frozenset(samples - fallen) if own.any() else None,
         broken={str(stage["name"]): int((first == stage["name"]).sum()) for stage in stages},
         tried=len(samples),
@@ -136,4 +140,5 @@ def _seen(run: Run, records: pd.DataFrame, name: str, measured: Mapping[str, Map
         scored=tuple(str(part["name"]) for part in (*attacks, *stages) if part["needs"] != "weights"),
         accuracy=(float(right.mean()), most + 3 * (most * (1 - most) / n) ** 0.5) if n else (np.nan, np.nan),
         bracket=bracket(at["below"], distances, eps, lambda size: threat.within(size, eps)),
+        smallest={str(sample): float(size) for sample, size in smallest.items()},
     )

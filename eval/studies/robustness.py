@@ -16,6 +16,8 @@ from eval.data import Data
 from eval.derived import CONTROL
 from eval.diagnosis.answers import Answers
 from eval.diagnosis.below import PROOFS, Below
+from eval.diagnosis.broader import Broader
+from eval.diagnosis.neighbours import Neighbours
 from eval.diagnosis.paths import Paths
 from eval.diagnosis.searches import Searches
 from eval.diagnosis.slopes import Slopes
@@ -82,6 +84,8 @@ class Robustness:
             "slopes": Slopes(**budget, images=self.traced),
             "paths": Paths(**budget, images=self.traced, steps=self.steps),
             "searches": Searches(**budget, images=self.images, steps=self.steps, draws=self.draws, queries=queries),
+            "neighbours": Neighbours(**budget, images=self.images),
+            "broader": Broader(images=self.traced),
         }
         if self.certify:
             proofs = tuple(self.certify)

@@ -8,9 +8,12 @@ import torch
 from torch import Tensor, nn
 
 from attacks.goal import Goal
+from attacks.threat import ThreatModel
 from eval.data.samples import ArrayStore, Samples
 from eval.diagnosis.answers import Answers, autograd_calls
 from eval.diagnosis.batches import batches
+from eval.diagnosis.broader import Broader
+from eval.diagnosis.neighbours import Neighbours
 from eval.diagnosis.paths import Paths, Recorder
 from eval.diagnosis.searches import Searches
 from eval.diagnosis.slopes import Slopes
@@ -185,7 +188,8 @@ def test_searches_find_what_misled_gradients_miss():
 
 
 def test_outcomes_do_not_depend_on_the_batch_size():
-    for probe in (Slopes(eps="0.05"), Paths(eps="0.05", images=12, steps=5), Searches(images=12, steps=5, queries=20)):
+    probes = Slopes(eps="0.05"), Paths(eps="0.05", images=12, steps=5), Searches(images=12, steps=5, queries=20)
+    for probe in (*probes, Neighbours(), Broader()):
         small, large = (measure(probe, net(), batch_size) for batch_size in (5, 40))
         assert small.keys() == large.keys()
         for name, values in small.items():
@@ -193,3 +197,51 @@ def test_outcomes_do_not_depend_on_the_batch_size():
                 np.testing.assert_allclose(values, large[name], rtol=1e-3, atol=1e-4)
             else:
                 assert values.tolist() == large[name].tolist()
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
+def test_the_way_to_a_neighbour_crosses_the_boundary_where_halving_says(norm):
+    torch.manual_seed(3)
+    network = nn.Sequential(nn.Flatten(), nn.Linear(64, 4))
+    network[1].weight.data -= network[1].weight.data.mean(1, keepdim=True)
+    x = torch.rand(24, 1, 8, 8)
+    labels = network(x).argmax(1)
+    assert len(labels.unique()) == 4
+    classifier = Classifier(network, name="net", input_shape=(1, 8, 8), num_classes=4)
+    samples = Samples.of(x.numpy(), labels.tolist(), "abcd", "test")
+    seen = Neighbours(norm=norm, eps="0.2")(classifier, samples, 16, CPU, 0)
+    size = ThreatModel(norm, 1.0).size
+    walks = []
+    for image, label in zip(x, labels, strict=True):  # the same by walking in small steps
+        others = x[labels != label]
+        order = size(others, image.expand_as(others)).argsort()[:3]
+        lines = [image + t * (others[order] - image) for t in torch.linspace(0, 1, 4001)]
+        crossed = [size(p, image.expand_as(p))[network(p).argmax(1) != label] for p in lines]
+        walks.append(min(float(s) for sizes in crossed for s in sizes))
+    assert seen["walk"] == pytest.approx(walks, rel=5e-3)
+    if norm == "linf":
+        assert seen["near"].tolist() == [w <= 0.2 for w in walks]
+
+
+def test_neighbours_without_another_class_are_nowhere():
+    classifier, samples = about(net())
+    one = samples.labels == samples.labels[1]
+    seen = Neighbours(eps="0.2")(classifier, samples.select(np.flatnonzero(one)), 16, CPU, 0)
+    assert np.isinf(seen["walk"]).all()
+    assert not seen["near"].any()
+    assert len(seen["sample"]) > 0
+
+
+def test_broader_tries_every_turn_and_move():
+    corner = nn.Sequential(nn.Flatten(), nn.Linear(64, 2))  # says 1 where the upper left pixel is bright
+    with torch.no_grad():
+        corner[1].weight.zero_()[1, 0] = 10.0
+        corner[1].bias.copy_(torch.tensor([5.0, 0.0]))
+    pixels = np.zeros((2, 1, 8, 8), np.float32)
+    pixels[:, 0, :3, :3] = 1.0
+    pixels[1] = 1.0
+    samples = Samples.of(pixels, [1, 1], "ab", "test")
+    classifier = Classifier(corner, name="net", input_shape=(1, 8, 8), num_classes=2)
+    seen = Broader()(classifier, samples, 5, CPU, 0)
+    assert seen["turned"].tolist() == [True, False]  # the first has a dark rest that a turn brings to the corner
+    assert not seen["noise_0"].any()
