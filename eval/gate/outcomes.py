@@ -124,9 +124,11 @@ def read_rows(folder: Path, distance: str) -> Rows:
 
     def read(path: Path) -> pa.Table:
         try:
-            file = pq.ParquetFile(path, read_dictionary=list(_NAMES))
-            if missing := [c for c in columns if c not in file.schema_arrow.names]:
-                raise InputError(f"{path}: columns must be those of a record, but lacks {missing}; run it again")
+            file = pq.ParquetFile(path, read_dictionary=list(_NAMES), pre_buffer=False)
+            if missing := set(columns) - set(file.schema_arrow.names):
+                raise InputError(
+                    f"{path}: columns must be those of a record, but lacks {sorted(missing)}; run it again"
+                )
             return file.read(columns=columns, use_threads=False)
         except (pa.ArrowInvalid, OSError) as error:
             what = " ".join(str(error).split())
