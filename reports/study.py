@@ -81,5 +81,9 @@ def read_several(found: Sequence[Path]) -> Page | None:
         seeds=seeds,
         warnings=(*missing, *common, *own),
         reading=together([page.reading for page in pages], list(seeds)),
-        csv={"tables": pd.concat([p.csv["tables"].assign(seed=s) for p, s in zip(pages, seeds, strict=True)])},
+        csv={
+            name: pd.concat([p.csv[name].assign(seed=s) for p, s in zip(pages, seeds, strict=True)])
+            for name in pages[0].csv
+            if name != "records" and all(name in page.csv for page in pages)
+        },
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +48,7 @@ class Toast:
         rms: root mean square of the change, in box units.
         done: the network's answer is the target.
         done_8bit: it still is after rounding to 8 bits.
+        seed: of the run, where pictures of several are shown.
     """
 
     network: str
@@ -67,6 +68,7 @@ class Toast:
     rms: float
     done: bool
     done_8bit: bool
+    seed: int | None = None
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,14 @@ class Toasts:
     all: tuple[Toast, ...]
     best: Toast | None
     passed: tuple[tuple[str, str, str, str, float, bool], ...]
+
+    @staticmethod
+    def joined(several: Sequence[Toasts], seeds: Sequence[int]) -> Toasts:
+        """Those of runs with different seeds, each with its seed."""
+        pairs = list(zip(several, seeds, strict=True))
+        found = tuple(replace(toast, seed=seed) for toasts, seed in pairs for toast in toasts.all)
+        passed = tuple((f"{source}, seed {seed}", *rest) for toasts, seed in pairs for source, *rest in toasts.passed)
+        return Toasts(found, _best(found), passed)
 
 
 def read(run: Run, records: pd.DataFrame, folder: Path) -> Reading:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from PIL import Image
@@ -28,7 +29,7 @@ from eval.toasting import Toasting, truncate
 from models.classifier import Classifier
 from models.errors import ModelError
 from models.toaster import Fitting
-from reports.build import write
+from reports.build import write, write_sweep
 
 SMALL = (
     "experiment=cat_to_toaster",
@@ -290,3 +291,20 @@ def test_photos_take_the_shape_and_the_classes_of_the_data(composed, photo) -> N
     assert shown.test.classes == data.test.classes
     assert shown.train is data.train
     assert shown.unlabelled
+
+
+def test_several_seeds_share_one_page_that_shows_the_pictures_of_all(go, tmp_path) -> None:
+    for seed in (0, 1):
+        go(tmp_path / str(seed), *SMALL, *QUICK, f"seed={seed}")
+    html = write_sweep([tmp_path], tmp_path).read_text(encoding="utf-8")
+    rows = pd.read_csv(tmp_path / "toasts.csv")
+
+    assert set(rows["seed"]) == {0, 1}
+    assert "seeds 0, 1" in html
+    gallery = html[html.index('<section id="gallery"') : html.index('<section id="again"')]
+    assert gallery.count("<figcaption>") == len(rows)
+    for seed in (0, 1):
+        assert gallery.count(f"seed {seed}") == (rows["seed"] == seed).sum()
+    order = rows.assign(unsure=rows["p_saved"] < toasts.CONFIDENT, fails=~rows["done_8bit"], sure=-rows["p_saved"])
+    best = order[order["done"]].sort_values(["fails", "unsure", "linf_8bit", "sure"]).iloc[0]
+    assert f"with seed {best['seed']}" in html
