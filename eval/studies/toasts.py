@@ -90,7 +90,7 @@ class Toasts:
         """Those of runs with different seeds, each with its seed."""
         pairs = list(zip(several, seeds, strict=True))
         found = tuple(replace(toast, seed=seed) for toasts, seed in pairs for toast in toasts.all)
-        passed = tuple((f"{source}, seed {seed}", *rest) for toasts, seed in pairs for source, *rest in toasts.passed)
+        passed = tuple((f"{p[0]}, seed {seed}", *p[1:]) for toasts, seed in pairs for p in toasts.passed)
         return Toasts(found, _best(found), passed)
 
 
