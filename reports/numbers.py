@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
-from eval.studies.cells import Value
 from reports.texts import percent
+
+if TYPE_CHECKING:
+    from eval.studies.cells import Value
 
 _FORMS = {"size": ".4f", "rate": ".2%", "difference": "+.2%", "number": ".3g", "count": ",.0f"}
 """By the kind of a value; the others are shares with one decimal."""

@@ -66,10 +66,25 @@ class Rows:
         self.distance = self.values[distance]
         self.success = _plain(table["success"].combine_chunks(), 0).astype(bool)
 
-    def is_(self, column: str, name: str) -> Bools:
-        """Where a column has this name."""
+    def is_(self, column: str, name: str, at: Codes | slice = slice(None)) -> Bools:
+        """Where a column has this name, of the rows `at`."""
         known = self.names[column]
-        return np.asarray(self.codes[column] == (known.index(name) if name in known else -1), dtype=bool)
+        return np.asarray(self.codes[column][at] == (known.index(name) if name in known else -1), dtype=bool)
+
+    @cached_property
+    def _by_sample(self) -> tuple[dict[str, int], Codes, Codes]:
+        """The code of each sample, the rows in the order of the codes, and where each code begins in it."""
+        codes = self.codes["sample"]
+        order = np.argsort(codes, kind="stable")
+        starts = np.searchsorted(codes[order], np.arange(len(self.names["sample"]) + 1))
+        return {name: code for code, name in enumerate(self.names["sample"])}, order, starts
+
+    def of_sample(self, sample: str) -> Codes:
+        """Which rows are of a sample: indices, ascending."""
+        code, order, starts = self._by_sample
+        if sample not in code:
+            return np.zeros(0, dtype=np.int64)
+        return order[starts[code[sample]] : starts[code[sample] + 1]]
 
     @cached_property
     def erred(self) -> Bools:

@@ -7,11 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from eval.errors import InputError
 from eval.excuse import Excuse
-from eval.gate.outcomes import ABSENT, Cell, Outcomes, Rows, grid, read_rows
+from eval.gate.outcomes import Cell, Outcomes, Rows, grid, read_rows
 from eval.levels import WORST, Threat
 from eval.records import Run
 
@@ -47,6 +45,11 @@ class Snapshot:
     def attacks(self) -> tuple[str, ...]:
         """The names of the attacks."""
         return tuple(self.question["attack"])
+
+    @property
+    def levels(self) -> tuple[tuple[str, float], ...]:
+        """Text and value in box units of each eps, ascending."""
+        return tuple((str(e["text"]), float(e["value"])) for e in self.question["threat"]["eps"])
 
     @property
     def headline(self) -> str:
@@ -145,8 +148,3 @@ def _covered(folder: Path, n: int, samples: tuple[str, ...], untried: Mapping[Ce
         )
     if len(samples) != n:
         raise InputError(f"{folder}: must have records of all {n} samples, but has {len(samples)}; run it again")
-
-
-def unanswered(outcomes: Outcomes) -> int:
-    """How many samples have no result."""
-    return int(np.count_nonzero(outcomes == ABSENT))

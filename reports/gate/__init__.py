@@ -1,0 +1,1 @@
+"""What the gate says: on a terminal, as JUnit, as Markdown, and as a page with pictures."""
