@@ -9,13 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image, ImageOps
 
-from eval.errors import InputError
 from eval.gate.outcomes import CLEAN, Cell
 from eval.gate.snapshot import Snapshot
 from eval.levels import WORST
 from eval.records import read_examples
 from reports.images import Array, png, triptych
+
+_LARGEST = 224  # pixels of the longer side of a file's picture
 
 
 @dataclass(frozen=True)
@@ -90,17 +92,18 @@ class Album:
         data: dict[str, Any] = (run.config.get("data") if run else None) or {}
         if data.get("_target_") != "eval.data.Images" or not data.get("root"):
             return None
-        from eval.data.decode import Decoder
-
         root = Path(str(data["root"])).expanduser().resolve()
         path = (root / sample).resolve()
         if not path.is_relative_to(root) or not path.is_file():
             return None
         try:
-            frame = Decoder(int(data.get("channels", 3)), data.get("size"))(path)
-        except InputError:  # it has become unreadable since; the page says that there is no picture
+            with Image.open(path) as image:
+                plain = ImageOps.exif_transpose(image).convert("RGB")
+                plain.thumbnail((_LARGEST, _LARGEST))
+        except Exception:  # decoders raise whatever a damaged file makes them stumble over; the page says it has none
             return None
-        return _original(frame.astype(np.float32) / 255, (0.0, 1.0))
+        pixels = np.asarray(plain, dtype=np.float32).transpose(2, 0, 1) / 255
+        return _original(pixels, (0.0, 1.0))
 
 
 def _original(x: Array, box: tuple[float, float]) -> Picture:
