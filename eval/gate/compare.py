@@ -34,7 +34,8 @@ class Finding:
         p: exact one-sided p-value of the losses.
         adjusted: the same, for the number of cells; 1 where the minimum effect is not reached.
         regressed: whether that is an alarm.
-        improved: the same test of the wins.
+        gain: the adjusted p-value of the wins, by the same test.
+        improved: whether that is as small.
         floor: the least share that must hold, where it does not; else None.
     """
 
@@ -49,6 +50,7 @@ class Finding:
     p: float
     adjusted: float
     regressed: bool
+    gain: float
     improved: bool
     floor: float | None
 
@@ -75,12 +77,17 @@ class Finding:
         return self.before / max(self.n, 1), self.after / max(self.n, 1)
 
     @property
+    def smaller(self) -> float:
+        """The adjusted p-value of what there is more of, losses or wins."""
+        return min(self.adjusted, self.gain)
+
+    @property
     def sentence(self) -> str:
         """What happened, in one line."""
         was, now = self.shares
         text = (
             f"{was:.1%} -> {now:.1%} of {self.n} samples ({len(self.lost)} lost, {len(self.won)} won; "
-            f"p = {self.p:.2g}, {self.adjusted:.2g} adjusted)"
+            f"adjusted p = {self.smaller:.2g})"
         )
         if self.silent:
             text += f"; {self.silent} of the lost have no answer"
@@ -222,6 +229,7 @@ def compare(before: Snapshot, after: Snapshot, rules: Rules, pairs: Mapping[Cell
                 p=mcnemar(int(lost[i]), int(won[i])),
                 adjusted=float(worse[place[alike[i]]]),
                 regressed=bool(worse[place[alike[i]]] <= rules.alpha),
+                gain=float(better[place[alike[i]]]),
                 improved=bool(better[place[alike[i]]] <= rules.alpha),
                 floor=rules.floor if new in floored and rules.floor is not None and share < rules.floor else None,
             )

@@ -14,7 +14,7 @@ from eval.intervals import wilson
 from reports.gate.pictures import Album, Picture
 from reports.texts import Share, norm_label
 
-_SHOWN, _OF_A_CELL = 48, 12  # samples with pictures: in all, and of one cell
+_SHOWN, _OF_A_CELL, _OF_OTHERS = 48, 12, 3  # samples with pictures: of cells that failed, of each, of each other
 _NAMED = 500  # others, by their id
 
 
@@ -85,23 +85,23 @@ def _share(k: int, n: int) -> Share:
     return Share(k / n, float(low), float(high), n) if n else Share.unknown()
 
 
-def read(comparison: Comparison, before: str, after: str, *, only_failed: bool = False) -> Changes:
+def read(comparison: Comparison, before: str, after: str) -> Changes:
     """What a page says of a comparison.
 
     Args:
         comparison: of two snapshots, the second of a run.
         before: what the first is called.
         after: what the second is called.
-        only_failed: list the lost samples of cells that failed, not of all.
     """
     album = Album(comparison.after)
-    findings = sorted(comparison.findings, key=lambda f: not f.failed)
-    listed = [f for f in findings if f.lost and (f.failed or not only_failed)]
-    each = max(1, min(_OF_A_CELL, _SHOWN // max(len(listed), 1)))
+    listed = sorted((f for f in comparison.findings if f.lost), key=lambda f: not f.failed)
+    each = max(_OF_OTHERS, min(_OF_A_CELL, _SHOWN // max(len(comparison.failed), 1)))
     moved = []
     for finding in listed:
-        shown = tuple(_lost(comparison.after, album, finding.cell, sample) for sample in finding.lost[:each])
-        moved.append(Moved(finding, shown, finding.lost[each : each + _NAMED]))
+        kept = sorted(finding.lost, key=lambda sample: not album.kept(sample))[: each if finding.failed else _OF_OTHERS]
+        shown = tuple(_lost(comparison.after, album, finding.cell, sample) for sample in kept)
+        rest = [sample for sample in finding.lost if sample not in set(kept)]
+        moved.append(Moved(finding, shown, tuple(rest[:_NAMED])))
     everything = [one for part in moved for one in part.shown]
     return Changes(
         comparison=comparison,
@@ -123,7 +123,7 @@ def _lost(snapshot: Snapshot, album: Album, cell: Cell, sample: str) -> Lost:
     told = fate(snapshot, cell, sample) or Fate(-1, -1, -1)
     norm = norm_label(str(snapshot.question["threat"]["norm"]))
     label, after = (_class(snapshot, c) for c in (told.label, told.after))
-    return Lost(sample, label, after, told.attack, told.size, norm, album.find(cell, sample))
+    return Lost(sample, label, after, told.attack, told.size, norm, album.find(cell, sample, told.attack))
 
 
 def changes(comparison: Comparison, pairs: Mapping[Cell, Cell]) -> Iterator[dict[str, Any]]:

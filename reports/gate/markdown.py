@@ -28,7 +28,7 @@ def summary(comparison: Comparison) -> str:
     lines = [f"### Robustness gate {state}: {comparison.verdict}", ""]
     moved = [f for f in comparison.findings if f.moved or f.failed]
     if moved:
-        lines += ["| network | test | before | now | lost | won | p, adjusted | |"]
+        lines += ["| network | test | before | now | lost | won | adjusted p | |"]
         lines += ["|---|---|---:|---:|---:|---:|---:|---|"]
         lines += [_row(f) for f in sorted(moved, key=lambda f: (not f.failed, not f.improved))]
     else:
@@ -54,7 +54,7 @@ def _row(finding: Finding) -> str:
     said = " ".join(filter(None, [_SIGNS[finding.status], finding.status]))
     cells = [
         escape(finding.cell.model), escape(finding.cell.test), f"{was:.1%}", f"{now:.1%}", str(len(finding.lost)),
-        str(len(finding.won)), f"{finding.adjusted:.2g}", said,
+        str(len(finding.won)), f"{finding.smaller:.2g}", said,
     ]  # fmt: skip
     return "| " + " | ".join(cells) + " |"
 

@@ -57,11 +57,19 @@ class Album:
                 found.setdefault(str(sample), []).append({**said, "x": x, "x_adv": x_adv})
         return found
 
-    def find(self, cell: Cell, sample: str) -> Picture | None:
-        """The picture of a sample in a cell: with its perturbation if the run kept it, else the original alone."""
+    def kept(self, sample: str) -> bool:
+        """Whether the run kept an example of it."""
+        return sample in self._examples
+
+    def find(self, cell: Cell, sample: str, attack: str = "") -> Picture | None:
+        """The picture of a sample in a cell: with its perturbation if the run kept it, else the original alone.
+
+        In the worst case that of `attack` is preferred.
+        """
         kept = self._examples.get(sample, [])
         if cell.attack != CLEAN and (matching := [e for e in kept if self._fits(cell, e)]):
-            return self._three(min(matching, key=lambda e: e["eps_text"] not in (cell.eps, "min")))
+            best = max(matching, key=lambda e: (e["attack"] == attack, e["eps_text"] in (cell.eps, "min")))
+            return self._three(best)
         if kept:
             return _original(kept[0]["x"], self._box)
         return self._file(sample)
