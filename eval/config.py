@@ -129,12 +129,19 @@ def _check_norm(where: str, attack: Attack, norm: str) -> None:
         )
 
 
-def _check_shared(node: Mapping[str, Any], models: Mapping[str, Mapping[str, Any]]) -> None:
-    """Refuse a `model.path` or `model.weights` that no chosen model reads."""
-    for key, readers in (("path", "model=factory"), ("weights", "model=factory or model=torchvision/...")):
+def _check_shared(node: Mapping[str, Any], models: Mapping[str, Mapping[str, Any]], task: str) -> None:
+    """Refuse a `model.path` or `model.weights` that no chosen model reads, and the like."""
+    readers = {
+        "path": "model=factory or model=exported",
+        "weights": "model=factory, model=torchvision/... or model=timm/...",
+        "unpickle": "model=factory",
+    }
+    for key, what in readers.items():
         value = node.get(key)
-        if value is not None and not any(model.get(key) == value for model in models.values()):
-            raise InputError(f"model.{key}: is read by {readers} alone, got {value} with model={','.join(models)}")
+        if value not in (None, False) and not any(model.get(key) == value for model in models.values()):
+            raise InputError(f"model.{key}: is read by {what} alone, got {value} with model={','.join(models)}")
+    if node.get("export") is not None and task != "export":
+        raise InputError(f"model.export: is read by task=export alone, got {node['export']} with task={task}")
 
 
 def _cap(node: Mapping[str, Any], limits: Mapping[str, int | None]) -> dict[str, Any]:
@@ -161,7 +168,7 @@ def read(cfg: DictConfig) -> Plan:
     models = {k: v for k, v in content["model"].items() if isinstance(v, Mapping)}
     if not models:
         raise InputError("model: must name at least one model, got none; toastproof --help lists them")
-    _check_shared(content["model"], models)
+    _check_shared(content["model"], models, content["task"])
     if (
         content["image"] is not None
         and content["task"] == "run"

@@ -6,14 +6,15 @@ import dataclasses
 from collections.abc import Collection
 
 from eval.config import Plan
-from eval.data import Data, limited
+from eval.data import Data, Images, limited
 from eval.data.classes import imagenet_classes
 from eval.derived import CONTROL
 from eval.errors import InputError
 from eval.goals import eligible
 from eval.trial import Cohort, Trial
 from models.pretrained import Torchvision
-from models.spec import Spec, comes_ready
+from models.spec import Spec, comes_ready, side_of
+from models.timm import Timm
 from models.toaster import Fitting
 
 _IMAGENET = 1000  # classes
@@ -29,6 +30,8 @@ def load(plan: Plan) -> Data:
     trains = plan.train.method == "finetune" or not all(comes_ready(model) for model in plan.models.values())
     if not trains and getattr(spec, "test_fraction", 1.0) is None:
         spec = dataclasses.replace(spec, test_fraction=1.0)  # nothing needs the other part
+    if isinstance(spec, Images) and spec.size is None:
+        spec = dataclasses.replace(spec, size=_side(plan.models.values()))
     data: Data = spec.load(plan.seed)
     few, train = plan.debug, data.train
     test = (
@@ -41,14 +44,20 @@ def load(plan: Plan) -> Data:
     return data if data.unlabelled else aimed(data, plan.goal)
 
 
+def _side(models: Collection[Spec]) -> int | None:
+    """The side of the images that all networks were made for, where they say so and are of one mind."""
+    sides = {side_of(model) for model in models}
+    return sides.pop() if len(sides) == 1 else None
+
+
 def known(data: Data, models: Collection[Spec]) -> Data:
     """The data with the names of ImageNet's classes, where they have 1,000 without names and a network knows ImageNet.
 
-    It does where it is torchvision's with weights; a goal such as `toaster` is then understood.
+    It does where it is torchvision's or timm's with weights; a goal such as `toaster` is then understood.
     """
     if len(data.test.classes) != _IMAGENET or data.test.classes != tuple(map(str, range(_IMAGENET))):
         return data
-    if not any(isinstance(m, Fitting) or (isinstance(m, Torchvision) and m.ready) for m in models):
+    if not any(isinstance(m, Fitting) or (isinstance(m, Torchvision | Timm) and m.ready) for m in models):
         return data
     names = imagenet_classes()
     train = None if data.train is None else dataclasses.replace(data.train, classes=names)

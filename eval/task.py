@@ -100,6 +100,7 @@ def task(cfg: Any) -> str:
     from eval.claim import claimed
     from eval.classify import classify
     from eval.errors import InputError
+    from eval.export import export_network
     from eval.run import run
 
     hydra = HydraConfig.get()
@@ -113,8 +114,12 @@ def task(cfg: Any) -> str:
             _leave_nothing(folder)
             classify(cfg, Console(), hydra.overrides.task)
             return "complete"
+        if cfg.task == "export":
+            _leave_nothing(folder)
+            export_network(cfg, Console())
+            return "complete"
         if cfg.task != "run":
-            raise InputError(f"task: must be run or classify, got {cfg.task}")
+            raise InputError(f"task: must be run, classify or export, got {cfg.task}")
         with claimed(folder):
             about = run(cfg, folder, overrides, Console())
     except refusals() as error:

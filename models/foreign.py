@@ -27,7 +27,7 @@ from typing import Any
 from models.errors import ModelError
 
 OURS = frozenset({"attacks", "conf", "eval", "models", "reports"})
-_PREFIX = "_borrowed_"
+BORROWED = "_borrowed_"
 _OUR_ROOT = Path(__file__).resolve().parent.parent
 _NOT_THEIRS = (
     *(_OUR_ROOT / name for name in OURS),
@@ -88,7 +88,7 @@ class Namespace:
     """
 
     def __init__(self, roots: Sequence[Path]) -> None:
-        self.name = f"{_PREFIX}{len(_FINDER.namespaces)}"
+        self.name = f"{BORROWED}{len(_FINDER.namespaces)}"
         self.roots = tuple(roots)
         self.files: dict[str, Path] = {}
         self._held: dict[str, bool] = {}
@@ -239,7 +239,7 @@ def import_factory(text: str, where: str) -> tuple[Callable[..., Any], str, Path
 def sources(factory: Callable[..., Any]) -> list[Path]:
     """The user's own files that a factory's module uses, itself among them, as far as its modules' names show it."""
     space = factory.__module__.partition(".")[0] if factory.__module__ else ""
-    if not space.startswith(_PREFIX):
+    if not space.startswith(BORROWED):
         return []
     found: dict[str, ModuleType] = {}
     todo = [factory.__module__]
@@ -261,7 +261,7 @@ def _public(key: str, value: Any, module: ModuleType) -> bool:
 def told(error: Exception) -> str:
     """An error of a user's code in one line, with the innermost line of theirs: `KeyError: 'a' (at net.py:12)`."""
     text = error.msg if isinstance(error, SyntaxError) else str(error)
-    first = re.sub(rf"{_PREFIX}\d+\.", "", text.strip().partition("\n")[0])
+    first = re.sub(rf"{BORROWED}\d+\.", "", text.strip().partition("\n")[0])
     place = _place(error)
     at = f" (at {place})" if place else ""
     if isinstance(error, ModuleNotFoundError):
@@ -286,7 +286,7 @@ def _place(error: Exception) -> str:
 def _theirs(path: Path, module: str) -> bool:
     if not path.is_file():  # `<string>`, `<frozen importlib._bootstrap>`
         return False
-    return module.startswith(_PREFIX) or not any(folder in path.resolve().parents for folder in _NOT_THEIRS)
+    return module.startswith(BORROWED) or not any(folder in path.resolve().parents for folder in _NOT_THEIRS)
 
 
 def _shown(path: Path) -> str:

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from models.errors import ModelError
 from models.foreign import import_factory, sources, told
-from models.spec import Network, normalisation
-from models.weights import digest_file, load_state, read_state
+from models.spec import Network, listed, normalisation
+from models.unpickling import unpickle
+from models.weights import digest_file, load_state, read_state, state_in
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,9 @@ class Factory:
         train: whether to train the networks here.
         mean: the networks take (pixel - mean) / std: one value, or one a channel.
         std: see `mean`.
+        bounds: least and greatest value of a pixel as the networks, `mean` and `std` have it: 0 and 255 for networks
+            that take 8-bit pixels. Attacks speak of pixels in [0, 1] all the same.
+        unpickle: whether to load a checkpoint that holds Python objects, which runs whatever code is in it.
     """
 
     path: Any
@@ -38,6 +42,8 @@ class Factory:
     train: bool = False
     mean: list[float] = field(default_factory=lambda: [0.0])
     std: list[float] = field(default_factory=lambda: [1.0])
+    bounds: list[float] = field(default_factory=lambda: [0.0, 1.0])
+    unpickle: bool = False
 
     @property
     def ready(self) -> bool:
@@ -50,20 +56,20 @@ class Factory:
         Raises:
             ModelError: a path or a file of weights is wrong, or a function fails or does not return a module.
         """
-        paths = [str(path) for path in _listed(self.path)]
+        paths = [str(path) for path in listed(self.path)]
         if not paths:
             raise ModelError("model.path: must be path/to/file.py:factory, got nothing; write model.path=net.py:make")
-        weights = [None if file is None else Path(file).expanduser() for file in _listed(self.weights)]
+        weights = [None if file is None else Path(file).expanduser() for file in listed(self.weights)]
         weights = weights or [None] * len(paths)
         if len(weights) != len(paths):
             raise ModelError(f"model.weights: must be one file for each of {len(paths)} paths, got {len(weights)}")
-        norm = normalisation("model.factory", self.mean, self.std, input_shape[0])
+        norm = normalisation("model.factory", self.mean, self.std, input_shape[0], self.bounds)
         networks: dict[str, Network] = {}
         for path, file in zip(paths, weights, strict=True):
             factory, function, source = import_factory(path, "model.path")
             module = _call(factory, path, input_shape, num_classes)
             if file is not None:
-                load_state(module, read_state(file, "model.weights"), f"model.weights: {file}")
+                load_state(module, self._state(file, factory), f"model.weights: {file}")
             own = function if name == "factory" or len(paths) > 1 else name
             if own in networks:
                 raise ModelError(f"model.path: the functions must have different names, got {own} twice")
@@ -78,12 +84,11 @@ class Factory:
             )
         return networks
 
-
-def _listed(value: Any) -> Sequence[Any]:
-    """A text, or a list of them, as a list."""
-    if value is None or value == "":
-        return []
-    return [value] if isinstance(value, str | Path) else list(value)
+    def _state(self, file: Path, factory: Callable[..., Any]) -> dict[str, Tensor]:
+        """The weights in a file."""
+        if not self.unpickle:
+            return read_state(file, "model.weights")
+        return state_in(unpickle(file, "model.weights", factory), file, "model.weights")
 
 
 def _call(factory: Callable[..., Any], path: str, input_shape: tuple[int, int, int], num_classes: int) -> nn.Module:

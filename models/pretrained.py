@@ -41,6 +41,15 @@ class Torchvision:
         """Whether the network comes with weights; for other classes than theirs it gets a new last layer to train."""
         return self.pretrained or self.weights is not None
 
+    @property
+    def side(self) -> int | None:
+        """The side in pixels of the images that torchvision's weights were made for; None for a fresh network."""
+        from torchvision import models as zoo
+
+        if not self.ready or self.name not in zoo.list_models(module=zoo):
+            return None
+        return int(zoo.get_model_weights(self.name).DEFAULT.transforms().crop_size[0])
+
     def build(self, name: str, input_shape: tuple[int, int, int], num_classes: int) -> dict[str, Network]:
         """One network.
 

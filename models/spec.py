@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -81,19 +82,36 @@ class Network:
 
 
 def normalisation(
-    where: str, mean: Sequence[float], std: Sequence[float], channels: int
+    where: str, mean: Sequence[float], std: Sequence[float], channels: int, bounds: Sequence[float] = (0.0, 1.0)
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and deviation, checked.
+    """Mean and deviation of pixels in [0, 1], checked.
+
+    Args:
+        where: the key of the network, for messages.
+        mean: in the network's own units.
+        std: in the network's own units.
+        channels: of the images.
+        bounds: least and greatest value of a pixel in the network's own units.
 
     Raises:
-        ModelError: their number fits neither one nor the channels, or a deviation is not > 0.
+        ModelError: their number fits neither one nor the channels, a deviation is not > 0, or the bounds are none.
     """
     for key, values in (("mean", mean), ("std", std)):
         if len(values) not in (1, channels):
             raise ModelError(f"{where}.{key}: must have 1 or {channels} values, one a channel, got {list(values)}")
     if any(not s > 0 for s in std):
         raise ModelError(f"{where}.std: must be > 0 in box units, got {list(std)}")
-    return tuple(map(float, mean)), tuple(map(float, std))
+    if len(bounds) != 2 or not bounds[0] < bounds[1] or not all(map(math.isfinite, bounds)):
+        raise ModelError(f"{where}.bounds: must be the least and the greatest value of a pixel, got {list(bounds)}")
+    low, extent = bounds[0], bounds[1] - bounds[0]
+    return tuple((float(m) - low) / extent for m in mean), tuple(float(s) / extent for s in std)
+
+
+def listed(value: Any) -> Sequence[Any]:
+    """A value that is one or a list of them, as a list."""
+    if value is None or value == "":
+        return []
+    return [value] if isinstance(value, str | Path) else list(value)
 
 
 class Spec(Protocol):
@@ -119,6 +137,21 @@ class _Ready(Protocol):
 def comes_ready(spec: Spec) -> bool:
     """Whether the networks of a spec come with their weights, before any is built; False if it does not say so."""
     return isinstance(spec, _Ready) and spec.ready
+
+
+@runtime_checkable
+class _Sized(Protocol):
+    @property
+    def side(self) -> int | None: ...
+
+
+def side_of(spec: Spec) -> int | None:
+    """The side in pixels of the square images that the networks of a spec were made for; None where it is not known.
+
+    Raises:
+        ModelError: a file that says so cannot be read.
+    """
+    return spec.side if isinstance(spec, _Sized) else None
 
 
 @runtime_checkable

@@ -84,14 +84,16 @@ def read_checkpoint(path: Path, where: str) -> Any:
         if kind == "safetensors":
             return load_safetensors(path.read_bytes())
         if kind in ("zip", "pickle"):
-            return torch.load(path, map_location="cpu", weights_only=True)
+            with path.open("rb") as file:  # what it is called does not matter
+                return torch.load(file, map_location="cpu", weights_only=True)
     except SafetensorError as error:
         raise ModelError(f"{must}, got {path}, which is damaged or cut short: {error}; copy it again") from None
     except pickle.UnpicklingError as error:
         first = str(error).partition("\n")[0].partition(". ")[0]
         raise ModelError(
             f"{must}, got {path}, which holds Python objects or is damaged: {first}; "
-            "save the module's state_dict() instead"
+            "save the module's state_dict() instead, or, if you trust the file as you trust code, write "
+            "model.unpickle=true with model=factory"
         ) from None
     except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
         first = str(error).partition("\n")[0]
@@ -105,7 +107,15 @@ def read_state(path: Path, where: str) -> dict[str, Tensor]:
     Raises:
         ModelError: as `read_checkpoint`, or it holds no state dict.
     """
-    content = read_checkpoint(path, where)
+    return state_in(read_checkpoint(path, where), path, where)
+
+
+def state_in(content: Any, path: Path, where: str) -> dict[str, Tensor]:
+    """The state dict in what the file `path` holds.
+
+    Raises:
+        ModelError: there is none.
+    """
     while isinstance(content, Mapping):
         if content and all(isinstance(value, Tensor) for value in content.values()):
             return dict(content)

@@ -19,6 +19,7 @@ NEEDS = {  # what an option cannot do without
     "data/images": ["data.root=photos"],
     "model/factory": ["model.path=nets.py:build"],
     "model/torchvision/any": ["model.torchvision.name=resnet18"],
+    "model/timm/any": ["model.timm.name=resnet18"],
     "train/finetune": ["train.base=base.safetensors"],
 }
 ALL = [(group, option) for group, options in OPTIONS.items() for option in options]

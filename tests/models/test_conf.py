@@ -30,8 +30,8 @@ def test_a_model_goes_under_its_own_name(path: Path) -> None:
     if path.parent.name == "train":
         pytest.skip("train is one choice, not one of several")
     folder = path.parent.name
-    name = f"{folder}_{path.stem}" if folder in ("torchvision", "planted") else path.stem
-    expected = "torchvision" if name == "torchvision_any" else name
+    name = f"{folder}_{path.stem}" if folder in ("torchvision", "timm", "planted") else path.stem
+    expected = name.removesuffix("_any")
     assert path.read_text().startswith(f"# @package model.{expected}\n")
 
 
