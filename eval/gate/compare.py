@@ -11,11 +11,15 @@ import numpy as np
 
 from eval.errors import InputError
 from eval.gate.baseline import Baseline
-from eval.gate.outcomes import ABSENT, BROKEN, HELD, Cell
+from eval.gate.outcomes import ABSENT, BROKEN, CLEAN, HELD, Cell
 from eval.gate.paired import Rules, adjusted, mcnemar
 from eval.gate.snapshot import Snapshot, read_run
+from eval.intervals import Floats
 
 _TOLD = 3  # differences that a message names
+_REST = (
+    0.1  # weight of all cells together that are neither clean nor the worst case at the headline eps; of those: 1 each
+)
 
 
 @dataclass(frozen=True)
@@ -198,7 +202,6 @@ def compare(before: Snapshot, after: Snapshot, rules: Rules, pairs: Mapping[Cell
             if None.
     """
     chosen = {c: c for c in after.cells if c in before.cells} if pairs is None else pairs
-    floored = {after.foremost(model) for model in after.models} if rules.floor is not None else set()
     counted = []
     for new, old in chosen.items():
         was, now = before.cells[old], after.cells[new]
@@ -207,10 +210,13 @@ def compare(before: Snapshot, after: Snapshot, rules: Rules, pairs: Mapping[Cell
     n, lost, won = (np.array([int(c[i].sum()) for c in counted], dtype=np.int64) for i in range(3))
     # Cells that are alike in every sample, such as the worst case of one attack that does all, are one hypothesis.
     alike = [before.cells[old].tobytes() + after.cells[new].tobytes() for new, old in chosen.items()]
-    once = sorted({same: i for i, same in reversed(list(enumerate(alike)))}.values())
+    foremost = {after.foremost(model) for model in after.models}
+    first = [new in foremost or new.attack == CLEAN for new in chosen]
+    once = sorted({alike[i]: i for i in sorted(range(len(alike)), key=lambda i: (first[i], -i))}.values())
     place = {alike[i]: k for k, i in enumerate(once)}
-    worse = adjusted(lost[once], won[once], n[once], rules.min_effect)
-    better = adjusted(won[once], lost[once], n[once], rules.min_effect)
+    weights = _weights([first[i] for i in once])
+    worse = adjusted(lost[once], won[once], n[once], rules.min_effect, weights)
+    better = adjusted(won[once], lost[once], n[once], rules.min_effect, weights)
     findings = []
     for i, (new, old) in enumerate(chosen.items()):
         was, now = before.cells[old], after.cells[new]
@@ -231,10 +237,17 @@ def compare(before: Snapshot, after: Snapshot, rules: Rules, pairs: Mapping[Cell
                 regressed=bool(worse[place[alike[i]]] <= rules.alpha),
                 gain=float(better[place[alike[i]]]),
                 improved=bool(better[place[alike[i]]] <= rules.alpha),
-                floor=rules.floor if new in floored and rules.floor is not None and share < rules.floor else None,
+                floor=rules.floor if rules.floor is not None and new in foremost and share < rules.floor else None,
             )
         )
     return Comparison(before, after, rules, tuple(findings), notes(before, after))
+
+
+def _weights(first: Sequence[bool]) -> Floats:
+    """How the chance of a false alarm is shared out: almost all to the cells that come first, `_REST` to all others."""
+    heads = np.asarray(first, dtype=bool)
+    rest = _REST / max(1, int((~heads).sum()))
+    return np.where(heads, 1.0, rest)
 
 
 def notes(before: Snapshot, after: Snapshot) -> tuple[str, ...]:

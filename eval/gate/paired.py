@@ -8,15 +8,15 @@ lost as won, whatever the others did:
     alarm, if p is small enough and (lost - won) / n is at least the minimum effect
 
 Of k cells that are tested together the chance of any false alarm is to stay below alpha. Holm compares the smallest
-p-value with alpha / k, the next with alpha / (k - 1), and so on, as though each cell alarmed with the chance that its
-threshold allows. Counts are few, so most cannot: the chance of an alarm at or below p in a cell of m is the largest
-tail of Binomial(m, 1/2) that is at most p and reaches the minimum effect. These chances are added up instead, which
-refuses less and errs no more often:
+p-value with alpha / k, the next with alpha / (k - 1), and so on; with weights w, p_l / w_l with alpha over the sum of
+the weights that are left. That is as though each cell alarmed with the chance that its threshold allows. Counts are
+few, so most cannot: the chance of an alarm at or below p in a cell of m is the largest tail of Binomial(m, 1/2) that is
+at most p and reaches the minimum effect. These chances are added up instead, which refuses less and errs no more often:
 
-    adjusted p_(j) = max over i <= j of  sum over cells l >= i of  chance_l(p_(i)),  p_(1) <= p_(2) <= ...
+    adjusted p_(j) = max over i <= j of  sum over cells l >= i of  chance_l(w_l u_(i)),  u_l = p_l / w_l, rising
 
-Source: Q. McNemar, Psychometrika 12, 1947; S. Holm, Scandinavian Journal of Statistics 6, 1979; R. E. Tarone,
-Biometrics 46, 1990; P. H. Westfall and R. D. Wolfinger, The American Statistician 51, 1997 (section 3).
+Source: Q. McNemar, Psychometrika 12, 1947; S. Holm, Scandinavian Journal of Statistics 6, 1979 (with weights: section
+4); R. E. Tarone, Biometrics 46, 1990; P. H. Westfall and R. D. Wolfinger, The American Statistician 51, 1997.
 Departures: the minimum effect is part of what an alarm is, so that tails that do not reach it count as no alarm.
 """
 
@@ -107,7 +107,7 @@ def chance(m: int, n: int, min_effect: float, level: npt.ArrayLike) -> Floats:
     return np.concatenate([[0.0], alarms])[place]
 
 
-def adjusted(lost: Codes, won: Codes, n: Codes, min_effect: float) -> Floats:
+def adjusted(lost: Codes, won: Codes, n: Codes, min_effect: float, weights: npt.ArrayLike = 1.0) -> Floats:
     """P-values of k cells (k,), adjusted for their number; 1 where the minimum effect is not reached.
 
     Rejecting those that are at most alpha makes any false alarm with a chance of at most alpha, however the cells
@@ -118,14 +118,18 @@ def adjusted(lost: Codes, won: Codes, n: Codes, min_effect: float) -> Floats:
         won: (k,) samples that were won.
         n: (k,) samples that were compared.
         min_effect: share of n that must be lost on balance.
+        weights: (k,) or one for all, above 0: how the chance of a false alarm is shared out between the cells.
     """
     cells = [(int(b), int(c), int(k)) for b, c, k in zip(lost, won, n, strict=True)]
     large = np.array([b >= least(b + c, k, min_effect) and b > c for b, c, k in cells], dtype=bool)
     p = np.where(large, [mcnemar(b, c) for b, c, _ in cells], 1.0)
-    order = np.argsort(p, kind="stable")
+    shares = np.broadcast_to(np.asarray(weights, dtype=np.float64), len(cells))
+    u = np.where(large, p / shares, np.inf)
+    order = np.argsort(u, kind="stable")
     result, running = np.ones(len(cells)), 0.0
-    chances = np.array([chance(b + c, k, min_effect, p) for b, c, k in cells]).reshape(len(cells), len(cells))
+    levels = np.minimum(shares[:, None] * np.where(large, u, 1.0), 1.0)  # (k, k): of cell l where cell i is looked at
+    chances = [chance(b + c, k, min_effect, level) for (b, c, k), level in zip(cells, levels, strict=True)]
     for place, cell in enumerate(order):
-        running = max(running, float(chances[order[place:], cell].sum()))
+        running = max(running, sum(float(chances[other][cell]) for other in order[place:]))
         result[cell] = min(1.0, running) if large[cell] else 1.0
     return result
