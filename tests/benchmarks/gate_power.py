@@ -1,7 +1,7 @@
 """How often the gate raises a false alarm, and how often it finds a true loss, on the records of a real run.
 
-`python -m tests.benchmarks.gate_power RUN...` takes the outcomes that runs have of their samples, and makes of them many
-pairs of a baseline and a run:
+`python -m tests.benchmarks.gate_power RUN...` takes the outcomes that runs have of their samples, and makes of them
+many pairs of a baseline and a run:
 
 1. n samples are drawn with replacement, each with its outcomes in all cells: they depend on each other as they do.
 2. The run is the baseline with some samples changed by chance, as training again or other rounding does: they take the
@@ -10,8 +10,9 @@ pairs of a baseline and a run:
 3. To lose `drop`, samples that hold in the headline cell of the first network take, with that chance on top, its
    outcomes on one that does not.
 
-The gate has its own defaults; the more networks share them, the less is found in each. Beside it stand the two rules that are in use: a z-test of two independent shares at the
-same alpha, and a fixed threshold of 2 points, both on the headline cell.
+The gate has its own defaults; the more networks share them, the less is found in each. Beside it stand the two rules
+that are in use: a z-test of two independent shares at the same alpha, and a fixed threshold of 2 points, both on the
+headline cell.
 """
 
 from __future__ import annotations
@@ -70,8 +71,8 @@ class Line:
         drop = "0" if self.drop == 0 else f"{100 * self.drop:g} points"
         shares = [f"{k / self.trials:.3f}" for k in (self.gate, self.unpaired, self.threshold)]
         return (
-            f"| {self.run} | {self.networks} | {self.cells} | {self.n}, {drop}, {self.churn:.1%} | {shares[0]} [{low:.3f}, {high:.3f}] "
-            f"{what} | {shares[1]} | {shares[2]} |"
+            f"| {self.run} | {self.networks} | {self.cells} | {self.n}, {drop}, {self.churn:.1%} "
+            f"| {shares[0]} [{low:.3f}, {high:.3f}] {what} | {shares[1]} | {shares[2]} |"
         )
 
 
