@@ -8,13 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from attacks.base import Attack
 from attacks.fgsm import FGSM
 from attacks.pgd import PGD
 from attacks.threat import ThreatModel, parse_eps, unlimited
+from eval import environment
 from eval.blackbox import Access
+from eval.environment import Hidden
 from eval.errors import InputError
 from eval.schema import Debug
 from eval.trial import Study
@@ -28,6 +30,8 @@ class Plan:
 
     Attributes:
         config: the resolved configuration, as plain containers.
+        shown: the same, with interpolations where a value comes from the environment.
+        hidden: what of the environment must not be stored.
         data: spec of the data set; `load(seed)` reads it.
         fold: whether batch norms are folded into the layers before them, where they can be.
         models: specs by the name of their node.
@@ -41,6 +45,8 @@ class Plan:
     """
 
     config: dict[str, Any]
+    shown: dict[str, Any]
+    hidden: Hidden
     title: str
     seed: int
     batch_size: int
@@ -164,7 +170,7 @@ def read(cfg: DictConfig) -> Plan:
         InputError: a value is not allowed.
         omegaconf.errors.OmegaConfBaseException: a value is missing or cannot be resolved.
     """
-    content: Any = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
+    content, shown, hidden = environment.read(cfg)
     models = {k: v for k, v in content["model"].items() if isinstance(v, Mapping)}
     if not models:
         raise InputError("model: must name at least one model, got none; toastproof --help lists them")
@@ -195,6 +201,8 @@ def read(cfg: DictConfig) -> Plan:
     adversary = _adversary(content["train"])
     return Plan(
         config=content,
+        shown=shown,
+        hidden=hidden,
         title=content["title"],
         seed=content["seed"],
         batch_size=content["batch_size"],

@@ -80,34 +80,36 @@ def _groups(data: Data) -> dict[str, str] | None:
 def header(plan: Plan, data: Data, overrides: list[str], device: torch.device, started: str) -> Run:
     """The header of a run that began at the time `started`; its models and attacks are still to be filled in."""
     samples = data.test
-    return Run(
-        title=plan.title,
-        started=started,
-        command=shlex.join(["toastproof", *overrides]),
-        overrides=overrides,
-        config=plan.config,
-        seed=plan.seed,
-        versions=_versions(),
-        commit=_commit(),
-        device=describe(device),
-        data={
-            "name": data.name,
-            "description": data.description,
-            "split": "test",
-            "n": len(samples),
-            "classes": list(samples.classes),
-            "shape": list(samples.shape),
-            "box": [0.0, 1.0],
-            "fingerprint": samples.fingerprint,
-            "groups": _groups(data),
-        },
-        models=[],
-        attacks=[],
-        threat={
-            "norm": plan.threats[0][1].norm,
-            "headline": plan.headline,
-            "eps": [{"text": text, "value": threat.eps} for text, threat in plan.threats],
-        },
-        goal=plan.goal,
-        warnings=list(data.warnings),
+    return plan.hidden.header(
+        Run(
+            title=plan.title,
+            started=started,
+            command=shlex.join(["toastproof", *overrides]),
+            overrides=overrides,
+            config=plan.shown,
+            seed=plan.seed,
+            versions=_versions(),
+            commit=_commit(),
+            device=describe(device),
+            data={
+                "name": data.name,
+                "description": data.description,
+                "split": "test",
+                "n": len(samples),
+                "classes": list(samples.classes),
+                "shape": list(samples.shape),
+                "box": [0.0, 1.0],
+                "fingerprint": samples.fingerprint,
+                "groups": _groups(data),
+            },
+            models=[],
+            attacks=[],
+            threat={
+                "norm": plan.threats[0][1].norm,
+                "headline": plan.headline,
+                "eps": [{"text": text, "value": threat.eps} for text, threat in plan.threats],
+            },
+            goal=plan.goal,
+            warnings=list(data.warnings),
+        )
     )

@@ -182,11 +182,11 @@ def run(cfg: DictConfig, folder: Path, overrides: list[str], console: Any) -> Ru
     transfer = any(bench.transfer for bench, _ in benches)
     about.attacks = [describe_attack(name, _resolve(attack, transfer), plan) for name, attack in plan.attacks.items()]
     about.warnings += _chance([bench for bench, _ in benches])
-    about.write(folder)
+    plan.hidden.header(about).write(folder)
     failures = _work(plan, benches, about, folder, entrants, console)
     about.warnings += failures
     about.finished, about.status = now(), "failed" if failures else "complete"
-    about.write(folder)
+    plan.hidden.header(about).write(folder)
     show(about, read_records(folder), folder, console)
     return about
 

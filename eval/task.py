@@ -93,6 +93,14 @@ def interruption() -> str:
     return f"interrupted; the same command with {shlex.quote(f'{key}={folder}')} goes on"
 
 
+def _hide(cfg: Any, text: str, overrides: list[str]) -> tuple[str, list[str]]:
+    """What a job leaves behind, without values from the environment."""
+    from eval import environment
+
+    hidden = environment.hidden(cfg)
+    return hidden.hide(text), hidden.hide(overrides)
+
+
 def task(cfg: Any) -> str:
     """Do one job; returns its status: `complete`, `failed` (an attack crashed), `refused` or `crashed`."""
     from rich.console import Console
@@ -129,7 +137,7 @@ def task(cfg: Any) -> str:
         text = line(error)
         print(f"toastproof: {f'job {hydra.job.num}: ' if sweep else ''}{text}", file=sys.stderr)
         if sweep:  # the other jobs go on
-            excuse.Excuse("refused", text, overrides).write(folder)
+            excuse.Excuse("refused", *_hide(cfg, text, overrides)).write(folder)
         codes.append(2)
         return "refused"
     except KeyboardInterrupt:
@@ -139,7 +147,7 @@ def task(cfg: Any) -> str:
         if not sweep:
             raise
         log.exception("job %s crashed", hydra.job.num)
-        excuse.Excuse("crashed", f"{type(error).__name__}: {line(error)}", overrides).write(folder)
+        excuse.Excuse("crashed", *_hide(cfg, f"{type(error).__name__}: {line(error)}", overrides)).write(folder)
         codes.append(1)
         return "crashed"
     if sweep:
