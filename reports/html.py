@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from reports.images import png, triptych
@@ -15,8 +16,10 @@ from reports.texts import amount, duration, eps_label, norm_label, percent
 
 _WIDEST = 1200  # pixels of a sheet of small pictures
 
+# by its place, not by the name of a package, which may be somebody else's too
+_TEMPLATES = FileSystemLoader(Path(__file__).parent / "templates")
 _ENVIRONMENT = Environment(
-    loader=PackageLoader("reports", "templates"),
+    loader=_TEMPLATES,
     autoescape=True,
     undefined=StrictUndefined,
     trim_blocks=True,
@@ -42,7 +45,7 @@ _ENVIRONMENT.filters |= {
 
 def _own(name: str) -> str:
     """A file of ours, as it stands."""
-    source, _, _ = PackageLoader("reports", "templates").get_source(_ENVIRONMENT, name)
+    source, _, _ = _TEMPLATES.get_source(_ENVIRONMENT, name)
     return source
 
 
