@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from eval.records import Run
 from eval.studies.readers import studied
-from reports import content, study, sweep, tables
+from reports import changes, content, study, sweep, tables
 from reports.figures import standalone
 from reports.html import render
 
@@ -50,6 +51,7 @@ def _write(template: str, page: content.Page | study.Page, folder: Path, records
 def write_sweep(paths: Sequence[Path], output: Path) -> Path:
     """Write one report.html and sweep.csv on several runs, or on the jobs of a sweep; returns the path of the page.
 
+    Runs that answer the same question have changes.csv too, the samples that the others lost and won beside the first.
     Runs of a study that differ in their seed alone have tables.csv instead, with the spread over the seeds on the page.
 
     Args:
@@ -64,8 +66,11 @@ def write_sweep(paths: Sequence[Path], output: Path) -> Path:
     if several is not None:
         return _write_study(several, output)
     page = sweep.read(paths, output)
+    page = replace(page, changes=changes.of_jobs(page.jobs))
     html = render("sweep.html.j2", page)
     tables.write_csv(output / "sweep.csv", page.csv)
+    if page.changes.pairs:
+        tables.write_csv(output / "changes.csv", page.changes.csv)
     for chart in page.charts:
         tables.write_text(output / "figures" / f"{chart.name}.svg", standalone(chart.svg))
     return tables.write_text(output / "report.html", html)

@@ -21,6 +21,7 @@ from eval.excuse import Excuse
 from eval.metrics import WORST, Threat
 from eval.records import Run, read_records
 from reports import tables
+from reports.changes import Compared
 from reports.charts import Chart
 from reports.comparable import AT_A_GLANCE, differ, strange
 from reports.matrices import rows_of, share_of
@@ -66,6 +67,7 @@ class Sweep:
     apart: tuple[str, ...]
     warnings: tuple[tuple[str, str], ...]
     csv: pd.DataFrame = field(repr=False)
+    changes: Compared = field(default_factory=Compared)
 
     @property
     def columns(self) -> tuple[int, ...]:

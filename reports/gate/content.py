@@ -78,6 +78,7 @@ class Changes:
     moved: tuple[Moved, ...]
     pictures: int
     shown: int
+    notes: tuple[str, ...] = ()
 
 
 def _share(k: int, n: int) -> Share:
@@ -85,13 +86,14 @@ def _share(k: int, n: int) -> Share:
     return Share(k / n, float(low), float(high), n) if n else Share.unknown()
 
 
-def read(comparison: Comparison, before: str, after: str) -> Changes:
+def read(comparison: Comparison, before: str, after: str, notes: tuple[str, ...] = ()) -> Changes:
     """What a page says of a comparison.
 
     Args:
         comparison: of two snapshots, the second of a run.
         before: what the first is called.
         after: what the second is called.
+        notes: in what they differ besides.
     """
     album = Album(comparison.after)
     listed = sorted((f for f in comparison.findings if f.lost), key=lambda f: not f.failed)
@@ -111,6 +113,7 @@ def read(comparison: Comparison, before: str, after: str) -> Changes:
         moved=tuple(moved),
         pictures=sum(one.picture is not None for one in everything),
         shown=len(everything),
+        notes=notes,
     )
 
 

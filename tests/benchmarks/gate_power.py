@@ -76,7 +76,10 @@ class Line:
         )
 
 
-HEADER = "| records | networks | cells | n, true drop, churn | gate | unpaired z | fixed 2-point threshold |\n|---|---|---|---|---|---|"
+HEADER = (
+    "| records | networks | cells | n, true drop, churn | gate | unpaired z | fixed 2-point threshold |\n"
+    "|---|---|---|---|---|---|---|"
+)
 
 
 class Records:
