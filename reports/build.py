@@ -66,7 +66,8 @@ def write_sweep(paths: Sequence[Path], output: Path) -> Path:
     if several is not None:
         return _write_study(several, output)
     page = sweep.read(paths, output)
-    page = replace(page, changes=changes.of_jobs(page.jobs))
+    if not page.apart:
+        page = replace(page, changes=changes.of_jobs(page.jobs))
     html = render("sweep.html.j2", page)
     tables.write_csv(output / "sweep.csv", page.csv)
     if page.changes.pairs:
