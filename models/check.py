@@ -7,13 +7,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.dropout import _DropoutNd
 
 from models.classifier import Classifier
 from models.errors import ModelError
 from models.foreign import told
 
 _TOLERANCE = 1e-4
+_NAMED = 3  # layers that a warning names
 
 
 def check(classifier: Classifier, x: Tensor, labels: Tensor | np.ndarray[Any, Any] | None = None) -> list[str]:
@@ -48,7 +51,7 @@ def check(classifier: Classifier, x: Tensor, labels: Tensor | np.ndarray[Any, An
         raise ModelError(
             f"{name}: logits must be finite, got {_first_bad(logits)}; check its weights and normalisation"
         )
-    warnings = _check_rows(classifier, x, logits)
+    warnings = _check_mode(classifier) or _check_rows(classifier, x, logits)
     warnings += _check_gradient(classifier, x)
     inside = bool(((logits >= 0) & (logits <= 1)).all())
     if inside and bool(((logits.sum(1) - 1).abs() < _TOLERANCE).all()):
@@ -87,6 +90,23 @@ def _numbered(logits: Tensor, classes: int) -> str:
     if columns < classes:
         return ""
     return f", or write data.num_classes={columns} for folders (or arrays) named by class number"
+
+
+def _check_mode(classifier: Classifier) -> list[str]:
+    """Layers that are in training mode once the network has run, although it was put into evaluation mode."""
+    kinds = (_DropoutNd, _BatchNorm)
+    layers = [name.removeprefix("network.") for name, m in classifier.named_modules() if m.training and _acts(m, kinds)]
+    if not layers:
+        return []
+    named = ", ".join(layers[:_NAMED]) + (f" and {len(layers) - _NAMED} more" if len(layers) > _NAMED else "")
+    return [
+        f"model {classifier.name}: {named} must be in evaluation mode, got training mode after eval(), so that results "
+        "depend on the batch or on chance; does its forward call train(), or does it override eval()?"
+    ]
+
+
+def _acts(module: nn.Module, kinds: tuple[type[nn.Module], ...]) -> bool:
+    return isinstance(module, kinds) and getattr(module, "p", 1.0) > 0
 
 
 def _first_bad(logits: Tensor) -> str:

@@ -131,3 +131,26 @@ def test_pixels_that_are_not_numbers_are_refused() -> None:
 def test_labels_beyond_the_classes_are_refused() -> None:
     with pytest.raises(ModelError, match=r"labels must be in 0\.\.2, got 0\.\.3"):
         tried(logits, labels=torch.tensor([0, 3]))
+
+
+class Flips(nn.Module):
+    def __init__(self, how: str) -> None:
+        super().__init__()
+        self.norm, self.drop, self.head = nn.BatchNorm2d(1), nn.Dropout(), nn.Linear(36, 3)
+        self.how = how
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if self.how == "forward":
+            self.norm.train()
+        return self.head(self.drop(self.norm(x).flatten(1)))
+
+    def train(self, mode: bool = True) -> Flips:
+        return super().train(mode or self.how == "override")
+
+
+@pytest.mark.parametrize(("how", "layers"), [("forward", "norm must"), ("override", "norm, drop must")])
+def test_layers_that_go_back_to_training_mode_are_named(how: str, layers: str) -> None:
+    classifier = Classifier(Flips(how), name="m", input_shape=(1, 6, 6), num_classes=3)
+    (warning,) = check(classifier, X)
+    assert warning.startswith(f"model m: {layers} be in evaluation mode, got training mode after eval()")
+    assert check(Classifier(Flips(""), name="m", input_shape=(1, 6, 6), num_classes=3), X) == []

@@ -15,6 +15,7 @@ from eval.studies.findings import findings
 from eval.studies.reading import Reading, together
 from reports.build import write, write_sweep
 from reports.study import read
+from tests.reports.poison import harmless, poisoned
 from tests.reports.studied import page, studied
 
 SMALL = (
@@ -173,3 +174,8 @@ def test_the_page_of_the_linear_explanation_has_charts_pictures_and_the_papers_n
     assert on_mnist.count("paper 89.4%") == 2  # on itself, in both tables
     assert "paper 0.84%" in on_mnist
     assert "paper 79.3%" in on_mnist
+
+
+def test_nothing_from_outside_is_markup_on_the_page_of_a_study(folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(folder, tmp_path / "evil")
+    assert harmless(write(poisoned(tmp_path / "evil")).read_text())
