@@ -23,6 +23,7 @@ Objective = Callable[[Tensor], tuple[Tensor, Tensor]]
 
 _ROUNDING = 4e-6  # of the larger of the logits that the margin compares: what a batch of another size may change
 _CLEARANCE = 1e-4  # of the margin to be overcome
+_LEAST = 1e-30  # clearance where all logits are the same
 
 
 class Closest:
@@ -33,7 +34,8 @@ class Closest:
         size: their L2 norm (B,); infinity where none reaches the goal.
         margin: of the goal at x + r (B,), less `clear`.
         evaluations: forwards with a backward (B,), int64.
-        clear: margin (B,) that a point must have to count, a little above 0 so that rounding cannot undo it.
+        clear: margin (B,) that a point must have to count, a little above 0 so that rounding cannot undo it; 0 before
+            it is calibrated.
         room: least and greatest perturbation, each (B, D).
     """
 
@@ -71,6 +73,10 @@ class Closest:
         own = z.gather(1, goal.classes[:, None])[:, 0]
         other = own - goal.direction * margin
         clear = _ROUNDING * torch.maximum(own.abs(), other.abs()) + _CLEARANCE * margin.abs()
+        if len(z) > 0:  # a tie of two logits at 0 is as near to rounding as the others say
+            finite = torch.isfinite(z)
+            spread = torch.where(finite, z, -torch.inf).amax(1) - torch.where(finite, z, torch.inf).amin(1)
+            clear = torch.where(clear > 0, clear, (_ROUNDING * spread).clamp(min=_LEAST))
         self.clear = self.clear.index_copy(0, index, clear)
         self.margin = self.margin.index_copy(0, index, margin - clear)
 
@@ -87,7 +93,7 @@ class Closest:
             out = rows(self.logits, index)(points)
             z = out.detach().to(x.dtype)
             value, by_logits = loss(z)
-            (grad,) = torch.autograd.grad(out, points, by_logits.to(out.dtype))
+            (grad,) = torch.autograd.grad(out, points, by_logits.to(out.dtype), materialize_grads=True)
         margin = self.goal[index].margin(z) - self.clear[index]
         moved = (points.detach() - x).flatten(1)
         self._offer(moved, margin, index)

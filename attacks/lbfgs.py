@@ -37,7 +37,8 @@ the search over c.
 Not compiled: on a CPU `torch.compile` halves the time of `attacks.halfspaces` and of the products with the history, but
 its first calls take 20 seconds to a minute each.
 Cost: at most `evaluations` forwards and backwards an image, and for an untargeted goal up to `candidates` backwards
-more; memory at most (2 memory + 18) D numbers an image, those of the network left out, and at least 26 D.
+more; for B >= memory images at most (2 memory + 17 + n) D numbers an image, n the classes that the search goes to, and
+at least 26 D; besides memory^2, and what the network takes.
 """
 
 from __future__ import annotations
@@ -66,6 +67,8 @@ _PROMISING = 1.3  # a class is tried if its linearised distance is below this ma
 _BELIEVED = 1.5  # and below this many times what has been met by then: so far a linear network is believed
 _BEYOND = 1.5  # the first point tried lies at this many times the linearised distance
 _RUGGED = 5  # there the polish has so many times the patience
+_BITS = 32
+_FASTEST = 1e6  # growth of c
 _OBJECTIVES = ("pairwise", "ce", "margin")
 
 
@@ -82,7 +85,7 @@ class LBFGS:
         steps: most evaluations an image in the search over c, per class tried.
         loss: `pairwise`, `ce` or `margin`.
         weights: most values of c.
-        growth: factor between values of c until one succeeds and one fails.
+        growth: factor between values of c until one succeeds and one fails; with `guess` the greatest.
         guess: choose c by a linear estimate; if false grow and bisect blindly. Not for `loss=margin`.
         accuracy: a solution whose margin is within this part of the clean image's ends the search.
         memory: curvature pairs kept an image.
@@ -122,8 +125,8 @@ class LBFGS:
             raise ValueError(f"loss: must be one of {', '.join(_OBJECTIVES)}, got {self.loss!r}")
         if self.guess and self.loss == "margin":
             raise ValueError("guess: must be false with loss=margin, whose gradient does not tell the next c; got true")
-        if not 1 < self.growth < math.inf:
-            raise ValueError(f"growth: must be > 1 and finite, a factor between weights, got {self.growth:g}")
+        if not 1 < self.growth <= _FASTEST:
+            raise ValueError(f"growth: must be in (1, 1e6], a factor between weights, got {self.growth:g}")
         if not 0 < self.stride <= 1:
             raise ValueError(f"stride: must be in (0, 1], a part of the box's width, got {self.stride:g}")
 
@@ -132,7 +135,12 @@ class LBFGS:
 
         Where nothing adversarial was met, the point that came closest to it. Images whose own logits are NaN, or whose
         margin is infinite, are returned as they are.
+
+        Raises:
+            ValueError: images of less than 32 bits, which have no curvature to speak of.
         """
+        if torch.finfo(x.dtype).bits < _BITS:
+            raise ValueError(f"lbfgs: images must be float32 or float64, got {x.dtype}; cast them, not the network")
         closest = Closest(logits, x, goal, threat)
         outlook = linearise(closest, self.candidates, self.classes)
         index, lengths = outlook.index, outlook.lengths

@@ -59,6 +59,8 @@ def linearise(closest: Closest, candidates: int, classes: int) -> Outlook:
     index = (~goal.reached(z) & torch.isfinite(goal.margin(z)) & ~z.isnan().any(1)).nonzero()[:, 0]
     z, goal = z[index], goal[index]
     closest.calibrate(z, goal.margin(z), index)
+    least = closest.clear[index]  # what a tie has to gain
+    deficit = torch.maximum(-goal.margin(z), least)
     own = goal.classes[:, None]
     others = z.scatter(1, own, -torch.inf).argsort(stable=True, dim=1, descending=True)
     low, high = closest.room[0][index], closest.room[1][index]
@@ -66,7 +68,7 @@ def linearise(closest: Closest, candidates: int, classes: int) -> Outlook:
     count = 1 if goal.targets is not None else min(candidates, z.shape[1] - 1)
     if len(index) == 0 or count == 0:
         none = z.new_zeros(len(index), 0)
-        return Outlook(index, -goal.margin(z), others[:, :0], none, none, none, shift)
+        return Outlook(index, deficit, others[:, :0], none, none, none, shift)
 
     found = []
     with torch.enable_grad():
@@ -76,8 +78,8 @@ def linearise(closest: Closest, candidates: int, classes: int) -> Outlook:
         for k in range(count):
             ahead, seed = lead(z, goal.classes, others[:, k])
             seed = (seed * goal.direction).to(out.dtype)
-            w = torch.autograd.grad(out, points, seed, retain_graph=k + 1 < count)[0].flatten(1)
-            lack = -goal.direction * ahead
+            w = torch.autograd.grad(out, points, seed, retain_graph=k + 1 < count, materialize_grads=True)[0].flatten(1)
+            lack = torch.maximum(-goal.direction * ahead, least)
             q, multiplier = nearest(w[:, None], lack[:, None], low, high)
             short = 1 - (w * q).sum(1) / lack
             length = q.norm(dim=1) * (1 + _FURTHER * short.clamp(min=0))
@@ -90,4 +92,4 @@ def linearise(closest: Closest, candidates: int, classes: int) -> Outlook:
     order = lengths.argsort(stable=True, dim=1)[:, :classes]
     towards = others[:, :count] if goal.targets is None else goal.targets[:, None]
     towards, lengths, deficits, multipliers = (t.gather(1, order) for t in (towards, lengths, deficits, multipliers))
-    return Outlook(index, -goal.margin(z), towards, lengths, deficits, multipliers, shift)
+    return Outlook(index, deficit, towards, lengths, deficits, multipliers, shift)

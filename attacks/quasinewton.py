@@ -19,8 +19,9 @@ are held, the quasi-Newton step is that of the others, and the search follows th
 Departures: L-BFGS-B (Byrd, Lu, Nocedal and Zhu 1995) finds a Cauchy point first and enforces the strong Wolfe
 condition; here Armijo's alone holds, up to rounding, and a pair whose curvature is not positive is passed over.
 Bertsekas also holds coordinates within some distance of a bound; his condition scales the slope by H, ours does not.
-Cost: one evaluation of f with its gradient a step and row; memory (2 memory + 11) D numbers a row for B >= memory rows:
-2 memory for the pairs, 6 for the bounds and the search, 5 that come and go, f's gradient among them.
+Cost: one evaluation of f with its gradient a step and row; memory (2 memory + 11) D numbers a row for B >= memory rows
+and D well above memory^2: 2 memory for the pairs, 6 for the bounds and the search, 5 that come and go, f's gradient
+among them.
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ Objective = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 """(points (b, D), rows (b,) int64 that they belong to) -> values (b,) of f and gradients (b, D)."""
 
 _ARMIJO = 1e-4
+_BITS = 32
 _SHORTEST, _LONGEST = 0.1, 0.5  # an interpolated step is kept within these fractions of the rejected one
 
 
@@ -226,7 +228,8 @@ class Rows:
         uphill = ~((descent * gradient).sum(1) > 0)
         descent = torch.where(uphill[:, None], own[:, None] * gradient, descent).neg_()
         blind = (self.pairs == 0) & (self.c == 0)  # nothing tells how far to go
-        longest = gradient.norm(dim=1).clamp(min=1e-30).reciprocal().clamp(max=1.0)
+        steepest = gradient.abs().amax(1).clamp(min=1e-30)  # first, as squares may overflow
+        longest = (steepest * (gradient / steepest[:, None]).norm(dim=1)).reciprocal().clamp(max=1.0)
         self.direction = torch.where(self.turning[:, None], descent, self.direction)
         self.step = torch.where(self.turning, torch.where(blind, longest, 1.0), self.step)
         self.turning = torch.zeros_like(self.turning)
@@ -266,7 +269,18 @@ def minimise(
         c: weight (B,) of the quadratic part; none without it.
         evaluations: most evaluations of f a row.
         settings: constants of the search.
+
+    Raises:
+        ValueError: a bound above the other, a negative weight, no evaluations, or numbers of less than 32 bits.
     """
+    if torch.finfo(start.dtype).bits < _BITS:
+        raise ValueError(f"minimise: points must be float32 or float64, got {start.dtype}")
+    if evaluations < 1:
+        raise ValueError(f"minimise: evaluations must be >= 1, got {evaluations}")
+    if bool((low > high).any()):
+        raise ValueError("minimise: every low must be at most its high, got a box that is empty")
+    if c is not None and bool((c < 0).any()):
+        raise ValueError(f"minimise: c must be >= 0, got {float(c.min()):g}")
     settings = settings or Settings()
     rows = Rows.start(start, low, high, start.new_zeros(len(start)) if c is None else c, settings)
     index = torch.arange(len(start), device=start.device)

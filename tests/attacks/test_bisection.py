@@ -96,3 +96,19 @@ def test_perturbations_shrink_as_c_grows_so_that_the_largest_that_succeeds_is_me
     smallest = min(size for size, success in zip(sizes, succeeds, strict=True) if success)
     assert smallest == sizes[succeeds.index(False) - 1]
     assert sizes[0] > 1.5 * smallest
+
+
+@pytest.mark.parametrize("power", [0.01, 0.3, 0.99])
+def test_a_guess_close_to_an_end_of_the_interval_gives_way_to_its_middle(power: float) -> None:
+    works, fails, deficit = 1.0, 16.0, 2.0
+    search = Bisection(torch.tensor([works]), torch.tensor([fails]), torch.tensor([9.0]), torch.tensor([deficit]))
+    estimate = works * (fails / works) ** power
+    c = torch.tensor([2.0])  # whose minimiser has a margin of 0, so that the estimate is c times 1 / (2 lack)
+    lack = 0.5 * c / estimate
+    _, following = search.next(
+        torch.ones(1, dtype=torch.bool), c, torch.zeros(1), lack, growth=100.0, accuracy=0.0, guess=True
+    )
+    low, high = math.log(works), math.log(2.0)  # c failed
+    place = (math.log(estimate) - low) / (high - low)
+    expected = estimate if 0.1 < place < 0.9 else math.sqrt(2.0)
+    assert float(following) == pytest.approx(expected)

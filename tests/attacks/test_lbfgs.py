@@ -79,7 +79,7 @@ def test_images_that_reach_the_goal_are_returned_after_one_forward() -> None:
 
 
 def test_fields_are_checked() -> None:
-    with pytest.raises(ValueError, match=r"^growth: must be > 1 and finite"):
+    with pytest.raises(ValueError, match=r"^growth: must be in \(1, 1e6\]"):
         LBFGS(growth=1.0)
     with pytest.raises(ValueError, match=r"^memory: must be >= 1"):
         LBFGS(memory=0)

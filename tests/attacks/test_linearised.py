@@ -75,3 +75,16 @@ def test_a_network_of_one_class_and_an_empty_batch_have_no_outlook() -> None:
     alone = nn.Sequential(nn.Flatten(), nn.Linear(4, 1))
     assert look(alone, x, Goal(zero)).towards.numel() == 0
     assert look(linear(), torch.zeros(0, 1, 6, 6), Goal(zero[:0])).index.shape == (0,)
+
+
+def test_a_boundary_beyond_the_box_is_taken_to_lie_further_off() -> None:
+    def net(v: Tensor) -> Tensor:
+        flat = v.flatten(1)
+        zero = flat[:, 0] * 0
+        return torch.stack([zero, flat[:, 0] - 1.2, flat[:, 1] - 0.8], 1)  # the first is 1 at most
+
+    outlook = look(net, torch.tensor([[[[0.95, 0.5]]]]), Goal(torch.zeros(1, dtype=torch.int64)), box=(0.0, 1.0))
+    assert outlook.towards.tolist() == [[2, 1]]  # though the part of the way to class 1 that the box allows is shorter
+    near, far = outlook.lengths[0].tolist()
+    assert near == pytest.approx(0.3)
+    assert far == pytest.approx(0.05 * (1 + 10 * 0.8))

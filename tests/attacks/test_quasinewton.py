@@ -125,3 +125,39 @@ def test_a_history_that_misleads_is_dropped_before_the_row_is() -> None:
     for _ in range(settings.trials):
         rows.tell(*f(rows.trial, torch.arange(B)), everyone, settings)
     assert bool((rows.total < before).any())
+
+
+def one_row(value: float, grad: float, dtype: torch.dtype = torch.float64) -> tuple[Rows, Settings]:
+    """A search on a line that has been told of its start, and looks ahead to 1."""
+    settings = Settings(decrease=0.0, gradient=0.0)
+    edge = torch.full((1, 1), torch.inf, dtype=dtype)
+    rows = Rows.start(torch.zeros(1, 1, dtype=dtype), -edge, edge, torch.zeros(1, dtype=dtype), settings)
+    tell(rows, settings, value, grad)
+    return rows, settings
+
+
+def tell(rows: Rows, settings: Settings, value: float, grad: float) -> bool:
+    answer = rows.point.new_tensor([value]), rows.point.new_tensor([[grad]])
+    return bool(rows.tell(*answer, torch.ones(1, dtype=torch.bool), settings))
+
+
+@pytest.mark.parametrize(("lower", "accepted"), [(2e-4, True), (0.5e-4, False), (-1e-4, False)])
+def test_a_step_counts_where_it_lowers_f_by_a_part_of_what_the_slope_promises(lower: float, accepted: bool) -> None:
+    rows, settings = one_row(0.0, -1.0)
+    assert float(rows.trial) == 1.0  # the slope promises 1, of which Armijo's condition asks for 1e-4
+    assert tell(rows, settings, -lower, 0.0) is accepted
+
+
+@pytest.mark.parametrize(("above", "accepted"), [(2e-7, True), (2e-6, False)])
+def test_rounding_of_the_value_stops_no_search(above: float, accepted: bool) -> None:
+    rows, settings = one_row(1.0, -1e-9, torch.float32)
+    assert rows.trial.dtype == torch.float32
+    assert tell(rows, settings, 1.0 + above, 0.0) is accepted
+
+
+@pytest.mark.parametrize(("grad", "pairs"), [(-0.5, 1), (-2.0, 0)])
+def test_a_pair_whose_curvature_is_not_positive_is_passed_over(grad: float, pairs: int) -> None:
+    rows, settings = one_row(0.0, -1.0)
+    assert float(rows.trial) == 1.0
+    assert tell(rows, settings, -0.9, grad)
+    assert int(rows.pairs) == pairs

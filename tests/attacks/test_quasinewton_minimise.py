@@ -169,3 +169,30 @@ def test_a_wrong_gradient_stalls() -> None:
     result = minimise(lambda x, rows: (f(x, rows)[0], -f(x, rows)[1]), torch.ones_like(INF), -INF, INF)
     assert bool((result.reason == Reason.STALLED).all())
     torch.testing.assert_close(result.point, torch.ones_like(INF))
+
+
+def test_a_slope_whose_square_overflows_is_followed_all_the_same() -> None:
+    target = torch.tensor([[0.3, -0.2, 0.9]])
+
+    def steep(x: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+        return 0.5e24 * (x - target).square().sum(1), 1e24 * (x - target)
+
+    found = minimise(steep, torch.zeros(1, 3), torch.full((1, 3), -1.0), torch.ones(1, 3))
+    torch.testing.assert_close(found.point, target, rtol=0, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("changed", "says"),
+    [
+        ({"low": INF}, "every low must be at most its high"),
+        ({"c": -torch.ones(B)}, r"c must be >= 0, got -1"),
+        ({"evaluations": 0}, r"evaluations must be >= 1, got 0"),
+        ({"start": torch.zeros_like(INF, dtype=torch.bfloat16)}, r"must be float32 or float64, got torch.bfloat16"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(changed: dict[str, object], says: str) -> None:
+    given = {"start": torch.zeros_like(INF), "low": -INF, "high": INF, **changed}
+    if "low" in changed:
+        given["high"] = torch.zeros_like(INF)
+    with pytest.raises(ValueError, match=says):
+        minimise(objective(*quadratics(4)), **given)

@@ -170,7 +170,8 @@ def main(argv: list[str] | None = None) -> int:
     options = arguments().parse_args(argv)
     try:
         if options.markdown:
-            wanted = {m.name for m in named(options)}
+            brief = options.brief and not options.methods
+            wanted = set(markdown.BRIEF) if brief else {m.name for m in named(options)}
             rows = [row for path in options.markdown for row in read(path) if row.method in wanted]
             print((markdown.brief if options.brief else markdown.full)(rows))
         else:

@@ -10,9 +10,15 @@ from tests.benchmarks.peers import DEFAULT, methods
 from tests.benchmarks.results import Row
 from tests.benchmarks.summary import HEADER, Line, caption, groups, notes, table
 
+BRIEF = (
+    "default", "quick", "strong", "paper", "ddn-100", "ddn-1000", "fmn-1000", "alma-1000", "pdgd-500", "cw",
+    "scipy-cleverhans3", "scipy-foolbox2",
+)  # fmt: skip
+"""Methods of the brief table."""
+
 _BRIEF = (
-    "Our default's cells: mean RMS, evaluations per image, ms per image. The others': mean RMS over our default's on "
-    "the images on which both succeed, evaluations per image, time over our default's on the same images; first the "
+    "Our default's cells: mean RMS of all images, evaluations per image, ms per image. The others': mean RMS over our "
+    "default's on the images on which both succeed, evaluations per image, time over our default's on the same images; first the "
     "success where it is below 100%. Of forwards and backwards the more numerous are the evaluations."
 )
 
@@ -72,7 +78,8 @@ def brief(rows: Sequence[Row]) -> str:
     labels = {m.name: m.label for m in methods()}
     for goal, device, threads in heads:
         some = [r for r in rows if (r.goal, r.machine["device"], r.machine["threads"]) == (goal, device, threads)]
-        networks = list(dict.fromkeys(r.network for r in some))
+        some = [row for group in groups(some) for row in group]
+        networks = list(dict.fromkeys(row.network for row in some))
         names = sorted({r.method for r in some}, key=lambda m: list(labels).index(m) if m in labels else len(labels))
         cells: dict[tuple[str, str], str] = {}
         for group in groups(some):

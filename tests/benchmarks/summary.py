@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from eval.intervals import wilson
+from tests.benchmarks.networks import NETWORKS
 from tests.benchmarks.peers import DEFAULT, methods
 from tests.benchmarks.results import Row
 
@@ -161,11 +162,12 @@ def table(rows: Sequence[Row]) -> Table:
 
 
 def groups(rows: Sequence[Row]) -> list[list[Row]]:
-    """The rows of each table, in the order in which the groups first appear."""
+    """The rows of each table: networks in their usual order, others and else as they first appear."""
     found: dict[tuple[object, ...], list[Row]] = {}
     for row in rows:
         found.setdefault(row.group, []).append(row)
-    return list(found.values())
+    order = {name: i for i, name in enumerate(NETWORKS)}
+    return sorted(found.values(), key=lambda group: order.get(group[0].network, len(order)))
 
 
 def caption(rows: Sequence[Row]) -> str:
