@@ -30,7 +30,8 @@ class _Pixels(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits (B, K) of images (B, C, H, W)."""
-        return self.classifier.bare(x)
+        logits: Tensor = self.classifier.network(self.classifier.normalised(x))
+        return logits if logits.dtype == x.dtype else logits.to(x.dtype)
 
 
 def export(

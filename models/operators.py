@@ -26,7 +26,11 @@ _ARITHMETIC: Mapping[str, tuple[Any, Sequence[str]]] = {
 KNOWN: Mapping[str, Any] = {  # the same function under the name by which bounds and folding know it
     "aten.relu.default": F.relu, "aten.sigmoid.default": torch.sigmoid, "aten.tanh.default": torch.tanh,
     "aten.flatten.using_ints": torch.flatten, "aten.adaptive_avg_pool2d.default": F.adaptive_avg_pool2d,
+    "aten.add.Tensor": operator.add, "aten.sub.Tensor": operator.sub, "aten.mul.Tensor": operator.mul,
+    "aten.div.Tensor": operator.truediv,
 }  # fmt: skip
+ASSERTIONS = ("torch.ops.aten._assert_tensor_metadata.default",)
+"""What a graph asks of its own values, on the device that it was exported on; it computes nothing."""
 
 
 class UnknownOperatorError(ValueError):

@@ -22,6 +22,7 @@ from torch.nn import functional as F
 
 from models.archive import Program, dtype_of
 from models.operators import (
+    ASSERTIONS,
     KNOWN,
     TrainingModeError,
     UnknownOperatorError,
@@ -125,7 +126,8 @@ class _Reader:
     def module(self, graph: Mapping[str, Any], *, single: bool) -> nn.Module:
         """The module of all nodes; `single` where it returns its first output alone."""
         for node in graph["nodes"]:
-            self._node(node)
+            if node["target"] not in ASSERTIONS:
+                self._node(node)
         outputs = [self._value(output) for output in graph["outputs"]]
         self.graph.output(outputs[0] if single else tuple(outputs))
         self.graph.lint()
@@ -175,8 +177,6 @@ class _Reader:
         plain = [self._loaded(arg) for arg in args]
         if name == "aten.relu_.default" and plain[0].op == "call_module":  # nothing else shares its memory
             return self._in_place_of(plain[0], self.graph.call_function(F.relu, tuple(plain)))
-        if name == "aten.add.Tensor" and not rest and len(plain) == 2:
-            return self.graph.call_function(operator.add, tuple(plain))
         if name == "aten.max_pool2d.default":
             defaults: list[Any] = [[], [], 0, 1, False]
             size, stride, padding, dilation, ceil = plain[1:] + defaults[len(plain) - 1 :]

@@ -10,9 +10,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models.archive import read_program
+from models.classifier import Classifier
+from models.export import export
 from models.fold import fold
+from models.graph import read
 from models.operators import TrainingModeError, UnknownOperatorError, function
 from models.replay import module_of
+from models.steps import ACTIVATION, CONV, DENSE, MAXPOOL, SCALE, SELECT
 
 
 class Residual(nn.Module):
@@ -109,6 +113,19 @@ def test_layers_are_layers_again_and_norms_can_be_folded(tmp_path: Path) -> None
     folded = fold(again, x)
     assert not any(isinstance(module, nn.BatchNorm2d) for module in folded.modules())
     torch.testing.assert_close(folded(x), again(x))
+
+
+def test_bounds_from_below_know_it(tmp_path: Path) -> None:
+    layers = [nn.Conv2d(3, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU(inplace=True), nn.MaxPool2d(2), nn.Flatten()]
+    net = nn.Sequential(*layers, nn.Dropout(), nn.Linear(36, 8), nn.Sigmoid(), nn.Linear(8, 3)).eval()
+    export(net, (3, 6, 6), tmp_path / "net.pt2", mean=[0.4, 0.5, 0.6], std=[0.2])
+    again = module_of(read_program(tmp_path / "net.pt2", "model.path"))
+    steps = [
+        read(Classifier(module, name="n", input_shape=(3, 6, 6), num_classes=3, **options)).steps
+        for module, options in ((net, {"mean": [0.4, 0.5, 0.6], "std": [0.2]}), (again, {}))
+    ]
+    kinds = [[step.kind for step in one if step.kind not in (SCALE, SELECT)] for one in steps]
+    assert kinds[0] == kinds[1] == [CONV, ACTIVATION, MAXPOOL, DENSE, ACTIVATION, DENSE]
 
 
 def test_it_can_be_copied_frozen_and_put_into_evaluation_mode(tmp_path: Path) -> None:
