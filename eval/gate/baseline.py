@@ -149,12 +149,17 @@ def accept(folder: Path, path: Path, **rules: float | None) -> Baseline:
     """Keep a run as the baseline `path`; rules that are not given stay as they were in an earlier one there.
 
     Raises:
-        InputError: the run cannot be a baseline, or the file is there and is none; it was not touched.
-        OSError: the file cannot be written; it was not touched.
+        InputError: the run cannot be a baseline, the file is there and is none, or cannot be written; it was not
+            touched.
     """
     earlier = asdict(Baseline.read(path).rules) if path.exists() else {}
     chosen = Rules(**(earlier | rules))
     now = datetime.now(UTC).isoformat(timespec="seconds")
     baseline = Baseline(read_run(folder), chosen, accepted=now)
-    baseline.write(path)
+    try:
+        baseline.write(path)
+    except OSError as error:
+        raise InputError(
+            f"{path}: must be a file that can be written, but: {error.strerror}; name another by --baseline"
+        ) from None
     return baseline

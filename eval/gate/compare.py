@@ -17,9 +17,8 @@ from eval.gate.snapshot import Snapshot, read_run
 from eval.intervals import Floats
 
 _TOLD = 3  # differences that a message names
-_REST = (
-    0.1  # weight of all cells together that are neither clean nor the worst case at the headline eps; of those: 1 each
-)
+# Weights in sharing out alpha: clean cells and worst cases at the headline eps have 1 each, all others together this.
+_REST = 0.03
 
 
 @dataclass(frozen=True)

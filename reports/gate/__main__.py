@@ -89,7 +89,11 @@ def _write(outputs: Sequence[tuple[Path, Callable[[], str]]], baseline: Path) ->
         if path.resolve() == baseline.resolve():
             raise InputError(f"{path}: must be another file than the baseline; name another")
     for path, text in [(path, make()) for path, make in outputs]:
-        replace(path, lambda beside, text=text: beside.write_text(text, encoding="utf-8", newline=""))  # type: ignore[misc]
+        try:
+            replace(path, lambda beside, text=text: beside.write_text(text, encoding="utf-8", newline=""))  # type: ignore[misc]
+        except OSError as error:
+            told = "; name another by --html" if path.name == "gate.html" else "; name another"
+            raise InputError(f"{path}: must be a file that can be written, but: {error.strerror}{told}") from None
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
