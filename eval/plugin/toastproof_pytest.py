@@ -25,7 +25,6 @@ _OURS = frozenset({"attacks", "conf", "eval", "models", "reports"})
 _SPACE = "_toastproof"
 _HERE = Path(__file__).resolve().parent
 ROOT = _HERE if (_HERE / "eval" / "gate").is_dir() else _HERE.parents[1]  # installed, or in a checkout
-_LISTED = 20  # samples in the text of a failure
 
 
 class _Loader(SourceFileLoader):
@@ -216,11 +215,8 @@ class CellItem(pytest.Item):
 
     @classmethod
     def of(cls, parent: BaselineFile, cell: Any) -> CellItem:
-        """The test of a cell, such as `resnet[clean]`, `resnet[pgd-4/255]` or `resnet[worst-4/255]`."""
-        outcomes, levels = ours("eval.gate.outcomes"), ours("eval.levels")
-        attack = "worst" if cell.attack == levels.WORST else cell.attack
-        name = f"{cell.model}[{'clean' if cell.attack == outcomes.CLEAN else f'{attack}-{cell.eps}'}]"
-        item: CellItem = cls.from_parent(parent, name=name)
+        """The test of a cell."""
+        item: CellItem = cls.from_parent(parent, name=ours("eval.gate.told").name(cell))
         item.cell = cell
         item.add_marker("toastproof")
         return item
@@ -235,15 +231,8 @@ class CellItem(pytest.Item):
         """What was lost, without a traceback."""
         if not isinstance(excinfo.value, _LostError):
             return super().repr_failure(excinfo, style)
-        finding = excinfo.value.args[0]
-        lines = [
-            f"{finding.status}: {self.name}: from {finding.before} to {finding.after} of {finding.n} samples that hold",
-            finding.sentence,
-        ]
-        if finding.lost:
-            rest = len(finding.lost) - _LISTED
-            lines.append("lost: " + ", ".join(finding.lost[:_LISTED]) + (f" and {rest} more" if rest > 0 else ""))
-        return "\n".join([*lines, f"pictures: {self.config.stash[_GATE].page}"])
+        told = ours("eval.gate.told").failure(excinfo.value.args[0])
+        return f"{told}\npictures: {self.config.stash[_GATE].page}"
 
     def reportinfo(self) -> tuple[Path, None, str]:
         """Where it stands, for reports."""
@@ -257,10 +246,8 @@ class _LostError(Exception):
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Keep each cell once, where the baseline was named and stands in a folder that was named too."""
-    seen: set[str] = set()
-    twice = [i for i in items if isinstance(i, CellItem) and (i.nodeid in seen or seen.add(i.nodeid))]  # type: ignore[func-returns-value]
-    for item in twice:
-        items.remove(item)
+    cells: dict[str, pytest.Item] = {}
+    items[:] = [i for i in items if not isinstance(i, CellItem) or cells.setdefault(i.nodeid, i) is i]
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -301,7 +288,9 @@ class _Measure:
 
 @pytest.fixture(scope="session")
 def robust_accuracy() -> _Measure:
-    """Robust accuracy of a network of yours: assert robust_accuracy(net, "linf_4_255", (x, y)) >= 0.4.
+    """Measure the robust accuracy of a network: a function.
+
+    assert robust_accuracy(net, "linf_4_255", (x, y)) >= 0.4
 
     Arguments are the network, the threat (a name of conf/threat, or a norm and an eps), images with labels or a folder
     of images, and by name attack, mean, std, limit, size, seed, batch_size and the attack's own fields; see
