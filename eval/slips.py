@@ -14,6 +14,14 @@ _NEAREST, _ALIKE, _BEHIND = 4, 0.7, 0.1  # how many, how alike, and how far behi
 _ALIKE_KEYS, _SURE = 0.75, 0.9  # what two keys have in common may be no more than the node that they lie in
 _OPTION = re.compile(r"Could not (?:find|load) '(\w+)/([^']+)'\.?(?:; Available options in '\w+':.*)?")
 _KEY = re.compile(r"Key '[^']+' (?:is not in struct|not in '(?!HydraConf)\w+').*?full_key: (?!hydra\b)([\w./-]+)")
+_VALUE = re.compile(
+    r"(?:Error merging override .*?; )?Value '(.*)' (?:of type '\w+' could not be converted to|is not a valid) (\w+)"
+    r"(?: \(type \w+\))?; full_key: ([\w./-]+)"
+)
+_TYPES = {
+    "Integer": "a whole number", "Float": "a decimal number", "Boolean": "true or false", "bool": "true or false",
+}  # fmt: skip
+_NULL = re.compile(r"(?:Error merging override .*?; )?field '([\w./-]+)' is not Optional; full_key: .*")
 _ARGUMENT = re.compile(r"Could not (?:override|append to config|delete from config)\.? '?([\w./-]+)'?")
 
 
@@ -33,7 +41,11 @@ def remedy(text: str, conf: Path, arguments: Sequence[str]) -> str:
         written = _ARGUMENT.search(text)
         wrong = written[1] if written and written[1].startswith(stranger[1]) else stranger[1]
         return f"{wrong}: there is no such key; {_key_meant(wrong, stranger[1], keys(conf, arguments))}"
-    return text
+    value = _VALUE.fullmatch(text)
+    if value and value[2] in _TYPES:
+        return f"{value[3]}: must be {_TYPES[value[2]]}, got {value[1]!r}"
+    empty = _NULL.fullmatch(text)
+    return f"{empty[1]}: must have a value, got null" if empty else text
 
 
 def near(wrong: str, known: Sequence[str], alike_at_least: float = _ALIKE) -> list[str]:

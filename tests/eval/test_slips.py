@@ -106,3 +106,18 @@ def test_a_key_far_behind_the_nearest_is_not_offered():
 )
 def test_other_messages_stay_as_they_are(text):
     assert remedy(text, CONF, []) == text
+
+
+@pytest.mark.parametrize(
+    ("override", "says"),
+    [
+        ("attack.lbfgs.steps=abc", "attack.lbfgs.steps: must be a whole number, got 'abc'"),
+        ("attack.lbfgs.steps=2.5", "attack.lbfgs.steps: must be a whole number, got '2.5'"),
+        ("attack.lbfgs.stride=8/255", "attack.lbfgs.stride: must be a decimal number, got '8/255'"),
+        ("attack.lbfgs.guess=maybe", "attack.lbfgs.guess: must be true or false, got 'maybe'"),
+        ("attack.lbfgs.classes=null", "attack.lbfgs.classes: must have a value, got null"),
+    ],
+)
+def test_a_value_of_another_type_is_told_as_any_bad_value(command, override, says):
+    found = command(["attack=lbfgs", override])
+    assert (found.code, found.err) == (2, f"toastproof: {says}\n")
