@@ -34,7 +34,7 @@ def test_pairs_without_a_loss_are_as_good_as_each_other_in_every_cell(made_up):
 
 def test_a_few_hundred_checks_go_as_they_must(made_up):
     records = Records(read_run(made_up))
-    assert simulate(records, "made up", (1000, 0.0, 0.03), 300).gate <= 6  # more in one of seventy, were it 1%
+    assert simulate(records, "made up", (1000, 0.0, 0.03), 300).gate <= 6
     assert simulate(records, "made up", (1000, 0.02, 0.005), 300).gate >= 255
 
 

@@ -6,7 +6,6 @@ import re
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -234,7 +233,7 @@ def test_the_page_opens_without_complaint(place):
 
 
 @pytest.mark.slow
-def test_a_check_of_many_samples_takes_less_than_a_second(tmp_path, monkeypatch):
+def test_a_check_of_many_samples_takes_less_than_a_second_of_a_core(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     levels = {"4/255": 4 / 255, EPS: 8 / 255}
     for name, seed in (("a", 0), ("b", 10)):
@@ -249,13 +248,15 @@ def test_a_check_of_many_samples_takes_less_than_a_second(tmp_path, monkeypatch)
         }
         write_run(tmp_path / name, models, levels=levels, slices=20)
     gate("accept", "a", "--baseline", "b.json")
+    resource = pytest.importorskip("resource")
     seconds = []
-    for _ in range(5):
-        start = time.perf_counter()
+    for _ in range(3):
+        start = resource.getrusage(resource.RUSAGE_CHILDREN)
         subprocess.run(
             [sys.executable, "-m", "reports.gate", "check", "a", "--baseline", "b.json", "--junit", "gate.xml"],
             check=True, capture_output=True, env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
         )  # fmt: skip
-        seconds.append(time.perf_counter() - start)
+        end = resource.getrusage(resource.RUSAGE_CHILDREN)
+        seconds.append(end.ru_utime - start.ru_utime + end.ru_stime - start.ru_stime)
     shutil.rmtree(tmp_path / "a")
     assert min(seconds) < 1, seconds
