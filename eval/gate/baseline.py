@@ -128,6 +128,9 @@ class Baseline:
                 Cell(c["model"], c["attack"], c["eps"]): unpack(c["outcomes"], len(samples)) for c in content["cells"]
             }
             snapshot = Snapshot(str(path), content["question"], content["made"], content["models"], samples, cells)
+            _ = snapshot.levels, snapshot.headline, snapshot.attacks, snapshot.question["data"]["fingerprint"]
+            if not snapshot.attacks or not all(isinstance(name, str) for name in snapshot.models.values()):
+                raise ValueError("no attack, or networks without fingerprints")
             return cls(snapshot, _rules(path, content["rules"]), content["toastproof"], content["accepted"])
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             if isinstance(error, InputError):

@@ -11,6 +11,7 @@ from eval.errors import InputError
 from eval.gate.baseline import Baseline, accept, pack, unpack
 from eval.gate.paired import Rules
 from eval.gate.snapshot import read_run
+from eval.records import key
 from tests.eval.gate_runs import outcomes, write_run
 
 
@@ -118,6 +119,20 @@ def test_what_is_no_baseline_is_refused_in_one_line(tmp_path, what):
     with pytest.raises(InputError, match=told) as caught:
         Baseline.read(path)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"models": ["mlp"]}, {"question": {}}, {"samples": 7}, {"cells": [{}]}, {"made": None, "models": {"a": 1}}],
+)
+def test_a_forged_baseline_is_refused_in_one_line(tmp_path, change):
+    path = tmp_path / "b.json"
+    accept(run(tmp_path / "run"), path)
+    content = json.loads(path.read_text()) | change
+    content["digest"] = key({k: v for k, v in content.items() if k not in ("rules", "digest")})
+    path.write_text(json.dumps(content))
+    with pytest.raises(InputError, match="must be a whole baseline"):
+        Baseline.read(path)
 
 
 def test_rules_may_be_edited_by_hand(tmp_path):
