@@ -56,7 +56,7 @@ def test_on_real_records_the_gate_does_what_it_must(tmp_path, request, source):
     attacks = ["attack=[fgsm,pgd,quick]", "transfer=false", "controls=false"]
     records = Records(read_run(studied(tmp_path, *overrides, *attacks)))
     for scenario in SCENARIOS:
-        line = simulate(records, source, scenario, 4000)
+        line = simulate(records, source, scenario, 10_000)
         print(line)
         share = line.gate / line.trials
         assert share <= FALSE if line.drop == 0 else share >= FOUND
