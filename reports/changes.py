@@ -16,7 +16,8 @@ from eval.gate.paired import Rules
 from eval.gate.snapshot import Snapshot, read_run
 from reports.gate.content import Changes, changes, read
 
-_MOST = 8  # runs that are compared with the first
+_MOST = 8  # runs side by side
+_PICTURES = 48  # samples with pictures on the page
 COLUMNS = (
     "run_before", "run_after", "model_before", "model_after", "attack", "eps_text", "sample", "label", "class",
     "change", "pred_before", "pred_after", "by",
@@ -89,7 +90,8 @@ def compared(folders: Sequence[Path], names: Sequence[str]) -> Compared:
         notes = tuple(
             f"{key}: {old} in {names[0]}, {new} in {name}" for key, old, new in apart if not key.startswith("data.")
         )
-        found.append(read(compare(first, after, Rules(), pairs), names[0], name, notes))
+        comparison = compare(first, after, Rules(), pairs)
+        found.append(read(comparison, names[0], name, notes, most=_PICTURES // (len(folders) - 1)))
         told = changes(found[-1].comparison, pairs)
         rows += [{"run_before": names[0], "run_after": name, **row} for row in told]
     return Compared(tuple(found), why_not if len(folders) == 2 else "", tuple(rows))

@@ -86,7 +86,9 @@ def _share(k: int, n: int) -> Share:
     return Share(k / n, float(low), float(high), n) if n else Share.unknown()
 
 
-def read(comparison: Comparison, before: str, after: str, notes: tuple[str, ...] = ()) -> Changes:
+def read(
+    comparison: Comparison, before: str, after: str, notes: tuple[str, ...] = (), *, most: int = _SHOWN
+) -> Changes:
     """What a page says of a comparison.
 
     Args:
@@ -94,13 +96,15 @@ def read(comparison: Comparison, before: str, after: str, notes: tuple[str, ...]
         before: what the first is called.
         after: what the second is called.
         notes: in what they differ besides.
+        most: samples with pictures, roughly; few of cells that did not fail.
     """
     album = Album(comparison.after)
     listed = sorted((f for f in comparison.findings if f.lost), key=lambda f: not f.failed)
-    each = max(_OF_OTHERS, min(_OF_A_CELL, _SHOWN // max(len(comparison.failed), 1)))
+    each = max(1, min(_OF_A_CELL, most // max(len(comparison.failed), 1)))
+    others = min(_OF_OTHERS, most // max(len(listed), 1))
     moved = []
     for finding in listed:
-        kept = sorted(finding.lost, key=lambda sample: not album.kept(sample))[: each if finding.failed else _OF_OTHERS]
+        kept = sorted(finding.lost, key=lambda sample: not album.kept(sample))[: each if finding.failed else others]
         shown = tuple(_lost(comparison.after, album, finding.cell, sample) for sample in kept)
         rest = [sample for sample in finding.lost if sample not in set(kept)]
         moved.append(Moved(finding, shown, tuple(rest[:_NAMED])))
