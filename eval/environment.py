@@ -21,7 +21,9 @@ from omegaconf.resolvers import oc
 from eval.records import Run
 
 _OURS = "TOASTPROOF_"
-_CALLED = re.compile(r"TOKEN|SECRET|PASSW|PASSPHRASE|CREDENTIAL|PRIVATE|API_?KEY|ACCESS_?KEY|AUTH", re.IGNORECASE)
+_CALLED = re.compile(
+    r"TOKEN$|(^|_)(TOKEN|AUTH)(_|$)|SECRET|PASSW(OR)?D|PASSPHRASE|CREDENTIAL|(PRIVATE|API|ACCESS)_?KEY", re.IGNORECASE
+)
 _LONG = 6  # characters from which a value can be told from any other text
 T = TypeVar("T")
 

@@ -127,7 +127,9 @@ def _new(archive: zipfile.ZipFile, names: list[str], wanted: bool) -> Program:
     """The layout with a folder of the models and folders of raw tensors, all below one folder of any name."""
     models = [name for name in names if name.endswith(".json") and name.split("/")[1:-1] == ["models"]]
     if len(models) != 1:
-        raise ValueError(f"it holds {len(models)} graphs, perhaps since it was cut short")
+        raise ValueError(
+            f"it holds {len(models)} graphs; is it cut short, or a checkpoint, for model=factory model.weights=FILE?"
+        )
     root, _, file = models[0].partition("/models/")
     name = file.removesuffix(".json")
     tensors: dict[str, Tensor] = {}

@@ -66,6 +66,8 @@ class Factory:
         norm = normalisation("model.factory", self.mean, self.std, input_shape[0], self.bounds)
         networks: dict[str, Network] = {}
         for path, file in zip(paths, weights, strict=True):
+            if path.endswith(".pt2"):
+                raise ModelError(f"model.path: {path} is a graph of torch.export; write model=exported")
             factory, function, source = import_factory(path, "model.path")
             module = _call(factory, path, input_shape, num_classes)
             if file is not None:

@@ -55,6 +55,12 @@ def test_what_is_called_a_secret_is_hidden_wherever_it_comes_from(monkeypatch, n
     assert read("{a: 1}")[2].hide("--key=abc-def-123") == f"--key=${{oc.env:{name}}}"
 
 
+@pytest.mark.parametrize("name", ["GIT_AUTHOR_NAME", "TOKENIZERS_PARALLELISM", "KEYBOARD"])
+def test_what_is_only_spelt_alike_is_not_hidden(monkeypatch, name):
+    monkeypatch.setenv(name, "some words")
+    assert read("{a: 1}")[2].hide("some words") == "some words"
+
+
 def test_the_longer_of_two_values_goes_first(monkeypatch):
     monkeypatch.setenv("A_TOKEN", "abcdef")
     monkeypatch.setenv("B_TOKEN", "abcdefghi")

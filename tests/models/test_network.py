@@ -111,6 +111,17 @@ def test_a_missing_path_is_named() -> None:
         built(path=None)
 
 
+def test_a_graph_is_for_the_other_way_in() -> None:
+    with pytest.raises(ModelError, match="write model=exported"):
+        built(path="net.pt2")
+
+
+def test_bounds_are_those_of_the_networks_own_pixels(code: str) -> None:
+    (network,) = built(path=f"{code}:bare", mean=[127.5], std=[51.0], bounds=[0.0, 255.0]).values()
+    x = torch.rand(2, 1, 8, 8)
+    torch.testing.assert_close(network.classifier("m", (1, 8, 8))(x), network.module((255 * x - 127.5) / 51))
+
+
 def test_as_many_weights_as_paths(code: str) -> None:
     with pytest.raises(ModelError, match="one file for each of 2 paths, got 1"):
         built(path=[f"{code}:bare", f"{code}:Net"], weights="w.pt")
