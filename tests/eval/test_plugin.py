@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from importlib.metadata import entry_points
 from pathlib import Path
 
 import numpy as np
@@ -112,6 +113,18 @@ def test_importing_the_plugin_imports_nothing_else():
     code = "import sys, pytest; b = set(sys.modules); import toastproof_pytest; print(sorted(set(sys.modules) - b))"
     done = call(["-c", code], ROOT / "docs")
     assert done.stdout.strip() == "['toastproof_pytest']", done.stderr
+
+
+def test_installed_it_is_a_top_level_module_that_pytest_finds(tmp_path):
+    found = [e for e in entry_points(group="pytest11") if e.value == "toastproof_pytest"]
+    if not found:
+        pytest.skip("toastproof is not installed here")
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", "import toastproof_pytest; print(toastproof_pytest.ROOT)"],
+        cwd=tmp_path, env={k: v for k, v in os.environ.items() if k != "PYTHONPATH"}, capture_output=True, text=True,
+        check=False,
+    )  # fmt: skip
+    assert (Path(done.stdout.strip()) / "eval" / "gate" / "again.py").is_file(), done.stderr
 
 
 def test_cells_are_collected_without_torch_and_without_a_run(project):
