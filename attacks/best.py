@@ -35,14 +35,14 @@ class Best:
 
     def update(self, z: Tensor, x_adv: Tensor, goal: Goal, network: Logits) -> Tensor | None:
         """Keep the point with the largest margin. Returns the rows (R,), bool, that go on, or None when all do."""
-        margin = goal.margin(z).nan_to_num(nan=-torch.inf, neginf=-torch.inf).to(self.score.dtype)
+        margin = goal.margin(z).nan_to_num(nan=-torch.inf, neginf=-torch.inf)
         return self.offer(margin, goal.reached(z), x_adv, goal, network)
 
     def offer(self, score: Tensor, hit: Tensor, x_adv: Tensor, goal: Goal, network: Logits) -> Tensor | None:
         """Keep what is better.
 
         Args:
-            score: (R,), greater for better points; -infinity for what is not to be kept.
+            score: (R,), greater for better points; -infinity for what is not to be kept. Kept in float32.
             hit: rows (R,), bool, that reach the goal, and let their sample leave if they do after rounding as well.
             x_adv: points (R, C, H, W).
             goal: of the rows.
@@ -51,6 +51,7 @@ class Best:
         Returns:
             The rows (R,), bool, that go on, or None when all do.
         """
+        score = score.to(self.score.dtype)  # of float64 images it may come in float64
         found = torch.nonzero(hit)[:, 0] if self._leave else self.owner[:0]
         if len(found) > 0:
             with torch.no_grad():
