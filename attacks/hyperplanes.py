@@ -49,15 +49,18 @@ def _linf(w: Tensor, lacking: Tensor, low: Tensor, high: Tensor) -> Tensor:
     weight, wanted = w.abs()[:, None], lacking.abs()  # (R, 1, D), (R, J)
     reach = torch.zeros_like(wanted)
     taken = torch.empty_like(room)
+    solved = torch.zeros_like(wanted, dtype=torch.bool)  # these stay, so that no other problem of the batch moves them
     for step in range(_NEWTON_STEPS):
         slope = (weight @ torch.gt(room, reach[:, :, None], out=taken).mT)[:, 0]
         missing = wanted
         if step > 0:
             missing = wanted - (weight @ torch.clamp(room, max=reach[:, :, None], out=taken).mT)[:, 0]
-        further = torch.where(slope > 0, missing / slope, 0.0).clamp(min=0)
+        further = torch.where((slope > 0) & ~solved, missing / slope, 0.0).clamp(min=0)
         reach = reach + further
-        if step > 0 and not asking.waits(w) and bool((further <= _SOLVED * reach).all()):
-            break
+        if step > 0:
+            solved = further <= _SOLVED * reach
+            if not asking.waits(w) and bool(solved.all()):
+                break
     return torch.clamp(room, max=reach[:, :, None], out=taken).mul_(signs)
 
 

@@ -90,3 +90,19 @@ def test_the_scale_of_the_logits_does_not_matter(norm: str, scale: float) -> Non
     w, lacking, low, high = (t.float() for t in problem(2, 500))
     plain = WAYS[norm](w, lacking, low, high)
     torch.testing.assert_close(WAYS[norm](scale * w, scale * lacking, low, high), plain, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("norm", WAYS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+def test_a_problem_depends_on_itself_alone(norm: str, dtype: torch.dtype) -> None:
+    """Those that are solved wait for the others, which may need more steps."""
+    for seed in range(30):
+        g = torch.Generator().manual_seed(seed)
+        w = torch.randn(6, 300, generator=g, dtype=torch.float64) ** 3
+        low, high = (torch.rand(6, 2, 300, generator=g, dtype=torch.float64) for _ in range(2))
+        farthest = (w.abs()[:, None] * torch.where(w[:, None] > 0, high, low)).sum(2)
+        lacking = farthest * torch.rand(6, 2, generator=g, dtype=torch.float64)
+        problems = [t.to(dtype) for t in (w, lacking, -low, high)]
+        whole = WAYS[norm](*problems)
+        for i in range(6):
+            assert torch.equal(WAYS[norm](*(t[i : i + 1] for t in problems))[0], whole[i])
