@@ -19,6 +19,7 @@ Examples
   toastproof
   toastproof data=mnist 'model=[softmax,mlp,cnn]' 'attack=[fgsm,pgd,lbfgs]' threat=linf_0_3
   toastproof model=factory model.path=nets.py:resnet data=cifar10 threat=linf_8_255
+  toastproof model=exported model.path=net.pt2 data=images data.root=val threat=linf_4_255
   toastproof -m threat.eps=0.05,0.1,0.2 attack.pgd.steps=10,40
   toastproof experiment=transfer data=cifar10
   toastproof debug=quick            a small form of anything

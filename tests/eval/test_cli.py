@@ -108,7 +108,7 @@ def test_a_model_that_fails_late_is_one_line(command, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["model.path=nets.py:net"], "model.path: is read by model=factory alone"),
+        (["model.path=nets.py:net"], "model.path: is read by model=factory or model=exported alone"),
         (["model=cnn", "model.weights=a.pth"], "model.weights: is read by"),
         (["atack=pgd"], "atack: there is no such key; did you mean attack?"),
         (["attack.pgd.stps=3"], "attack.pgd.stps: there is no such key; did you mean attack.pgd.steps?"),
