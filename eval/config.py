@@ -199,6 +199,13 @@ def read(cfg: DictConfig) -> Plan:
     if content["batch_size"] < 1:
         raise InputError(f"batch_size: must be at least 1, got {content['batch_size']}")
     adversary = _adversary(content["train"])
+    study = _make("study", _cap(content["study"], {"epochs": debug.epochs})) if content["study"] else None
+    for name in getattr(study, "follows", ()):
+        if str(content["study"][name]) != str(threat[name]):
+            raise InputError(
+                f"study.{name}: must be that of the threat, {threat[name]}, got {content['study'][name]}; "
+                f"write threat.{name}={content['study'][name]}"
+            )
     return Plan(
         config=content,
         shown=shown,
@@ -223,7 +230,7 @@ def read(cfg: DictConfig) -> Plan:
         checkpoints=Path(content["paths"]["checkpoints"]).expanduser(),
         debug=debug,
         tensorboard=content["tensorboard"],
-        study=_make("study", _cap(content["study"], {"epochs": debug.epochs})) if content["study"] else None,
+        study=study,
     )
 
 

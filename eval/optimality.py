@@ -28,7 +28,7 @@ _LEVEL = 0.95
 
 
 def optimality(found: Floats, best: Floats, most: float | None = None) -> float:
-    """xi; NaN without images. 1 where nothing can be won: all are at distance 0 or D.
+    """xi; NaN without images. 1 where nothing can be won: all are at distance 0 or D, and the search knows of it.
 
     Args:
         found: distances (n,) of the search, 0 where the image was misclassified to begin with, infinity where it found
@@ -36,12 +36,16 @@ def optimality(found: Floats, best: Floats, most: float | None = None) -> float:
         best: the smallest known (n,), at most `found`; infinity where nobody found anything.
         most: D; None for the greatest of `best` that is finite.
 
+    NaN where nothing can be won and yet the search has found nothing on some image on which something is to be found.
+
     >>> round(optimality(np.array([1.9, 2.0]), np.array([1.0, 2.0])), 3)
     0.1
     """
     if len(best) == 0:
         return math.nan
     most = greatest(best) if most is None else most
+    if np.isinf(found).any() and len(np.unique(np.minimum(best, most)[best > 0])) <= 1 and np.isfinite(best).any():
+        return math.nan
     return float(_xi(np.minimum(found, most)[None], np.minimum(best, most)[None], most)[0])
 
 

@@ -3,7 +3,8 @@
 Of the samples that `eval.diagnosis.below` looked at, those that are proved to keep their class within the budget of the
 run are a lower bound, and those that no search broke an upper one. What is proved, broken, or wrong to begin with is
 decided; the rest lies between. No proof may reach as far as a perturbation that was found: where one does, the proof is
-wrong, or the network that was attacked is not the function that was proved.
+wrong, or the network that was attacked is not the function that was proved. A sample is proved at the budget if its
+radius exceeds every size that counts as within it, rounding included.
 """
 
 from __future__ import annotations
@@ -123,22 +124,21 @@ class Bracket:
     @property
     def text(self) -> str:
         """In a sentence."""
+        if self.broken:
+            return f"proofs and perturbations contradict each other on {len(self.broken)} of {self.n} samples"
         return (
             f"between {self.low:.1%} (proved) and {self.high:.1%} (not broken) of {self.n} samples are robust; "
             f"{self.decided / self.n:.0%} are decided"
         )
 
 
-def bracket(
-    below: Arrays, distances: Mapping[str, float], eps: float, within: Callable[[Floats], Bools]
-) -> Bracket | None:
+def bracket(below: Arrays, distances: Mapping[str, float], within: Callable[[Floats], Bools]) -> Bracket | None:
     """What both sides come to; None where nothing was looked at.
 
     Args:
         below: of the probe.
         distances: of the nearest perturbation that changes the class of a sample, by its id.
-        eps: the budget.
-        within: which distances (n,) keep it.
+        within: which distances (n,) keep the budget.
     """
     right = below.get("right")
     if right is None or len(right) == 0:
@@ -159,10 +159,10 @@ def bracket(
         mine = np.where(right, own, 0.0)
         radius = np.maximum(radius, mine)
         median = float(np.median(mine[right])) if right.any() else float("nan")
-        proofs.append(Proof(said, int((mine >= eps).sum()), median))
+        proofs.append(Proof(said, int((~within(mine)).sum()), median))
     both = right & (radius > 0) & np.isfinite(far)
-    contradicted = both & (radius > far * (1 + _ROUNDING))
-    certified, standing = radius >= eps, right & ~within(far)
+    certified, standing = ~within(radius), right & ~within(far)
+    contradicted = both & ((radius > far * (1 + _ROUNDING)) | (certified & ~standing))
     return Bracket(
         n=len(right),
         certified=int(certified.sum()),

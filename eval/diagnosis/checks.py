@@ -31,7 +31,8 @@ class Seen:
         tried: samples that its attacks were made for.
         elsewhere: samples that perturbations made for other networks broke, and its own did not; None if untried.
         scored: names of its attacks and stages that need no gradient.
-        accuracy: clean accuracy, and that of always naming the largest class.
+        accuracy: correct samples, samples, and the share of the largest class; 0 samples for none.
+        targeted: its attacks aim at classes, where the searches here do not.
         bracket: what is proved beside what is broken; None where nothing was tried.
         smallest: by sample, the size of the perturbation that searches for the smallest one found, where they
             minimise the norm of the budget.
@@ -48,7 +49,8 @@ class Seen:
     tried: int = 0
     elsewhere: int | None = None
     scored: tuple[str, ...] = ()
-    accuracy: tuple[float, float] = (np.nan, np.nan)
+    accuracy: tuple[int, int, float] = (0, 0, 1.0)
+    targeted: bool = False
     bracket: Bracket | None = None
     smallest: Mapping[str, float] = field(default_factory=dict)
 

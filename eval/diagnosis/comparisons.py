@@ -9,16 +9,20 @@ from __future__ import annotations
 import numpy as np
 
 from eval.diagnosis.checks import MASKED, NOT_MEASURED, Question, Seen, Told, beyond_chance, share, some
+from eval.intervals import wilson
 
 MORE = 0.005  # share of the samples that more of the same may find
 SCORES = 0.002  # share that a search by scores may find beyond gradients
+LATE = f"more than {SCORES:.1%}: one image of up to {1 / SCORES:.0f}"
 DEGREES = 30.0  # of rotations, either way
 MOVED = 0.1  # along each axis, of the larger side
+_ENOUGH = 100  # samples of which a clean accuracy can be told from chance
+AIMED: Told = ("the attacks aim at classes, and the searches of the diagnosis do not", None)
 TURNED = 0.5  # share of the images that may fall to them without a remark
 SIGMAS = (0.05, 0.1, 0.2)  # deviations of noise, as shares of the box
 
 
-def _found_by(name: str, what: str, limit: float | None = 0.0) -> Question:
+def _found_by(name: str, what: str) -> Question:
     """A search that should find nothing where the first one failed."""
 
     def ask(seen: Seen) -> Told:
@@ -26,7 +30,7 @@ def _found_by(name: str, what: str, limit: float | None = 0.0) -> Question:
         if pgd is None or found is None:
             return NOT_MEASURED
         text = f"{what}: {share(found)} images that gradient searches, longer and targeted ones too, cannot"
-        return text, bool(found.any()) if limit == 0 else beyond_chance(int(found.sum()), found.size, limit or 0.0)
+        return text, bool(found.any())
 
     titles = {
         "step": ("iterative", "Many steps find what one step finds", "C2, S1"),
@@ -36,7 +40,7 @@ def _found_by(name: str, what: str, limit: float | None = 0.0) -> Question:
     }
     short, title, source = titles[name]
     return Question(
-        short, title, f"finds one{'' if limit == 0 else ' in 500, beyond chance'}",
+        short, title, "finds one",
         "A weaker search succeeds where the gradient search fails: gradients are misleading there.",
         MASKED, source, ask,
     )  # fmt: skip
@@ -60,6 +64,8 @@ def _missed(seen: Seen) -> Told:
     samples = some(seen.searches, "sample")
     if samples is None or seen.standing is None:
         return NOT_MEASURED
+    if seen.targeted:
+        return AIMED
     names = ("pgd", "step", "half", "noise", "scores", "longer", "again", "targeted")
     found = np.logical_or.reduce([seen.searches[n] for n in names if n in seen.searches])
     missed = found & np.isin(samples, list(seen.standing))
@@ -90,6 +96,8 @@ def _neighbour(seen: Seen) -> Told:
     samples = some(seen.neighbours, "sample")
     if samples is None or seen.standing is None:
         return NOT_MEASURED
+    if seen.targeted:
+        return AIMED
     standing = np.isin(samples, list(seen.standing))
     if not standing.any():
         return "no image was left standing", False
@@ -99,6 +107,8 @@ def _neighbour(seen: Seen) -> Told:
 
 
 def _impossible(seen: Seen) -> Told:
+    if seen.targeted:
+        return AIMED
     samples = some(seen.neighbours, "sample")
     both = [] if samples is None else [i for i, s in enumerate(samples) if str(s) in seen.smallest]
     if samples is None or not both:
@@ -121,10 +131,13 @@ def _broader(seen: Seen) -> Told:
 
 
 def _accuracy(seen: Seen) -> Told:
-    right, chance = seen.accuracy
-    if np.isnan(right):
+    right, n, chance = seen.accuracy
+    if n == 0:
         return NOT_MEASURED
-    return f"{right:.1%} clean accuracy; always naming the largest class gives {chance:.1%}", right <= chance
+    text = f"{right / n:.1%} clean accuracy, n = {n}; always naming the largest class gives {chance:.1%}"
+    if chance == 1 or float(wilson(right, n)[0]) > chance:
+        return text, None if chance == 1 else False
+    return text, True if right <= chance * n or n >= _ENOUGH else None
 
 
 def _complete(seen: Seen) -> Told:
@@ -142,7 +155,7 @@ COMPARISONS: tuple[Question, ...] = (
         "use attack=standard, or what the checks below advise", "C12", _missed,
     ),
     Question(
-        "accuracy", "The network is better than guessing", "clean accuracy at chance",
+        "accuracy", "The network is better than guessing", "clean accuracy at chance, by its interval",
         "Robustness of a network that guesses means nothing.",
         "check its normalisation, the order of the classes and its weights", "C1", _accuracy,
     ),
@@ -151,12 +164,12 @@ COMPARISONS: tuple[Question, ...] = (
     _found_by("noise", "random points break"),
     _found_by("scores", "a few hundred queries for scores break"),
     Question(
-        "stages", "Gradients break what the search by scores breaks, in the whole run", f"more than {SCORES:.1%}",
+        "stages", "Gradients break what the search by scores breaks, in the whole run", LATE,
         "A search without gradients succeeds where all with gradients failed: gradients are masked.",
         "believe the lower number; give the search by scores more queries, or " + MASKED, "C9, S2, AA", _stages,
     ),
     Question(
-        "elsewhere", "Its own perturbations break what those of other networks break", f"more than {SCORES:.1%}",
+        "elsewhere", "Its own perturbations break what those of other networks break", LATE,
         "What transfers needs no gradient of this network: its own gradients mislead.", MASKED, "C10", _elsewhere,
     ),
     Question(

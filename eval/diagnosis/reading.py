@@ -138,7 +138,8 @@ def _seen(run: Run, records: pd.DataFrame, name: str, measured: Mapping[str, Map
         tried=len(samples),
         elsewhere=len((others & samples) - fallen) if own.any() and (~own).any() else None,
         scored=tuple(str(part["name"]) for part in (*attacks, *stages) if part["needs"] != "weights"),
-        accuracy=(float(right.mean()), most + 3 * (most * (1 - most) / n) ** 0.5) if n else (np.nan, np.nan),
-        bracket=bracket(at["below"], distances, eps, lambda size: threat.within(size, eps)),
+        accuracy=(int(right.sum()), n, most),
+        targeted=run.goal != "untargeted",
+        bracket=bracket(at["below"], distances, lambda size: threat.within(size, eps)),
         smallest={str(sample): float(size) for sample, size in smallest.items()},
     )

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from eval.diagnosis.checks import MASKED, NOT_MEASURED, Question, Seen, Told, area, beyond_chance, share, some
+from eval.diagnosis.checks import MASKED, NOT_MEASURED, Arrays, Question, Seen, Told, area, beyond_chance, share, some
 
 REPEAT = 1e-4  # of normalised logits, between two forwards
 ALONE = 1e-3  # the same, between alone and in a batch
@@ -19,6 +19,11 @@ SURE = 0.05  # share of images that a healthy network may be so sure of that the
 RISING = 0.5  # share of the steps after which the loss must be no smaller
 CONSISTENT = 0.9
 LATE = 0.05  # share of its gain that the last tenth of a path may bring
+
+
+def _looked(arrays: Arrays, name: str) -> bool:
+    """Whether a probe had images to look at: it has a value for each under that name."""
+    return some(arrays, name) is not None
 
 
 def _randomised(seen: Seen) -> Told:
@@ -39,7 +44,7 @@ def _batch(seen: Seen) -> Told:
 
 def _probabilities(seen: Seen) -> Told:
     found = some(seen.answers, "probabilities")
-    if found is None:
+    if found is None or not _looked(seen.answers, "repeat"):
         return NOT_MEASURED
     return ("rows in [0, 1] that sum to 1" if found else "values that are no probabilities"), bool(found)
 
@@ -53,7 +58,9 @@ def _labels(seen: Seen) -> Told:
 
 def _dynamic(seen: Seen) -> Told:
     calls = some(seen.answers, "autograd")
-    return NOT_MEASURED if calls is None else (f"{int(calls)} calls for gradients inside forward", bool(calls > 0))
+    if calls is None or not _looked(seen.answers, "repeat"):
+        return NOT_MEASURED
+    return f"{int(calls)} calls for gradients inside forward", bool(calls > 0)
 
 
 def _few(seen: Seen) -> Told:
@@ -63,7 +70,7 @@ def _few(seen: Seen) -> Told:
 
 def _none(seen: Seen) -> Told:
     none = some(seen.slopes, "none")
-    if none is None:
+    if none is None or not _looked(seen.slopes, "zero"):
         return NOT_MEASURED
     return ("no path from the logits to the pixels" if none else "a gradient reaches the pixels"), bool(none)
 
@@ -73,7 +80,11 @@ def _zero(seen: Seen) -> Told:
     if zero is None or margin is None:
         return NOT_MEASURED
     text = f"it is exactly zero on {share(zero)} images for the cross-entropy, on {share(margin)} for the margin"
-    return text, bool(margin.any()) or beyond_chance(int(zero.sum()), zero.size, SURE)
+    flat = beyond_chance(int(zero.sum()), zero.size, SURE)
+    known = seen.bracket
+    if flat and not margin.any() and known is not None and 0 < known.certified == known.standing and not known.broken:
+        return f"{text}; yet each sample that was left standing is proved", False
+    return text, bool(margin.any()) or flat
 
 
 def _slope(seen: Seen) -> Told:

@@ -160,8 +160,8 @@ def _by_search(networks: dict[str, list[_Search]]) -> dict[str, list[_Search]]:
 
 def _mean(searches: Sequence[_Search]) -> tuple[Value | None, ...]:
     """Optimality over networks alone, with the least and the greatest in place of an interval."""
-    values = [optimality(s.found, s.best) for s in searches]
-    mean = Value("number", float(np.mean(values)), min(values), max(values), len(values))
+    values = [v for v in (optimality(s.found, s.best) for s in searches) if not np.isnan(v)]
+    mean = Value("number", float(np.mean(values)), min(values), max(values), len(values)) if values else None
     return tuple(mean if name == "optimality" else None for name in _COLUMNS)
 
 
@@ -204,7 +204,10 @@ def _finding(norm: str, networks: Sequence[Sequence[_Search]], stored: bool) -> 
     by: dict[str, list[float]] = {}
     for searches in networks:
         for s in searches:
-            by.setdefault(s.name, []).append(optimality(s.found, s.best))
+            if not np.isnan(value := optimality(s.found, s.best)):
+                by.setdefault(s.name, []).append(value)
+    if not by:
+        return f"{_NORMS[norm]}: no search found enough to be compared."
     means = {name: float(np.mean(values)) for name, values in by.items()}
     first, *others = sorted(means, key=lambda name: -means[name])
     beside = "the pool that was given and this run's" if stored else "the pool of this run"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from attacks.base import Attack
 from attacks.square import Square
@@ -47,6 +48,7 @@ class Robustness:
         smoothing: deviation of the noise in box units by which smoothed networks are certified beside; 0 for none.
     """
 
+    follows: ClassVar[tuple[str, ...]] = ("norm", "eps")  # what must be that of the run's threat
     norm: str = "linf"
     eps: str = "8/255"
     transfer: bool = False

@@ -18,8 +18,8 @@ BRIEF = (
 
 _BRIEF = (
     "Our default's cells: mean RMS of all images, evaluations per image, ms per image. The others': mean RMS over our "
-    "default's on the images on which both succeed, evaluations per image, time over our default's on the same images; first the "
-    "success where it is below 100%. Of forwards and backwards the more numerous are the evaluations."
+    "default's on the images on which both succeed, evaluations per image, time over our default's on the same images; "
+    "first the success where it is below 100%. Of forwards and backwards the more numerous are the evaluations."
 )
 
 

@@ -15,14 +15,14 @@ BELOW = {
     "sample": np.array(["a", "b", "c", "d", "e"]),
     "right": np.array([True, True, True, True, False]),
     "norms": np.array([0.05, 0.01, 0.02, 0.0, 0.0]),
-    "bounds": np.array([0.3, 0.1, 0.05, 0.02, 0.0]),
+    "bounds": np.array([0.3, 0.11, 0.05, 0.02, 0.0]),
     "method": np.array("crown"),
 }
 FAR = {"a": 0.6, "b": 0.4, "c": 0.08, "e": 0.01}
 
 
 def made(far: dict[str, float] = FAR, **below: object) -> Bracket:
-    found = bracket({**BELOW, **below}, far, 0.1, lambda size: size <= 0.1)  # type: ignore[dict-item]
+    found = bracket({**BELOW, **below}, far, lambda size: size <= 0.1)  # type: ignore[dict-item]
     assert found is not None
     return found
 
@@ -46,7 +46,7 @@ def test_the_better_proof_of_each_sample_counts() -> None:
 def test_the_ratio_is_that_of_samples_with_both() -> None:
     found = made()
     assert found.compared == 3
-    assert found.ratio == pytest.approx(np.median([0.6 / 0.3, 0.4 / 0.1, 0.08 / 0.05]))
+    assert found.ratio == pytest.approx(np.median([0.6 / 0.3, 0.4 / 0.11, 0.08 / 0.05]))
 
 
 def test_intervals_hold_their_ends() -> None:
@@ -63,13 +63,25 @@ def test_a_perturbation_nearer_than_a_proof_is_a_contradiction() -> None:
     assert check in verdict((check,))
 
 
+def test_a_proof_at_the_budget_contradicts_a_perturbation_at_the_budget() -> None:
+    found = made(FAR | {"b": 0.1}, bounds=np.array([0.3, 0.1 * (1 + 1e-9), 0.05, 0.02, 0.0]))
+    assert found.broken == ("b",)  # which ends there as attacks do, and was proved a little beyond
+    assert found.text == "proofs and perturbations contradict each other on 1 of 5 samples"
+    (check,) = (c for c in diagnose(Seen(bracket=found)) if c.fired)
+    assert check.question.name == "bracket"
+
+
+def test_what_is_proved_up_to_the_budget_alone_is_not_proved_at_it() -> None:
+    assert made(bounds=np.array([0.3, 0.1, 0.05, 0.02, 0.0])).certified == 1  # sizes of 0.1 count as within
+
+
 def test_rounding_is_no_contradiction() -> None:
     assert made(FAR | {"a": 0.3 * (1 - 1e-8)}).broken == ()
 
 
 def test_what_was_refused_says_why() -> None:
     below = {k: BELOW[k] for k in ("sample", "right")}
-    found = bracket({**below, "norms_refused": np.array("Softmax has no known bound")}, FAR, 0.1, lambda s: s <= 0.1)
+    found = bracket({**below, "norms_refused": np.array("Softmax has no known bound")}, FAR, lambda s: s <= 0.1)
     assert found is not None
     assert not found.possible
     assert found.certified == 0
@@ -79,7 +91,7 @@ def test_what_was_refused_says_why() -> None:
 
 
 def test_nothing_looked_at_is_no_bracket() -> None:
-    assert bracket({}, FAR, 0.1, lambda s: s <= 0.1) is None
+    assert bracket({}, FAR, lambda s: s <= 0.1) is None
     assert smoothed({}, 0.1) is None
 
 

@@ -41,7 +41,7 @@ HEALTHY = Seen(
     tried=1000,
     elsewhere=1,
     scored=("square",),
-    accuracy=(0.95, 0.14),
+    accuracy=(950, 1000, 0.14),
     bracket=BRACKET,
     smallest={f"test/{i}": 2.0 for i in range(32)},
 )  # fmt: skip
@@ -54,7 +54,7 @@ def changed(part: str, **values: object) -> Seen:
 FIRES = {
     "bracket": replace(HEALTHY, bracket=replace(BRACKET, broken=("test/7",))),
     "missed": replace(changed("searches", noise=ONE), standing=frozenset({"test/5"})),
-    "accuracy": replace(HEALTHY, accuracy=(0.12, 0.14)),
+    "accuracy": replace(HEALTHY, accuracy=(150, 1000, 0.14)),
     "iterative": changed("searches", step=ONE),
     "monotone": changed("searches", half=ONE),
     "noise": changed("searches", noise=ONE),
@@ -144,3 +144,44 @@ def test_a_share_counts_when_chance_does_not_explain_it():
     assert not beyond_chance(0, 0, 0.1)
     assert not beyond_chance(5, 50, 0.1)
     assert beyond_chance(12, 50, 0.1)
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "fires"),
+    [
+        ((5, 5, 0.6), None),  # all right, of too few to tell
+        ((1, 1, 1.0), None),
+        ((60, 60, 1.0), None),  # one class alone
+        ((9, 10, 0.2), False),
+        ((0, 60, 0.15), True),
+        ((16, 100, 0.15), True),  # no better than chance, as far as a hundred can tell
+        ((16, 99, 0.15), None),
+        ((30, 100, 0.15), False),
+        ((0, 0, 1.0), None),
+    ],
+)
+def test_accuracy_is_told_from_chance_where_there_are_enough_samples(accuracy, fires):
+    (check,) = (c for c in diagnose(replace(HEALTHY, accuracy=accuracy)) if c.question.name == "accuracy")
+    assert check.fired is fires
+
+
+def test_searches_without_a_target_say_nothing_of_attacks_that_have_one():
+    seen = replace(changed("searches", noise=ONE), standing=frozenset({"test/5", "test/9"}), targeted=True)
+    fired = {c.question.name: c.fired for c in diagnose(seen)}
+    assert [fired[name] for name in ("missed", "neighbour", "impossible")] == [None, None, None]
+
+
+def test_a_flat_cross_entropy_is_no_fault_where_all_that_stands_is_proved():
+    flat = {"zero": np.arange(24) < 18}
+    settled = replace(BRACKET, certified=60, standing=60, decided=100)
+    for known, fires in ((settled, False), (BRACKET, True), (replace(settled, broken=("test/1",)), True)):
+        fired = {c.question.name: c.fired for c in diagnose(replace(changed("slopes", **flat), bracket=known))}
+        assert fired["zero_gradient"] is fires
+
+
+def test_what_no_image_was_shown_holds_nothing():
+    nothing = {name: values[:0] if values.ndim else values for name, values in HEALTHY.answers.items()}
+    fired = {c.question.name: c.fired for c in diagnose(Seen(answers=nothing, slopes={"none": np.array(False)}))}
+    assert {
+        name: fired[name] for name in ("probabilities", "dynamic", "no_gradient", "zero_gradient")
+    } == dict.fromkeys(("probabilities", "dynamic", "no_gradient", "zero_gradient"))

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.autograd import grad as imported_grad
 
 from attacks.goal import Goal
 from attacks.threat import ThreatModel
@@ -245,3 +246,25 @@ def test_broader_tries_every_turn_and_move():
     seen = Broader()(classifier, samples, 5, CPU, 0)
     assert seen["turned"].tolist() == [True, False]  # the first has a dark rest that a turn brings to the corner
     assert not seen["noise_0"].any()
+
+
+class Descending(nn.Module):
+    """Takes a gradient step of its own on the image, by a name that was imported before anybody looked."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.enable_grad():
+            own = x.detach().requires_grad_()
+            (step,) = imported_grad(self.network(own).sum(), own)
+        return self.network(x + 0 * step)
+
+
+def test_gradients_inside_forward_are_seen_whatever_name_they_go_by():
+    assert measure(Answers(), Descending(net()))["autograd"] > 0
+    by_func = Descending(net())
+    by_func.forward = lambda x: by_func.network(x + 0 * torch.func.grad(lambda y: by_func.network(y).sum())(x))
+    assert measure(Answers(), by_func)["autograd"] > 0
+    assert measure(Answers(), net())["autograd"] == 0

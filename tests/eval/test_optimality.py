@@ -111,3 +111,10 @@ def test_the_curve_falls_at_each_distance_and_its_area_is_the_mean() -> None:
     x, y = steps(found).T
     assert np.trapezoid(y, x) == pytest.approx(found.mean())
     assert steps(np.full(3, np.inf)).tolist() == [[0.0, 1.0]]
+
+
+def test_a_search_that_found_nothing_is_not_called_optimal_where_nothing_is_to_be_won():
+    assert np.isnan(optimality(np.array([np.inf, np.inf]), np.array([0.5, 0.5])))
+    assert np.isnan(optimality(np.array([np.inf]), np.array([0.5])))
+    assert optimality(np.array([0.5, 0.5]), np.array([0.5, 0.5])) == 1
+    assert optimality(np.array([np.inf, np.inf]), np.array([np.inf, np.inf])) == 1

@@ -16,6 +16,7 @@ import pytest
 from rich.console import Console
 
 from eval.diagnosis.reading import diagnoses
+from eval.errors import InputError
 from eval.records import Run, read_records
 from eval.run import run
 
@@ -74,6 +75,7 @@ def test_no_proof_reaches_as_far_as_a_perturbation_that_was_found(go, tmp_path):
         assert found.bracket.certified > 0
         assert found.bracket.compared > 0
         assert found.bracket.broken == ()
+        assert found.bracket.certified <= found.bracket.standing
 
 
 @pytest.mark.slow
@@ -116,3 +118,18 @@ def test_an_evaluation_that_is_killed_again_and_again_ends_with_the_same_records
         assert one.files == other.files
         for key in one.files:
             np.testing.assert_array_equal(one[key], other[key])
+
+
+@pytest.mark.parametrize(("override", "says"), [("study.norm=l2", "linf, got l2"), ("study.eps=0.3", "0.1, got 0.3")])
+def test_the_diagnosis_looks_at_the_budget_of_the_attacks_alone(go, tmp_path, override, says):
+    with pytest.raises(InputError, match=rf"^study\..*: must be that of the threat, {says}; write threat\."):
+        go(tmp_path, override)
+    assert not list(tmp_path.iterdir())
+
+
+def test_attacks_with_a_target_are_not_measured_by_searches_without(go, tmp_path):
+    about, _ = go(tmp_path, "goal=least_likely")
+    for found in diagnoses(about, read_records(tmp_path), tmp_path):
+        asked = {check.question.name: check.fired for check in found.checks}
+        assert asked["missed"] is None
+        assert asked["neighbour"] is None
