@@ -127,7 +127,7 @@ class Bracket:
         if self.broken:
             return f"proofs and perturbations contradict each other on {len(self.broken)} of {self.n} samples"
         return (
-            f"between {self.low:.1%} (proved) and {self.high:.1%} (not broken) of {self.n} samples are robust; "
+            f"between {self.low:.1%} (proved) and {self.high:.1%} (not broken) of the first {self.n} samples are robust; "
             f"{self.decided / self.n:.0%} are decided"
         )
 

@@ -54,3 +54,17 @@ def test_the_smoothed_network_is_called_another_one(page: Page) -> None:
     assert "Another network" in html
     assert "99.9% confidence" in html
     assert "30 (30.0%" in html
+
+
+def test_it_says_what_was_searched_with(page: Page) -> None:
+    html = shown(page, BRACKET)
+    for attack in page.run.attacks:
+        assert f"<strong>{attack['name']}</strong>: " in html
+    none = replace(page, run=replace(page.run, attacks=[]))
+    assert "what its own short searches left standing" in shown(none, BRACKET)
+
+
+def test_a_bracket_beside_attacks_that_aim_at_classes_says_that_it_does_not(page: Page) -> None:
+    assert "whatever the attacks aim at" not in shown(page, BRACKET)
+    aimed = replace(page, run=replace(page.run, goal="least_likely"))
+    assert "and any other class counts here, whatever the attacks aim at" in shown(aimed, BRACKET)
