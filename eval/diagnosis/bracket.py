@@ -127,8 +127,8 @@ class Bracket:
         if self.broken:
             return f"proofs and perturbations contradict each other on {len(self.broken)} of {self.n} samples"
         return (
-            f"between {self.low:.1%} (proved) and {self.high:.1%} (not broken) of the first {self.n} samples are robust; "
-            f"{self.decided / self.n:.0%} are decided"
+            f"between {self.low:.1%} (proved) and {self.high:.1%} (not broken) of the first {self.n} samples are "
+            f"robust; {self.decided / self.n:.0%} are decided"
         )
 
 

@@ -9,13 +9,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from eval.errors import InputError
 from eval.intervals import Bools
 from eval.records import Run, read_measured
 from eval.rows import erred, numbers, wrong
-from eval.studies.cells import Table, Value, confidence, over, share
+from eval.studies.cells import Table, Value, average, confidence, over, share
+from eval.studies.large import DIFFERENCE, changed
 from eval.studies.linear_names import ADVERSARIAL, CLIPPED, LOGISTIC, PAPERS, ROUNDED, SIGN, UNIFORM
 from eval.studies.reading import Reading
 from eval.studies.traced import RISE, STRAIGHT, curves, pictures, straightness, stretches
@@ -63,7 +65,7 @@ class _Records:
         """Whether each sample is misclassified without perturbation."""
         rows = self.rows
         chosen = rows[(rows["role"] == "clean") & (rows["target_model"] == model)]
-        return wrong(self._some(chosen, model).drop_duplicates("sample"), "clean_pred")
+        return wrong(self._some(chosen, model).drop_duplicates("sample").sort_values("sample"), "clean_pred")
 
     def fed(self, source: str, target: str, attack: str) -> pd.DataFrame:
         """The rows of what was made for one network and judged on another."""
@@ -213,13 +215,18 @@ def _large(run: Run, known: _Records, attack: str) -> list[Table]:
             over([sure for _, sure in hits]),
         )
         rows.append((label, values))
+    without, trained = (
+        np.mean([known.clean(f"{study['large_model']}{kind}_{i}") for i in seeds], axis=0) for kind in ("", ADVERSARIAL)
+    )
+    rows.append((DIFFERENCE, (average("difference", trained - without), None, None)))
     return [
         Table(
             "large",
             f"Large networks: {study['large_model']}, mean over {len(seeds)} seeds",
             "Beside the mean stand the least and the greatest; n counts networks. The paper's number is marked where "
-            "every one of ours is apart from it. The paper's large networks stopped early by their adversarial "
-            "validation error and were then trained again on all samples; here the number of epochs is given.",
+            "every one of ours is apart from it. The difference has its interval over images. The paper's large "
+            "networks stopped early by their adversarial validation error and were then trained again on all samples; "
+            "here the number of epochs is given.",
             ("clean error", "error", "confidence"),
             tuple(rows),
         )
@@ -252,6 +259,7 @@ def findings(run: Run, found: Sequence[Table]) -> list[str]:
         "The most dangerous class of a linear network of two classes gains \u03b5\u2016w\u2016\u2081 on the label; "
         f"that of softmax regression with {len(run.data['classes'])} classes gains {_range(softmax)} of it, that of "
         f"the maxout network {rise[0]:.0%}, with adversarial training {rise[1]:.0%}.",
+        *changed(by.get("large")),
         _apart(found),
     ]
 

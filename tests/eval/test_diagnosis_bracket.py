@@ -33,7 +33,9 @@ def test_the_ends_and_what_is_decided() -> None:
     assert (found.decided, found.open) == (4, 1)
     assert (found.low, found.high) == (0.4, 0.6)
     assert found.broken == ()
-    assert found.text == "between 40.0% (proved) and 60.0% (not broken) of the first 5 samples are robust; 80% are decided"
+    assert (
+        found.text == "between 40.0% (proved) and 60.0% (not broken) of the first 5 samples are robust; 80% are decided"
+    )
 
 
 def test_the_better_proof_of_each_sample_counts() -> None:

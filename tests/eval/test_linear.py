@@ -215,9 +215,14 @@ def test_large_networks_of_several_seeds_have_a_table_and_the_run_keeps_its_own_
     prints = {m["name"]: m["fingerprint"] for m in about.models}
     methods = {m["name"]: m["trained"]["method"] for m in about.models}
 
-    assert [label for label, _ in table.rows] == ["without adversarial training", "with adversarial training"]
+    kinds = ["without adversarial training", "with adversarial training"]
+    assert [label for label, _ in table.rows] == [*kinds, "difference"]
+    change = table.rows[2][1][0]
+    assert change.ours == pytest.approx(table.rows[1][1][0].ours - table.rows[0][1][0].ours)
+    assert change.low < change.ours < change.high
+    assert any("the clean error of the large network" in line for line in reading.findings)
     assert all(v.low <= v.ours <= v.high for _, row in table.rows for v in row if v is not None)
-    assert all(row[0].n == row[1].n == 2 for _, row in table.rows)
+    assert all(row[0].n == row[1].n == 2 for _, row in table.rows[:2])
     assert any(v.low < v.high for _, row in table.rows for v in row if v is not None)
     assert about.seed == 0
     assert prints["maxout1600_0"] != prints["maxout1600_1"]  # another seed is another network
