@@ -75,11 +75,10 @@ def _missed(seen: Seen) -> Told:
 
 
 def _stages(seen: Seen) -> Told:
-    if not seen.broken or not seen.tried:
+    if not seen.late or not seen.tried:
         return NOT_MEASURED
-    late = {name: k for name, k in seen.broken.items() if name in seen.scored}
-    k = sum(late.values())
-    text = f"{' and '.join(late) or 'no search by scores'} broke {k} of {seen.tried} images that gradients had not"
+    k = max(seen.late.values())
+    text = f"{' and '.join(seen.late)} broke {k} of {seen.tried} images that gradients had not"
     return text, k / seen.tried > SCORES
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -105,6 +105,14 @@ def _distances(threat: Threat, eps: float, hits: pd.DataFrame, searches: Arrays)
     return nearest
 
 
+def _late(broken: pd.DataFrame, scored: Sequence[str]) -> dict[str, int]:
+    """By the name of a search that needs no gradient: how many samples it broke that none with gradients did."""
+    part = broken["stage"].where(broken["stage"] != "", broken["attack"])
+    blind = part.isin(scored)
+    left = broken.assign(part=part)[blind & ~broken["sample"].isin(set(broken["sample"][~blind]))]
+    return {name: int(left[left["part"] == name]["sample"].nunique()) for name in scored}
+
+
 def _seen(run: Run, records: pd.DataFrame, name: str, measured: Mapping[str, Mapping[str, Arrays]]) -> Seen:
     at = {probe: arrays.get(name, {}) for probe, arrays in measured.items()}
     mine = records[records["target_model"] == name]
@@ -124,8 +132,10 @@ def _seen(run: Run, records: pd.DataFrame, name: str, measured: Mapping[str, Map
     samples = set(clean["sample"][right])
     fallen, others = set(attacked["sample"][hit & own]), set(attacked["sample"][hit & ~own])
     attacks = run.attacks if own.any() else []
+    parts = {str(a["name"]) for a in attacks if not a.get("stages")}
     stages = [stage for attack in attacks for stage in attack.get("stages", ())]
-    first = attacked["stage"][hit & own & (numbers(attacked["rms"]) > 0)]
+    parts |= {str(stage["name"]) for stage in stages}
+    scored = tuple(str(part["name"]) for part in (*attacks, *stages) if part["needs"] != "weights")
     return Seen(
         answers=at["answers"],
         slopes=at["slopes"],
@@ -134,10 +144,10 @@ def _seen(run: Run, records: pd.DataFrame, name: str, measured: Mapping[str, Map
         neighbours=at["neighbours"],
         broader=at["broader"],
         standing=frozenset(samples - fallen) if own.any() else None,
-        broken={str(stage["name"]): int((first == stage["name"]).sum()) for stage in stages},
+        late=_late(attacked[hit & own & (numbers(attacked["rms"]) > 0)], scored) if set(scored) < parts else {},
         tried=len(samples),
         elsewhere=len((others & samples) - fallen) if own.any() and (~own).any() else None,
-        scored=tuple(str(part["name"]) for part in (*attacks, *stages) if part["needs"] != "weights"),
+        scored=scored,
         accuracy=(int(right.sum()), n, most),
         targeted=run.goal != "untargeted",
         bracket=bracket(at["below"], distances, lambda size: threat.within(size, eps)),

@@ -14,6 +14,7 @@ from eval.bench import Bench, Unit
 from eval.clean import clean_pass
 from eval.craft import craft
 from eval.data import Arrays, Samples, Torchvision
+from eval.diagnosis.reading import diagnoses
 from eval.records import read_records
 from eval.run import run
 from models.network import Factory
@@ -36,6 +37,21 @@ def load(name: str, root) -> Samples:
     if name.startswith("mnist"):
         return Torchvision(name="mnist", root=str(root)).load(0).test
     return Arrays(name="cifar10", root="", test=str(root / "cifar10" / "test1000.npz"), num_classes=10).load(0).test
+
+
+@pytest.mark.parametrize("name", ["mnist_lenet5_adv", "mnist_trades_smallcnn"])
+def test_a_black_box_search_beats_plain_pgd_and_the_diagnosis_says_so(composed, real_data, tmp_path, name):
+    chosen = [
+        "experiment=robustness", "attack=[pgd,square]", "threat=linf_0_3", "data=mnist", f"data.root={real_data}",
+        "data.limit=300", "model=factory", f"model.path={real_data / 'nets.py'}:{name}", "study.certify=[]",
+    ]  # fmt: skip
+    about = run(composed(*chosen), tmp_path, [], Console(quiet=True))
+    (found,) = diagnoses(about, read_records(tmp_path), tmp_path)
+    (check,) = (c for c in found.checks if c.question.name == "stages")
+    print(check.saw)
+    assert check.fired
+    assert check in found.against
+    assert "square broke" in found.verdict
 
 
 @pytest.mark.parametrize(("name", "clean", "n", "robust"), KNOWN, ids=[k[0] for k in KNOWN])
