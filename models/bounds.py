@@ -52,8 +52,8 @@ def lengths(graph: Graph, norm: str) -> dict[int, Tensor]:
     curved = graph.curved()
     for number in {s.inputs[0] for s in graph.steps if s.kind in (ACTIVATION, MAXPOOL)} - {0} - curved:
         shape, step = graph.shape_of(number), graph.steps[number - 1]
-        scaled = [graph.steps[i - 1] for i in range(1, number)]
-        if isinstance(step.module, nn.Conv2d) and all(s.kind == SCALE for s in scaled):
+        scaled = _scales(graph, step)
+        if isinstance(step.module, nn.Conv2d) and scaled is not None:
             found[number] = _conv_lengths(step.module, scaled, graph.shape, norm)
         elif math.prod(shape) <= _ROWS:
             rows = _slopes(graph, number)
@@ -61,8 +61,21 @@ def lengths(graph: Graph, norm: str) -> dict[int, Tensor]:
     return found
 
 
+def _scales(graph: Graph, step: Step) -> list[Step] | None:
+    """The steps between the image and a step with one input, if all of them do no more than scale it."""
+    found = []
+    at = step.inputs[0]
+    while at:
+        before = graph.steps[at - 1]
+        if before.kind != SCALE:
+            return None
+        found.append(before)
+        at = before.inputs[0]
+    return found
+
+
 def _conv_lengths(conv: nn.Conv2d, scaled: list[Step], shape: tuple[int, ...], norm: str) -> Tensor:
-    """Of a convolution of the image, scaled or not."""
+    """Of a convolution of the image, which these steps scale before."""
     factor = torch.ones(1, *shape, dtype=torch.float64)
     for step in scaled:
         factor = factor * torch.as_tensor(step.module.factor)

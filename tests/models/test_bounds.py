@@ -12,27 +12,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from models.bounds import METHODS, Prover, cost
+from models.bounds import METHODS, Prover, cost, lengths
 from models.classifier import Classifier
 from models.graph import read
 from models.relaxations import choice, lines
+from tests.models.branching_networks import BRANCHING, Residual
 
 SHAPE = (1, 6, 6)
 FREE = (-math.inf, math.inf)
 
 
-class Residual(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.one, self.two, self.norm = nn.Conv2d(2, 2, 3, padding=1), nn.Conv2d(2, 2, 1), nn.BatchNorm2d(2)
-
-    def forward(self, x: Tensor) -> Tensor:
-        y = self.two(nn.functional.relu(self.norm(self.one(x))))
-        return torch.relu(y + x)
-
-
 def layers(name: str, seed: int = 0) -> list[nn.Module]:
     torch.manual_seed(seed)
+    if name in BRANCHING:
+        return [BRANCHING[name]()]
     flat, last = nn.Flatten(), nn.Linear(20, 4)
     made = {
         "linear": [flat, nn.Linear(36, 4)],
@@ -46,7 +39,7 @@ def layers(name: str, seed: int = 0) -> list[nn.Module]:
     return made[name]
 
 
-NETS = ("linear", "relu", "sigmoid", "cnn", "pool", "residual")
+NETS = ("linear", "relu", "sigmoid", "cnn", "pool", "residual", *BRANCHING)
 
 
 def classifier(name: str, seed: int = 0) -> Classifier:
@@ -86,6 +79,20 @@ def test_no_point_of_the_ball_goes_below_a_bound(name: str, norm: str, method: s
             lead = z[:, labels[i]][:, None] - z
             lead[:, labels[i]] = torch.inf
             assert (lead.amin(0) >= bound[i] - 1e-9).all()
+
+
+@pytest.mark.parametrize("norm", ["l2", "l1"])
+@pytest.mark.parametrize("name", ["cnn", "pool", "residual", *BRANCHING])
+def test_no_linear_step_moves_more_than_its_length_says(name: str, norm: str) -> None:
+    graph, x = read(classifier(name)), images(1)
+    found = lengths(graph, norm)
+    assert found or name == "parallel"
+    for number, length in found.items():
+        rows = torch.autograd.functional.jacobian(lambda x, n=number: graph.forward(x)[n].flatten(), x).flatten(1)
+        exact = torch.linalg.vector_norm(rows, 2.0 if norm == "l2" else math.inf, dim=1)
+        assert (length >= exact * (1 - 1e-12)).all()
+        if norm == "l2":
+            assert torch.allclose(length, exact)
 
 
 @pytest.mark.parametrize("method", METHODS)
