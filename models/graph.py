@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.utils import parametrize
 
 from models.classifier import Classifier
 from models.steps import (
@@ -25,6 +26,7 @@ from models.steps import (
     AVERAGE,
     CONV,
     DENSE,
+    FLOAT32,
     MAXPOOL,
     SCALE,
     SELECT,
@@ -70,10 +72,7 @@ class _Reader:
         if hasattr(module, "inplace"):
             vars(module)["inplace"] = False  # else it would change what the step before computed
         value = module(*(self.values[i] for i in inputs))
-        if value.ndim < 2 or len(value) != len(self.values[0]):
-            raise NoBoundError(
-                f"{name}: must keep the images of a batch apart, got {tuple(value.shape)} from a batch of 2"
-            )
+        _refuse_mixed(name, value)
         self.values.append(value)
         self.steps.append(Step(name, kind, module.eval(), inputs, tuple(value.shape[1:])))
         return len(self.steps)
@@ -95,9 +94,11 @@ class _Reader:
         if norm.training or norm.running_mean is None:
             raise NoBoundError(f"{name}: takes the statistics of the batch; put it into evaluation mode")
         factor = (norm.running_var + norm.eps).rsqrt() * (1.0 if norm.weight is None else norm.weight)
-        shift = (0.0 if norm.bias is None else norm.bias) - norm.running_mean * factor
+        bias = torch.zeros_like(factor) if norm.bias is None else norm.bias
+        mean = norm.running_mean * factor
         shape = (-1, *[1] * (len(self.steps[number - 1].shape if number else self.values[0].shape[1:]) - 1))
-        return self.add(name, SCALE, Scale(factor.reshape(shape), shift.reshape(shape)), number)
+        parts = (factor, bias - mean, bias.abs() + mean.abs())
+        return self.add(name, SCALE, Scale(*(part.reshape(shape) for part in parts)), number)
 
     def function(self, name: str, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> int:
         """A call of a function or a method that reads a step."""
@@ -124,8 +125,13 @@ class _Reader:
         if target is operator.getitem:
             index = rest[0] if isinstance(rest[0], tuple) else (rest[0],)
             plain = all(isinstance(i, int | slice) or i is Ellipsis for i in index)
+            whole = index[0] == slice(None) or (index[0] is Ellipsis and len(index) <= before.ndim)
+            if plain and not whole:
+                raise NoBoundError(f"{name}: must take all images of a batch, got {rest[0]}")
             return self.add(name, SELECT, Select(lambda x: x[index]), number) if plain else None
         call = _called(target, rest, kwargs)
+        if target in _RESHAPING or target in _SELECTING:  # 1 in the first image, 2 in the second, as long as they part
+            _refuse_mixed(name, call(torch.ones_like(before).cumsum(0)), numbered=True)
         if target in _RESHAPING:
             shape = tuple(call(before).shape[1:])
             return self.add(name, SELECT, Select(lambda x: x.reshape(len(x), *shape)), number)
@@ -168,12 +174,31 @@ def _called(target: Any, rest: tuple[Any, ...], kwargs: dict[str, Any]) -> Calla
     return call
 
 
+def _refuse_mixed(name: str, value: Tensor, numbered: bool = False) -> None:
+    """Refuse the result of a step that does not keep the two images of a batch apart.
+
+    Args:
+        name: of the step.
+        value: its result.
+        numbered: whether the pixels of each image were its number, from 1, and those that were added 0.
+    """
+    apart = value.ndim > 1 and len(value) == 2
+    if apart and numbered:
+        apart = all(bool(((row == 0) | (row == i)).all()) for i, row in enumerate(value, 1))
+    if not apart:
+        raise NoBoundError(
+            f"{name}: must keep the images of a batch apart on its first axis, got {tuple(value.shape)} of a batch of 2"
+        )
+
+
 def _refuse_variants(name: str, module: nn.Module) -> None:
     """Refuse settings that change what a layer is."""
     if isinstance(module, nn.Conv2d) and module.padding_mode != "zeros":
         raise NoBoundError(f"{name}: padding_mode {module.padding_mode} has no known bound; only zeros has")
     if isinstance(module, nn.MaxPool2d) and module.return_indices:
         raise NoBoundError(f"{name}: a max-pool that returns indices has no known bound")
+    if isinstance(module, nn.AvgPool2d) and (module.divisor_override or 1) < 0:
+        raise NoBoundError(f"{name}: divisor_override must be > 0, got {module.divisor_override}")
     if isinstance(module, nn.LeakyReLU) and not 0 <= module.negative_slope <= 1:
         raise NoBoundError(f"{name}: negative_slope must be in [0, 1], got {module.negative_slope:g}")
 
@@ -189,7 +214,9 @@ def read(classifier: Classifier) -> Graph:
     if hooked:
         raise NoBoundError(f"{hooked[0] or 'the network'}: has a hook, which may change what it computes")
     try:
-        network = copy.deepcopy(classifier.network).cpu().double().eval()
+        network = copy.deepcopy(classifier.network)
+        unit = _unit(network)
+        network = _with_plain_weights(network).cpu().double().eval()
         network = network if list(network.children()) else nn.Sequential(network)  # a layer alone is not traced as one
         nodes = list(fx.Tracer().trace(copy.deepcopy(network)).nodes)
     except Exception as error:  # a network is the user's code, and may do anything when it is copied or traced
@@ -204,10 +231,21 @@ def read(classifier: Classifier) -> Graph:
         if node.op == "placeholder":
             env[node] = _At(at)
         elif node.op == "output":
-            return _finished(reader, fx.map_arg(node.args[0], env.__getitem__))
+            return _finished(reader, fx.map_arg(node.args[0], env.__getitem__), unit)
         else:
-            env[node] = _taken(reader, node, env)
+            env[node] = _read(reader, node, env)
     raise NoBoundError("the network has no output")
+
+
+def _read(reader: _Reader, node: fx.Node, env: dict[fx.Node, Any]) -> Any:
+    """As `_taken`; what goes wrong in the user's code is a reason to know no bound."""
+    try:
+        return _taken(reader, node, env)
+    except NoBoundError:
+        raise
+    except Exception as error:  # the call is the user's, and their module may do anything
+        first = (str(error) or type(error).__name__).splitlines()[0]
+        raise NoBoundError(f"{node.name}: could not be read on its own: {type(error).__name__}: {first}") from error
 
 
 def _taken(reader: _Reader, node: fx.Node, env: dict[fx.Node, Any]) -> Any:
@@ -237,7 +275,25 @@ def _leaves(args: Sequence[Any]) -> list[Any]:
     return [leaf for a in args for leaf in (_leaves(a) if isinstance(a, tuple | list) else [a])]
 
 
-def _finished(reader: _Reader, out: Any) -> Graph:
+def _unit(network: nn.Module) -> float:
+    """The unit roundoff of the least precise numbers of a network; that of float32 at least."""
+    dtypes = {t.dtype for t in (*network.parameters(), *network.buffers()) if t.is_floating_point()}
+    return max([FLOAT32, *(torch.finfo(dtype).eps / 2 for dtype in dtypes)])
+
+
+def _with_plain_weights(network: nn.Module) -> nn.Module:
+    """A network whose weights are what it computes of others now, in its own precision."""
+    for module in list(network.modules()):
+        if parametrize.is_parametrized(module):
+            values = {name: getattr(module, name).detach() for name in module.parametrizations}  # type: ignore[union-attr]
+            module.__class__ = parametrize.type_before_parametrizations(module)  # the other class is the user's, too
+            del module.parametrizations
+            for name, value in values.items():
+                module.register_parameter(name, nn.Parameter(value))
+    return network
+
+
+def _finished(reader: _Reader, out: Any, unit: float) -> Graph:
     if not isinstance(out, _At) or out.number != len(reader.steps):
         raise NoBoundError("the network must return the logits that it computes last")
-    return Graph(tuple(reader.values[0].shape[1:]), tuple(reader.steps))
+    return Graph(tuple(reader.values[0].shape[1:]), tuple(reader.steps), unit)

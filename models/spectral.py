@@ -14,7 +14,7 @@ the padded image (its inputs and outputs are some of those), so that its norm is
 it is written out as a matrix in place of that, and its norm is exact. Both are bounds from above, never estimates
 from below such as a power iteration gives: a radius is proved by them.
 
-With the lead of class y over k, a sample is proved up to
+With the lead of class y over k, less what rounding can take of it (`models.rounding`), a sample is proved up to
 
     r = min_k (z_y - z_k) / (L' ||w_y - w_k||),    L' of all that comes before a last dense layer with rows w,
 
@@ -37,7 +37,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.steps import AVERAGE, SCALE, SLACK, Graph, NoBoundError, Step
+from models.rounding import rounding
+from models.steps import AVERAGE, SCALE, Graph, NoBoundError, Step
 
 _ROUNDING = 1 + 1e-9  # of norms in float64
 _WRITTEN_OUT = 1024  # inputs or outputs of a convolution up to which it is made a matrix
@@ -193,29 +194,44 @@ def gains(graph: Graph, work: float = math.inf) -> list[Gain]:
     return found
 
 
-def radii(graph: Graph, found: list[Gain], logits: Tensor, labels: Tensor, norm: str) -> Tensor:
+@torch.no_grad()
+def radii(graph: Graph, found: list[Gain], x: Tensor, labels: Tensor, norm: str) -> Tensor:
     """How far each image is proved to keep its class, by the gains of the steps.
 
     Args:
         graph: of the network.
         found: what `gains` says of it.
-        logits: (B, K), float64.
+        x: images (B, C, H, W), float64.
         labels: classes (B,) to be kept, int64.
         norm: `l1`, `l2` or `linf`.
 
     Returns:
         (B,), in box units; 0 where the class is not that one now.
     """
-    rounding = SLACK * logits.abs().amax(1, keepdim=True)
-    lead = logits.gather(1, labels[:, None]) - logits - rounding  # (B, K)
-    last, classes = graph.steps[-1], logits.shape[1]
-    if isinstance(last.module, nn.Linear):
-        before = found[last.inputs[0] - 1].total if last.inputs[0] else 1.0
-        apart = before * torch.cdist(
-            last.module.weight, last.module.weight, compute_mode="donot_use_mm_for_euclid_dist"
-        )  # (K, K)
-    else:
-        apart = torch.full((classes, classes), math.sqrt(2) * found[-1].total, dtype=torch.float64)
-    far = lead / (apart[labels] * _ROUNDING).clamp(min=1e-300)
-    far.scatter_(1, labels[:, None], torch.inf)
-    return far.amin(1).clamp(min=0.0) / (math.sqrt(math.prod(graph.shape)) if norm == "linf" else 1.0)
+    values = graph.forward(x)
+    logits = values[-1]
+    lead = logits.gather(1, labels[:, None]) - logits  # (B, K)
+    apart = _apart(graph, found, logits.shape[1])[labels] * _ROUNDING  # (B, K)
+
+    def far(by: Tensor) -> Tensor:
+        reach = by / apart.clamp(min=1e-300)
+        return reach.scatter(1, labels[:, None], torch.inf).amin(1).nan_to_num(0.0, posinf=torch.inf).clamp(min=0.0)
+
+    most = far(lead)  # (B,), and no farther need float32 be known
+    within = []
+    for value, total in zip(values, [1.0, *(step.total for step in found)], strict=True):
+        reach = (total * most).view(-1, *[1] * (value.ndim - 1))
+        within.append((value - reach, value + reach))
+    off = rounding(graph, within, [step.gain for step in found])
+    proved = far(lead - off - off.gather(1, labels[:, None]))
+    return proved / (math.sqrt(math.prod(graph.shape)) if norm == "linf" else 1.0)
+
+
+def _apart(graph: Graph, found: list[Gain], classes: int) -> Tensor:
+    """How fast one logit can come nearer to another, at most: (K, K)."""
+    last = graph.steps[-1]
+    if not isinstance(last.module, nn.Linear):
+        return torch.full((classes, classes), math.sqrt(2) * found[-1].total, dtype=torch.float64)
+    before = found[last.inputs[0] - 1].total if last.inputs[0] else 1.0
+    weight = last.module.weight
+    return before * torch.cdist(weight, weight, compute_mode="donot_use_mm_for_euclid_dist")

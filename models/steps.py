@@ -18,8 +18,8 @@ DENSE, CONV, SCALE, AVERAGE, SELECT, ADD, ACTIVATION, MAXPOOL = (
 )  # fmt: skip
 """Kinds: linear layers; x -> a x + b; means; entries moved, dropped or padded by 0; sums of two; the rest as named."""
 
-SLACK = 1e-5
-"""Of the largest logit: what float32 can make of the same network, by which a class must lead at least."""
+FLOAT32 = 2.0**-24
+"""The unit roundoff of float32, which a network is asked in."""
 
 
 class NoBoundError(ModelError):
@@ -27,15 +27,21 @@ class NoBoundError(ModelError):
 
 
 class Scale(nn.Module):
-    """x -> factor x + shift, elementwise."""
+    """x -> factor x + shift, elementwise.
+
+    Attributes:
+        size: of the numbers whose sum the shift is.
+    """
 
     factor: Tensor
     shift: Tensor
+    size: Tensor
 
-    def __init__(self, factor: Tensor, shift: Tensor) -> None:
+    def __init__(self, factor: Tensor, shift: Tensor, size: Tensor | None = None) -> None:
         super().__init__()
         self.register_buffer("factor", factor)
         self.register_buffer("shift", shift)
+        self.register_buffer("size", shift.abs() if size is None else size)
 
     def forward(self, x: Tensor) -> Tensor:
         """The scaled images."""
@@ -88,10 +94,12 @@ class Graph:
     Attributes:
         shape: (C, H, W) of the image.
         steps: in the order in which they are computed; the first of them is number 1, the last gives the logits.
+        unit: roundoff of the numbers that the network itself computes with.
     """
 
     shape: tuple[int, ...]
     steps: tuple[Step, ...]
+    unit: float = FLOAT32
 
     def shape_of(self, number: int) -> tuple[int, ...]:
         """The shape of step `number`, 0 for the image."""

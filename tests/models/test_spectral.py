@@ -193,12 +193,12 @@ def test_a_linear_network_is_proved_up_to_its_boundary() -> None:
     apart = (rows[labels][:, None] - rows).norm(dim=2)
     lead = z.gather(1, labels[:, None]) - z
     exact = torch.where(apart > 0, lead / apart, torch.inf).amin(1)
-    found = radii(graph, gains(graph), z, labels, "l2")
+    found = radii(graph, gains(graph), x, labels, "l2")
     assert (found <= exact).all()
     assert torch.allclose(found, exact, rtol=1e-3, atol=1e-5)
-    assert torch.allclose(radii(graph, gains(graph), z, labels, "linf"), found / 6)
-    assert torch.allclose(radii(graph, gains(graph), z, labels, "l1"), found)
-    assert (radii(graph, gains(graph), z, (labels + 1) % 4, "l2") == 0).all()
+    assert torch.allclose(radii(graph, gains(graph), x, labels, "linf"), found / 6)
+    assert torch.allclose(radii(graph, gains(graph), x, labels, "l1"), found)
+    assert (radii(graph, gains(graph), x, (labels + 1) % 4, "l2") == 0).all()
 
 
 def test_steps_compute_what_the_network_computes() -> None:
