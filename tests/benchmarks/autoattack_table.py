@@ -179,6 +179,7 @@ def arguments() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.autoattack_table", description=__doc__)
     parser.add_argument("--autoattack", type=Path, metavar="FOLDER", help="checkout of the original program")
     parser.add_argument("--networks", default="mnist_lenet5_adv,mnist_trades_smallcnn,cifar10_resnet4b")
+    parser.add_argument("--eps", help="budgets, of those that are measured of a network; default: all")
     parser.add_argument("--images", type=int, default=1000)
     parser.add_argument("--first", type=int, default=0, help="number of the first test image; default: %(default)s")
     parser.add_argument("--slice", type=int, default=100, help="images per turn; default: %(default)s")
@@ -205,7 +206,8 @@ def run(options: argparse.Namespace) -> list[Slice]:
         if name not in NETWORKS:
             raise InputError(f"--networks: {name!r} is none of {', '.join(NETWORKS)}")
         subject = load(name, options.images, options.first, str(device))
-        for text in BUDGETS[name]:
+        wanted = options.eps.split(",") if options.eps else BUDGETS[name]
+        for text in (t for t in BUDGETS[name] if t in wanted):
             for start in range(0, len(subject.x), options.slice):
                 part = slice(start, start + options.slice)
                 x, labels = subject.x[part], subject.labels[part]
