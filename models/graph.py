@@ -7,7 +7,6 @@ no bound. The steps can be evaluated, so that they are compared with the network
 
 from __future__ import annotations
 
-import copy
 import operator
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,7 +16,6 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
-from torch.nn.utils import parametrize
 
 from models.classifier import Classifier
 from models.steps import (
@@ -26,7 +24,6 @@ from models.steps import (
     AVERAGE,
     CONV,
     DENSE,
-    FLOAT32,
     MAXPOOL,
     SCALE,
     SELECT,
@@ -37,6 +34,7 @@ from models.steps import (
     Select,
     Step,
 )
+from models.tracing import traced
 
 _ACTIVATIONS = (nn.ReLU, nn.LeakyReLU, nn.Sigmoid, nn.Tanh)
 _KINDS: tuple[tuple[type[nn.Module], str], ...] = (
@@ -210,19 +208,7 @@ def read(classifier: Classifier) -> Graph:
     Raises:
         NoBoundError: it cannot be traced, or contains what no bound is known of.
     """
-    hooked = [name for name, m in classifier.network.named_modules() if m._forward_hooks or m._forward_pre_hooks]
-    if hooked:
-        raise NoBoundError(f"{hooked[0] or 'the network'}: has a hook, which may change what it computes")
-    try:
-        network = copy.deepcopy(classifier.network)
-        unit = _unit(network)
-        network = _with_plain_weights(network).cpu().double().eval()
-        network = network if list(network.children()) else nn.Sequential(network)  # a layer alone is not traced as one
-        nodes = list(fx.Tracer().trace(copy.deepcopy(network)).nodes)
-    except Exception as error:  # a network is the user's code, and may do anything when it is copied or traced
-        raise NoBoundError(
-            f"the network cannot be traced: {type(error).__name__}: {str(error).splitlines()[0]}"
-        ) from error
+    network, nodes, unit = traced(classifier.network)
     mean, std = classifier.mean.cpu().double(), classifier.std.cpu().double()
     reader = _Reader(network, torch.zeros(2, *classifier.input_shape, dtype=torch.float64))
     at = 0 if classifier.identity else reader.add("normalisation", SCALE, Scale(1 / std, -mean / std), 0)
@@ -273,24 +259,6 @@ def _taken(reader: _Reader, node: fx.Node, env: dict[fx.Node, Any]) -> Any:
 
 def _leaves(args: Sequence[Any]) -> list[Any]:
     return [leaf for a in args for leaf in (_leaves(a) if isinstance(a, tuple | list) else [a])]
-
-
-def _unit(network: nn.Module) -> float:
-    """The unit roundoff of the least precise numbers of a network; that of float32 at least."""
-    dtypes = {t.dtype for t in (*network.parameters(), *network.buffers()) if t.is_floating_point()}
-    return max([FLOAT32, *(torch.finfo(dtype).eps / 2 for dtype in dtypes)])
-
-
-def _with_plain_weights(network: nn.Module) -> nn.Module:
-    """A network whose weights are what it computes of others now, in its own precision."""
-    for module in list(network.modules()):
-        if parametrize.is_parametrized(module):
-            values = {name: getattr(module, name).detach() for name in module.parametrizations}  # type: ignore[union-attr]
-            module.__class__ = parametrize.type_before_parametrizations(module)  # the other class is the user's, too
-            del module.parametrizations
-            for name, value in values.items():
-                module.register_parameter(name, nn.Parameter(value))
-    return network
 
 
 def _finished(reader: _Reader, out: Any, unit: float) -> Graph:
