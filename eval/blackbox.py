@@ -111,7 +111,8 @@ def _asking(network: Logits, access: Access, samples: int, device: torch.device)
 
     @torch.no_grad()
     def ask(x: Tensor, index: Tensor | None) -> Tensor:
-        x = x.detach()
+        with torch._C.DisableTorchFunctionSubclass():  # a subclass would see what the network does with it
+            x = x.detach().as_subclass(Tensor).clone()
         if access.queries is None:
             return answer(network if index is None else rows(network, index), x)
         owner = torch.arange(samples, device=device) if index is None else index

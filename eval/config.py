@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from attacks.base import Attack
@@ -89,6 +90,19 @@ def _make(where: str, node: Any) -> Any:
     except (ValueError, TypeError) as error:
         text = str(error)
         raise InputError(text if text.startswith(f"{where}.") else f"{where}.{text}") from error
+
+
+def _untaken(name: str, node: Any) -> bool:
+    """Whether a node is what an experiment says of an attack that was not chosen, so that no file stands behind it.
+
+    What the command line adds for itself (`+attack.mine.steps=3`) is none of that.
+    """
+    added = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
+    return (
+        isinstance(node, Mapping)
+        and "_target_" not in node
+        and not any(o.startswith((f"+attack.{name}.", f"++attack.{name}.")) for o in added)
+    )
 
 
 def _threat(norm: str, text: str) -> tuple[str, ThreatModel]:
@@ -190,9 +204,8 @@ def read(cfg: DictConfig) -> Plan:
         distinct.setdefault(pair[1].eps, pair)
     threats = [distinct[eps] for eps in sorted(distinct)]
     access = Access(content["access"], content["queries"])
-    attacks: dict[str, Attack] = {
-        k: _make(f"attack.{k}", _cap(v, debug.attack)) for k, v in (content["attack"] or {}).items()
-    }
+    chosen = {k: v for k, v in (content["attack"] or {}).items() if not _untaken(k, v)}
+    attacks: dict[str, Attack] = {k: _make(f"attack.{k}", _cap(v, debug.attack)) for k, v in chosen.items()}
     for name, attack in attacks.items():
         _check_norm(f"attack.{name}", attack, threat["norm"])
         access.check(f"attack.{name}", attack)

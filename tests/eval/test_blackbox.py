@@ -37,6 +37,42 @@ def images(n: int = N) -> Tensor:
     return torch.rand(n, 1, 4, 4, generator=torch.Generator().manual_seed(1))
 
 
+class Spy(Tensor):
+    """Notes what is computed with it."""
+
+    seen: list[tuple[int, ...]] = []  # noqa: RUF012
+
+    @classmethod
+    def __torch_function__(cls, func, types, args=(), kwargs=None):
+        cls.seen += [tuple(a.shape) for a in args if isinstance(a, Tensor)]
+        return super().__torch_function__(func, types, args, kwargs or {})
+
+
+@pytest.mark.parametrize("kind", ["scores", "labels"])
+@pytest.mark.parametrize("queries", [None, 5])
+def test_an_image_that_watches_sees_no_weights(classifier, kind, queries):
+    box = BlackBox(classifier, Access(kind, queries), N, CPU)
+    spy = images().as_subclass(Spy)
+    Spy.seen.clear()
+    z = box(spy)
+    assert type(z) is Tensor
+    assert not {(12, 16), (3, 12)} & set(Spy.seen)
+    plain = images()
+    before = plain.clone()
+    box(plain).add_(1)
+    assert torch.equal(plain, before)
+
+
+@pytest.mark.parametrize("kind", ["scores", "labels"])
+def test_no_other_kind_of_derivative_leads_through(classifier, kind):
+    box = BlackBox(classifier, Access(kind, None), N, CPU)
+    told, back = torch.func.vjp(box, images())
+    assert not bool(back(torch.ones_like(told))[0].any())
+    with torch.autograd.forward_ad.dual_level():
+        dual = torch.autograd.forward_ad.make_dual(images(), torch.ones_like(images()))
+        assert torch.autograd.forward_ad.unpack_dual(box(dual)).tangent is None
+
+
 @pytest.mark.parametrize("kind", ["scores", "labels"])
 @pytest.mark.parametrize("queries", [None, 5])
 def test_no_gradient_leads_through(classifier, kind, queries):

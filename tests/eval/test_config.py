@@ -116,3 +116,16 @@ def test_several_variants_of_an_attack_fit_in_one_run(composed):
 def test_one_budget_in_two_spellings_counts_once(composed):
     plan = read(composed("threat.eps=1/5", "threat.curve=[0.2,0.05]"))
     assert [text for text, _ in plan.threats] == ["0.05", "1/5"]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("experiment=cat_to_toaster", "attack=[article]"),
+        ("experiment=cat_to_toaster/physical", "attack=[fgsm,bim,expectation]", "study.targeted=[expectation]"),
+        ("experiment=cat_to_toaster/defences", "attack=[fgsm,lbfgs]", "study.weak=[fgsm]"),
+    ],
+)
+def test_what_an_experiment_says_of_an_attack_counts_where_that_is_chosen(composed, arguments):
+    chosen = arguments[1].removeprefix("attack=[").rstrip("]").split(",")
+    assert list(read(composed(*arguments, "data=digits", "image=null")).attacks) == chosen
