@@ -63,6 +63,7 @@ def test_an_image_that_watches_sees_no_weights(classifier, kind, queries):
     assert torch.equal(plain, before)
 
 
+@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:FutureWarning")  # which dual tensors import
 @pytest.mark.parametrize("kind", ["scores", "labels"])
 def test_no_other_kind_of_derivative_leads_through(classifier, kind):
     box = BlackBox(classifier, Access(kind, None), N, CPU)
