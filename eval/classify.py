@@ -24,6 +24,7 @@ from eval.trial import Cohort
 from models.toaster import Fitting
 
 _MOST = 16  # images that are shown
+_WHOLE = ("experiment", "study")  # with one of them data and networks are what it says
 
 
 def classify(cfg: DictConfig, console: Any, overrides: Sequence[str]) -> None:
@@ -40,13 +41,13 @@ def classify(cfg: DictConfig, console: Any, overrides: Sequence[str]) -> None:
     """
     plan = read(cfg)
     device = devices.choose(plan.device)
-    chosen = {override.partition("=")[0] for override in overrides}
-    if plan.config["image"] is not None and not chosen & {"model", "experiment"}:
+    chosen = {override.partition("=")[0].lstrip("+") for override in overrides}
+    if plan.config["image"] is not None and not chosen & {"model", *_WHOLE}:
         plan = replace(plan, models={"toaster": Fitting(weights=plan.config["model"]["weights"])})
-    data = _data(plan, named="data" in chosen)
+    data = _data(plan, named=bool(chosen & {"data", *_WHOLE}))
+    target = _target(plan.config["target"], data, wanted="target" in chosen)
     samples = data.test.select(np.arange(min(len(data.test), _MOST)))
     entrants = enter(plan, [Cohort(plan.models, data.train)], samples, device, console, Path("tensorboard"))
-    target = _target(plan.config["target"], data)
     for entrant in entrants:
         sheet = Table(title=f"{entrant.name}: {entrant.description}")
         sheet.add_column("image", overflow="fold")
@@ -75,9 +76,11 @@ def _data(plan: Plan, *, named: bool) -> Data:
     return photos.among(load(plan)) if named else photos.load(plan.seed)
 
 
-def _target(target: str, data: Data) -> int | None:
-    """The wanted class, if the data have it."""
+def _target(target: str, data: Data, *, wanted: bool) -> int | None:
+    """The number of a class; None if the data do not have it and nobody wanted it."""
     try:
         return class_number(str(target), data.test.classes, "target")
     except InputError:
+        if wanted:
+            raise
         return None

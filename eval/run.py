@@ -20,6 +20,7 @@ from omegaconf import DictConfig
 from attacks.base import Attack
 from eval import device as devices
 from eval import speed
+from eval.album import Album
 from eval.bench import Bench, Unit
 from eval.clean import clean_pass, named
 from eval.config import Plan, budgets, read
@@ -263,19 +264,22 @@ def _work(
         for unit in _units(plan, bench, trial):
             part = _name(plan, about, bench, unit, fingerprints)
             if not has_part(folder, part):
-                todo.append((bench, unit, part, trial.watch))
+                todo.append((bench, unit, part, trial))
     _measure(plan, benches, fingerprints, folder, console)
     measured, clock = time.perf_counter() - clock, time.perf_counter()
     for source, bench in {unit.source: bench for bench, unit, *_ in todo}.items():
         warm_up(bench, source)
     failures: dict[str, str] = {}
     with Bar(console, "Attacking", sum(len(unit.index) for _, unit, *_ in todo)) as bar:
-        for bench, unit, part, watch in todo:
+        for bench, unit, part, trial in todo:
             bar.say(f"{unit.source}: {unit.attack_name} {unit.text if unit.text != 'min' else ''}".rstrip())
             failed = f"{part}-failed"
             (folder / "parts" / f"{failed}.parquet").unlink(missing_ok=True)
             speed.share_out(work[unit.source], bench.device)
-            watcher = None if watch is None else watch()
+            watcher = None
+            if trial.watch is not None:
+                album = Album.of(folder / "pictures", bench.samples.ids.tolist(), bench.sources, list(trial.attacks))
+                watcher = trial.watch(album, unit.source, unit.attack_name)
             labels = (unit.source, unit.attack_name, unit.text, int(unit.index[0]))
             with devices.drawing(bench.device, plan.seed, *labels):
                 rows, examples = craft(bench, unit, bar.advance, watcher, bar.pulse)

@@ -28,8 +28,11 @@ def _median(near: Mapping[Any, Any] | None, several: bool) -> str:
 def show(run: Run, records: pd.DataFrame, folder: Path, console: Console) -> None:
     """Print what a run found, and its warnings: what its study says, or else a table."""
     if studied(run):
-        for line in reading(run, records, folder).findings:
-            console.print(f"- {line}", highlight=False, soft_wrap=True)
+        said = reading(run, records, folder)
+        for line in said.findings:
+            console.print(f"- {line}", highlight=False, soft_wrap=True, markup=False)
+        for line in said.told:
+            console.print(line, highlight=False, soft_wrap=True, markup=False)
     else:
         if run.attacks:
             _table(run, records, console)

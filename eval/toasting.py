@@ -14,6 +14,7 @@ from torch import Tensor
 from attacks.base import Logits
 from attacks.goal import Goal
 from attacks.threat import quantize, widest
+from eval.album import ORIGINAL, Album
 from eval.data import Samples
 from eval.device import synchronize
 from eval.meter import Meter
@@ -21,7 +22,7 @@ from models.classifier import Classifier
 
 TOP = 5
 STAGES = ("before", "after", "saved", "truncated")
-"""The image, the result in float, after rounding to 8 bits, and after the truncation of the article's own code."""
+"""The image, the result in float, as it was read back from the file, and after the truncation of the article's code."""
 WAY = 11  # pictures on the way from the image to the result
 
 Array = np.ndarray[Any, Any]
@@ -29,8 +30,17 @@ Array = np.ndarray[Any, Any]
 
 @dataclass
 class Toasting:
-    """Watches searches for a change that makes each of a few images a wanted class."""
+    """Watches searches for a change that makes each of a few images a wanted class.
 
+    Attributes:
+        album: where the images and the results are written and read back; None for nowhere: the results are rounded.
+        network: name of the one that is searched.
+        search: name of the attack.
+    """
+
+    album: Album | None = None
+    network: str = ""
+    search: str = ""
     _found: dict[str, list[Array]] = field(default_factory=lambda: defaultdict(list))
     _traces: list[Array] = field(default_factory=list)
     _watch: _Watch | None = None
@@ -41,7 +51,7 @@ class Toasting:
         return self._watch
 
     def end(self, classifier: Classifier, x_adv: Tensor, samples: Samples) -> None:
-        """Look at the candidates `x_adv` (B, C, H, W): their classes, those of their 8-bit forms and on the way."""
+        """Look at the candidates `x_adv` (B, C, H, W): their classes, those of their files and on the way."""
         watch = self._watch
         assert watch is not None
         seen = watch.end()
@@ -50,7 +60,7 @@ class Toasting:
         box = classifier.bounds
         for i in range(len(samples)):
             x = samples.batch(np.array([i])).to(x_adv.device)
-            self._look(classifier, x, x_adv[i : i + 1], int(watch.targets[i]), box)
+            self._look(classifier, x, x_adv[i : i + 1], int(watch.targets[i]), box, str(samples.ids[i]))
         self._found["sample"] += [np.array(str(name)) for name in samples.ids]
         self._found["label"] += list(samples.labels)
 
@@ -58,21 +68,24 @@ class Toasting:
         """What became of n images.
 
         Returns:
-            `sample` (n,) ids, `label` and `target` (n,); `x`, `x_adv` (n, C, H, W) in box units; `linf_8bit` (n,), the
-            size after rounding; `classes` and `shares` (n, 4, 5), the likeliest classes at each of `STAGES` and their
-            probabilities; `wanted` (n, 4), those of the target; `way_classes`, `way_shares` (n, 11, 5) and `way_wanted`
-            (n, 11), the same on the way; `trace` (t, 4): image, gradient steps so far, seconds so far, probability of
-            the target. Nothing if no image was searched for.
+            `sample` (n,) ids, `label` and `target` (n,); `x`, `x_adv` (n, C, H, W) in box units; `picture` (n,), names
+            of the files of the results, empty for none; `linf_8bit` (n,), the size of what was read back; `classes` and
+            `shares` (n, 4, 5), the likeliest classes at each of `STAGES` and their probabilities; `wanted` (n, 4),
+            those of the target; `way_classes`, `way_shares` (n, 11, 5) and `way_wanted` (n, 11), the same on the way
+            from the image to what was read back; `trace` (t, 4): image, gradient steps so far, seconds so far,
+            probability of the target. Nothing if no image was searched for.
         """
         if not self._traces:
             return {}
         return {key: np.stack(values) for key, values in self._found.items()} | {"trace": np.concatenate(self._traces)}
 
-    def _look(self, classifier: Classifier, x: Tensor, x_adv: Tensor, target: int, box: tuple[float, float]) -> None:
-        saved = quantize(x_adv, box)
+    def _look(
+        self, classifier: Classifier, x: Tensor, x_adv: Tensor, target: int, box: tuple[float, float], sample: str
+    ) -> None:
+        picture, saved = self._saved(x, x_adv, box, sample)
         stages = torch.cat([x, x_adv, saved, truncate(x_adv, box)])
-        t = torch.linspace(0, 1, WAY, device=x.device, dtype=x.dtype).view(-1, 1, 1, 1)
-        for before, images in (("", stages), ("way_", x + t * (x_adv - x))):
+        t = torch.linspace(0, 1, WAY, device=x.device, dtype=x.dtype).view(-1, 1, 1, 1)[:-1]
+        for before, images in (("", stages), ("way_", torch.cat([x + t * (x_adv - x), saved]))):
             classes, shares, wanted = look(classifier, images, target)
             self._found[f"{before}classes"].append(classes)
             self._found[f"{before}shares"].append(shares)
@@ -80,7 +93,19 @@ class Toasting:
         self._found["target"].append(np.array(target))
         self._found["x"].append(x[0].cpu().numpy())
         self._found["x_adv"].append(x_adv[0].cpu().numpy())
+        self._found["picture"].append(np.array(picture))
         self._found["linf_8bit"].append(np.array(float((widest(saved) - widest(x)).abs().max())))
+
+    def _saved(self, x: Tensor, x_adv: Tensor, box: tuple[float, float], sample: str) -> tuple[str, Tensor]:
+        """The name of the file of `x_adv` (1, C, H, W), and what is read back from it; rounded if there is none."""
+        if self.album is None:
+            return "", quantize(x_adv, box)
+        key = (sample, self.network, self.search)
+        self.album.keep((sample, ORIGINAL), x[0].cpu().numpy(), box)
+        seen = self.album.keep(key, x_adv[0].cpu().numpy(), box)
+        if seen is None:
+            return "", quantize(x_adv, box)
+        return self.album.names[key], torch.from_numpy(seen)[None].to(x_adv)
 
 
 def look(classifier: Classifier, images: Tensor, target: int) -> tuple[Array, Array, Array]:

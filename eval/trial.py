@@ -11,6 +11,7 @@ import torch
 
 from attacks.base import Attack
 from attacks.threat import ThreatModel
+from eval.album import Album
 from eval.blackbox import Access
 from eval.data import Data, Samples
 from eval.derived import Derived
@@ -79,7 +80,8 @@ class Trial:
         access: what the attacks see of the networks; None for what the run says.
         substitutes: true: perturbations are made for each substitute, meant for the network that it imitates, and
             judged on both; false: substitutes take no part; None: they are networks like others.
-        watch: makes somebody who watches each search; what they saw is stored under `watched:` and the attack's name.
+        watch: makes somebody who watches a search, of the album of the run's pictures, the network's name and the
+            attack's; what they saw is stored under `watched:` and the attack's name.
     """
 
     samples: Samples
@@ -93,7 +95,7 @@ class Trial:
     probes: Mapping[str, Probe] = field(default_factory=dict)
     access: Access | None = None
     substitutes: bool | None = None
-    watch: Callable[[], Watcher] | None = None
+    watch: Callable[[Album, str, str], Watcher] | None = None
 
 
 class Study(Protocol):

@@ -66,18 +66,28 @@ class Photo(Spec):
             InputError: a file is missing or no image, or the images of the data set are not square.
         """
         channels, height, width = data.test.shape
-        if height != width or channels not in (1, 3):
-            raise InputError(
-                f"image: must be shown to networks for square images with 1 or 3 channels, got {data.name} with "
-                f"{channels} x {height} x {width}; leave data= away"
-            )
-        frames, ids = self._decoded(Decoder(channels, height))
-        how = f"{self._named(ids)}; shorter side resized to {height} pixels, centre cut out"
+        square = height == width
+        if channels not in (1, 3):
+            raise self._misfit(data)
+        frames, ids = self._decoded(Decoder(channels, height if square else None))
+        if any(frame.shape != data.test.shape for frame in frames):
+            raise self._misfit(data)
+        how = self._named(ids) + (f"; shorter side resized to {height} pixels, centre cut out" if square else "")
         return Data(data.name, how, data.train, _samples(frames, ids, 0, data.test.classes), unlabelled=True)
+
+    @staticmethod
+    def _misfit(data: Data) -> InputError:
+        size = " x ".join(map(str, data.test.shape))
+        return InputError(
+            f"image: must be shown to networks for square images with 1 or 3 channels, or be of their size, got "
+            f"{data.name} with {size}; leave data= away"
+        )
 
     def _decoded(self, decoder: Decoder) -> tuple[list[Frame], list[str]]:
         """The photos and their ids."""
         files = [self._file(str(path)) for path in (self.path if _listed(self.path) else [self.path])]
+        if not files:
+            raise InputError("image: must name at least one file, got none")
         ids = [file.name for file in files]
         if len(set(ids)) < len(ids):
             ids = [str(file) for file in files]
@@ -89,6 +99,8 @@ class Photo(Spec):
 
     def _file(self, path: str) -> Path:
         file = self.place(path)
+        if file.is_dir():
+            raise InputError(f"image: must be an image file, got {path}, which is a folder; name its files")
         if not file.is_file():
             raise InputError(f"image: must be an image file, got {path}, which does not exist")
         return file

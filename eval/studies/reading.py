@@ -68,6 +68,7 @@ class Reading:
         findings: sentences whose numbers are counted from the tables.
         pictures: beside those of perturbed images, which every report has.
         curves: charts.
+        told: lines about the run's own files, for the end of the run; they mean nothing for several together.
         shows: what a study with a page of its own has to show; several are put together by its `joined`.
         csv: more tables to be written, by name.
         by_seed: of several runs, what each says that not all do, by its seed.
@@ -77,6 +78,7 @@ class Reading:
     findings: tuple[str, ...]
     pictures: tuple[Pictures, ...] = ()
     curves: tuple[Curves, ...] = ()
+    told: tuple[str, ...] = ()
     shows: Any = None
     csv: Mapping[str, pd.DataFrame] = field(default_factory=dict, repr=False)
     by_seed: tuple[tuple[int, tuple[str, ...]], ...] = ()
@@ -96,6 +98,7 @@ def together(readings: list[Reading], seeds: list[int]) -> Reading:
         readings[0],
         tables=tuple(spread([reading.tables for reading in readings])),
         findings=common,
+        told=(),
         shows=None if readings[0].shows is None else readings[0].shows.joined([r.shows for r in readings], seeds),
         by_seed=tuple((seed, said) for seed, said in zip(seeds, left, strict=True) if said),
     )

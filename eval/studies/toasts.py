@@ -13,6 +13,7 @@ import pandas as pd
 
 from eval.records import Run, read_slices
 from eval.rows import erred, flag
+from eval.studies.judged_again import command, nearby
 from eval.studies.reading import Curves, Reading
 
 Array = np.ndarray[Any, Any]
@@ -35,19 +36,22 @@ class Toast:
         search: name of the attack.
         sample: id of the picture.
         target: the wanted class.
-        stages: what the network says before, after, after rounding to 8 bits, and after cutting to 8 bits.
+        stages: what the network says before, after, of the file that was saved, and after cutting to 8 bits.
         wanted: probability of the target at each stage.
-        way: what it says at 11 points on the way from the picture to the result.
+        way: what it says at 11 points on the way from the picture to the file that was saved.
         x: the picture (C, H, W) in box units.
         x_adv: the result, likewise.
         steps: backwards of the network.
         steps_to: gradient steps until the target had a probability of 0.8; None if it never had.
         seconds: of the search.
         linf: size of the change in box units.
-        linf_8bit: after rounding to 8 bits.
+        linf_8bit: of the file that was saved.
         rms: root mean square of the change, in box units.
         done: the network's answer is the target.
         done_8bit: it still is after rounding to 8 bits.
+        picture: name of the file among the run's pictures; empty where there is none.
+        path: of that file; None where it is not there.
+        again: the command that judges the file again; empty where it is not there.
         seed: of the run, where pictures of several are shown.
     """
 
@@ -68,6 +72,9 @@ class Toast:
     rms: float
     done: bool
     done_8bit: bool
+    picture: str = ""
+    path: Path | None = None
+    again: str = ""
     seed: int | None = None
 
 
@@ -98,11 +105,26 @@ def read(run: Run, records: pd.DataFrame, folder: Path) -> Reading:
     """What a run of `eval.studies.toaster.Toaster` says."""
     rows = records[~erred(records) & (records["role"] == "attack")]
     watched = {str(a["name"]): _watched(folder, str(a["name"])) for a in run.attacks}
-    found = tuple(_toasts(run, rows, watched))
+    found = tuple(_found_again(toast, run, folder) for toast in _toasts(run, rows, watched))
     toasts = Toasts(found, _best(found), tuple(_passed(run, rows)))
     done = run.status != "running"
     said = _findings(toasts) if found or done else ["No search has ended yet."]
-    return Reading((), tuple(said), curves=tuple(_traces(run, watched)), shows=toasts, csv=_frame(toasts))
+    curves, told = tuple(_traces(run, watched)), tuple(_told(toasts))
+    return Reading((), tuple(said), curves=curves, told=told, shows=toasts, csv=_frame(toasts))
+
+
+def _found_again(toast: Toast, run: Run, folder: Path) -> Toast:
+    path = folder / "pictures" / toast.picture
+    if not toast.picture or not path.is_file():
+        return toast
+    return replace(toast, path=nearby(path), again=command(run, path))
+
+
+def _told(toasts: Toasts) -> Iterator[str]:
+    """Where the best is, and how it is judged again."""
+    if toasts.best is not None and toasts.best.path is not None:
+        yield f"Saved: {toasts.best.path}"
+        yield f"Judged again by: {toasts.best.again}"
 
 
 def _watched(folder: Path, search: str) -> dict[str, dict[str, Array]]:
@@ -152,6 +174,7 @@ def _toast(network: str, search: str, seen: Mapping[str, Array], i: int, row: An
         rms=float(row["rms"]),
         done=bool(row["success"]),
         done_8bit=bool(row["success_8bit"]),
+        picture=str(seen["picture"][i]) if "picture" in seen else "",
     )
 
 
@@ -191,9 +214,10 @@ def _findings(toasts: Toasts) -> Iterator[str]:
         yield "No search made the picture the wanted class."
         return
     (before, sure), (after, now) = best.stages[0][0], best.stages[_SAVED][0]
+    saved = "saved as PNG and read back" if best.picture else "rounded to 8 bits"
     yield (
         f"{best.network} takes the picture for {before} ({sure:.1%}). Changed by at most "
-        f"{255 * best.linf_8bit:.3g}/255 a pixel and saved with 8 bits, it is {after} ({now:.1%})."
+        f"{255 * best.linf_8bit:.3g}/255 a pixel, {saved}, it is {after} ({now:.1%})."
     )
     for network in dict.fromkeys(t.network for t in toasts.all):
         yield from _compared([t for t in toasts.all if t.network == network and t.sample == toasts.all[0].sample])
@@ -252,7 +276,7 @@ def _frame(toasts: Toasts) -> dict[str, pd.DataFrame]:
             "p_before": t.wanted[0], "p_after": t.wanted[_AFTER], "p_saved": t.wanted[_SAVED],
             "p_truncated": t.wanted[_TRUNCATED], "steps": t.steps,
             "steps_to_0.8": math.nan if t.steps_to is None else t.steps_to, "seconds": t.seconds, "linf": t.linf,
-            "linf_8bit": t.linf_8bit, "rms": t.rms, "done": t.done, "done_8bit": t.done_8bit,
+            "linf_8bit": t.linf_8bit, "rms": t.rms, "done": t.done, "done_8bit": t.done_8bit, "picture": t.picture,
         }
         for t in toasts.all
     ]  # fmt: skip

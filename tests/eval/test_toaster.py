@@ -84,7 +84,7 @@ def test_a_run_on_a_data_set_takes_a_picture_of_the_class_and_makes_it_another(g
     assert shown.best.linf_8bit <= 77 / 255 + 1e-6
     assert shown.best.stages[2][0][0] == "3"
     assert shown.best.way[0] == shown.best.stages[0]
-    assert shown.best.way[-1] == shown.best.stages[1]
+    assert shown.best.way[-1] == shown.best.stages[2]
     assert any("takes the picture for" in line for line in reading.findings)
     frame = reading.csv["toasts"]
     assert (frame["steps"] > 0).all()
@@ -99,6 +99,18 @@ def test_the_page_shows_the_picture_its_way_and_every_search(go, tmp_path) -> No
     assert html.count("<figure") >= 6
     assert "smallest_eps" in html
     assert (tmp_path / "toasts.csv").exists()
+
+
+def test_a_page_of_one_network_and_one_picture_names_neither_in_each_row(go, tmp_path) -> None:
+    go(tmp_path, *SMALL, *QUICK, "attack.article.step=0.001")
+    html = write(tmp_path).read_text(encoding="utf-8")
+    rows = html[html.index('<section id="searches"') : html.index('<section id="', html.index('id="searches"') + 20)]
+
+    assert ">network</th>" not in rows
+    assert ">picture</th>" not in rows
+    assert '<th scope="row">article</th>' in rows
+    assert ">not in 10<" in rows
+    assert "never" not in rows
 
 
 def test_an_interrupted_run_goes_on(go, tmp_path) -> None:
@@ -148,6 +160,8 @@ def test_a_photo_of_ones_own_is_labelled_by_the_first_network(go, tmp_path, phot
     [
         (("target=toster",), "target: must be one of 1000 classes by name or number, got 'toster'; near it: toaster"),
         (("image=nowhere.jpg",), "image: must be an image file, got nowhere.jpg, which does not exist"),
+        (("image=/",), "image: must be an image file, got /, which is a folder; name its files"),
+        (("image=[]",), "image: must name at least one file, got none"),
         (("data.label=toaster",), "target: must be another class than the picture's, got toaster, which mine.png is"),
         (("data=digits",), "image: is read by data=photo alone, got .*mine.png with data=digits"),
         (
