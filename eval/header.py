@@ -21,6 +21,7 @@ from eval.config import Plan, budgets
 from eval.data import Data
 from eval.device import describe
 from eval.records import Run, key
+from eval.stopping import ends_with_success
 
 _PACKAGES = ("torch", "torchvision", "foolbox", "numpy", "pandas", "hydra-core")
 
@@ -65,6 +66,7 @@ def describe_attack(name: str, attack: Attack, plan: Plan) -> dict[str, Any]:
         "description": (type(attack).__doc__ or "").strip().partition("\n")[0],
         "minimal": attack.minimal,
         "needs": needs(attack),
+        "stops": ends_with_success(plan.attacks[name], threat.norm),
         "norm": threat.norm,
         "fields": fields,
         "stages": [{"name": stage, "needs": needs(part)} for stage, part in stages],

@@ -83,6 +83,7 @@ class Run:
             of the grouping, digest of the groups; None without).
         models: one mapping each: name, description, parameters, fingerprint, trained (mapping or None).
         attacks: one mapping each: name, description, minimal (bool), needs (what it must see), norm, fields (mapping),
+            stops (bool: it ends with its first success, where nothing is transferred),
             stages (of an attack made of several: one mapping each, name and needs).
         threat: norm, headline (text of eps), eps (list of {text, value}, ascending).
         goal: `untargeted`, or how targets are chosen.

@@ -25,9 +25,11 @@ def paper(value: Value) -> str:
 
 
 def interval(value: Value) -> str:
-    """The 95% interval."""
+    """The 95% interval; nothing where there is none, as for the mean of one number."""
     if not value.n:
         return "no samples"
+    if math.isnan(value.low) and math.isnan(value.high):
+        return ""
     return f"{_said(value.kind, value.low).rstrip('%')} to {_said(value.kind, value.high)}"
 
 

@@ -51,7 +51,7 @@ def read(folder: Path) -> Page:
         warnings=tuple(run.warnings),
         overview=overview(run, Threat.of(run)),
         reading=said,
-        charts=tuple(map(drawn, said.curves)),
+        charts=tuple(drawn(curves) for curves in said.curves if curves.lines),
         examples=shown,
         more_examples=others,
         config=json.dumps(run.config, indent=2, ensure_ascii=False),

@@ -95,6 +95,8 @@ class Blackbox:
 
     def trials(self, data: Data, attacks: Mapping[str, Attack], seed: int) -> list[Trial]:
         """The attacks, each with what it needs to see, and those for substitutes."""
+        if not attacks:
+            raise InputError("attack: must name at least one in this study, got none; such as attack=[pgd,square]")
         by: dict[str, dict[str, Attack]] = {"weights": {}, "scores": {}, "labels": {}}
         for name, attack in attacks.items():
             by[needs(attack)][name] = attack

@@ -175,6 +175,15 @@ def overlap(one: Value, other: Value) -> bool:
     return not (one.low > other.high or other.low > one.high)
 
 
+def told(value: Value) -> str:
+    """A share as a sentence has it: with its 95% interval.
+
+    >>> told(Value("share", 0.5, 0.25, 0.75, 10))
+    '50.0% (25.0 to 75.0%)'
+    """
+    return f"{value.ours:.1%} ({100 * value.low:.1f} to {value.high:.1%})"
+
+
 def joined(tables: Sequence[Table]) -> pd.DataFrame:
     """All values of the tables, as `Table.frame` gives them."""
     return pd.concat([table.frame() for table in tables], ignore_index=True)

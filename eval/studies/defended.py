@@ -12,7 +12,7 @@ import pandas as pd
 from eval.intervals import Bools
 from eval.records import Run
 from eval.rows import erred, flag, numbers, wrong
-from eval.studies.cells import Table, Value, overlap, share
+from eval.studies.cells import Table, Value, excess, share, told
 from eval.studies.reading import Reading
 
 _KINDS = {"": "no defence", "_adversarial": "adversarial training", "_distilled": "defensive distillation"}
@@ -30,13 +30,26 @@ class _Network:
     name: str
 
 
+@dataclass(frozen=True)
+class _Outcome:
+    """Which samples (n,) a network still classifies correctly: `weakly` after weak searches, `truly` after all."""
+
+    model: str
+    label: str
+    plain: bool
+    samples: pd.Index
+    clean: Bools
+    weakly: Bools
+    truly: Bools
+
+
 def read(run: Run, records: pd.DataFrame, folder: Path) -> Reading:
     """What a run of `eval.studies.defences.Defences` says."""
     rows = records[~erred(records) & records["role"].isin(["clean", "attack"])]
     weak = list(run.config["study"]["weak"])
     attacks = [str(a["name"]) for a in run.attacks]
-    table = _table(run, rows, weak, [a for a in attacks if a not in weak])
-    return Reading((table,), tuple(_findings(table, weak)))
+    table, outcomes = _judged(run, rows, weak, [a for a in attacks if a not in weak])
+    return Reading((table,), tuple(_findings(outcomes, weak)))
 
 
 def _networks(run: Run) -> Iterator[_Network]:
@@ -45,9 +58,10 @@ def _networks(run: Run) -> Iterator[_Network]:
         yield from (_Network(model, defence, model + kind) for kind, defence in _KINDS.items() if model + kind in names)
 
 
-def _table(run: Run, rows: pd.DataFrame, weak: Sequence[str], strong: Sequence[str]) -> Table:
+def _judged(run: Run, rows: pd.DataFrame, weak: Sequence[str], strong: Sequence[str]) -> tuple[Table, list[_Outcome]]:
     eps = max(numbers(rows["eps"])[np.isfinite(numbers(rows["eps"]))], default=np.inf)
-    found = []
+    found: list[tuple[str, tuple[Value | None, ...]]] = []
+    outcomes = []
     networks = sorted(_networks(run), key=lambda n: (n.model, list(_KINDS.values()).index(n.defence)))
     several = len({n.model for n in networks}) > 1
     for network in networks:
@@ -58,17 +72,20 @@ def _table(run: Run, rows: pd.DataFrame, weak: Sequence[str], strong: Sequence[s
         white = attacked[attacked["source"] == network.name]
         by = {name: _left(white[white["attack"] == name], clean.index, eps) for name in (*weak, *strong)}
         others = _left(attacked[attacked["source"] != network.name], clean.index, eps)
-        every = [right, *by.values(), others]
-        values: tuple[Value | None, ...] = (
+        weakly = np.logical_and.reduce([right, *(by[name] for name in weak)])
+        truly = np.logical_and.reduce([right, *by.values(), others])
+        values = (
             share(right),
             *(share(by[name] & right) for name in weak),
-            share(np.logical_and.reduce([right, *(by[name] for name in weak)])),
+            share(weakly),
             *(share(by[name] & right) for name in strong),
             share(others & right),
-            share(np.logical_and.reduce(every)),
+            share(truly),
         )
-        found.append((f"{network.model}: {network.defence}" if several else network.defence, values))
-    return Table(
+        label, plain = f"{network.model}: {network.defence}" if several else network.defence, _KINDS[""]
+        found.append((label, values))
+        outcomes.append(_Outcome(network.model, label, network.defence == plain, clean.index, right, weakly, truly))
+    table = Table(
         "defences",
         "Accuracy under attack",
         f"Left of “{_WEAK}”: searches that defences were once shown with. Right of it: stronger ones, among them what "
@@ -76,6 +93,7 @@ def _table(run: Run, rows: pd.DataFrame, weak: Sequence[str], strong: Sequence[s
         (_CLEAN, *weak, _WEAK, *strong, _OTHERS, _ALL),
         tuple(found),
     )
+    return table, outcomes
 
 
 def _left(rows: pd.DataFrame, samples: pd.Index, eps: float) -> Bools:
@@ -85,32 +103,32 @@ def _left(rows: pd.DataFrame, samples: pd.Index, eps: float) -> Bools:
     return np.array([sample not in broken for sample in samples], dtype=bool)
 
 
-def _findings(table: Table, weak: Sequence[str]) -> Iterator[str]:
-    plain: tuple[Value, Value] | None = None
-    for label, values in table.rows:
-        clean, shown, worst = (values[table.columns.index(name)] for name in (_CLEAN, _WEAK, _ALL))
-        if clean is None or shown is None or worst is None or not clean.n:
+def _findings(outcomes: Sequence[_Outcome], weak: Sequence[str]) -> Iterator[str]:
+    bare = {outcome.model: outcome for outcome in outcomes if outcome.plain}
+    for o in outcomes:
+        if not len(o.samples):
             continue
-        only_looked = shown.low > worst.high and worst.ours < shown.ours / 2
+        fallen = share(~o.truly[o.weakly])
+        only_looked = fallen.n and fallen.low > 0.5
         verdict = ": most of what the weak searches left standing was no robustness." if only_looked else "."
         yield (
-            f"{label}: {clean.ours:.1%} of the images are right without attack, {shown.ours:.1%} after "
-            f"{' and '.join(weak)}, and {worst.ours:.1%} after everything that was tried{verdict}"
-            + _beside(plain, shown, worst)
+            f"{o.label}: {told(share(o.clean))} of the images are right without attack, {told(share(o.weakly))} after "
+            f"{' and '.join(weak)}, and {told(share(o.truly))} after everything that was tried{verdict}"
+            + ("" if o.plain or o.model not in bare else _beside(bare[o.model], o))
         )
-        if label.endswith(_KINDS[""]):
-            plain = shown, worst
 
 
-def _beside(plain: tuple[Value, Value] | None, shown: Value, worst: Value) -> str:
-    """How a defended network compares with the same one without defence."""
-    if plain is None:
-        return ""
-    weakly, truly = _gain(plain[0], shown), _gain(plain[1], worst)
+def _beside(plain: _Outcome, defended: _Outcome) -> str:
+    """How a defended network compares with the same one without defence, on the images that both were tried on."""
+    both = plain.samples.intersection(defended.samples)
+    mine, other = plain.samples.get_indexer(both), defended.samples.get_indexer(both)
+    weakly = _gain(plain.weakly[mine], defended.weakly[other])
+    truly = _gain(plain.truly[mine], defended.truly[other])
     return f" Beside no defence that is {weakly} at first sight, and {truly} in the end."
 
 
-def _gain(before: Value, after: Value) -> str:
-    """A difference of shares, and whether their intervals allow that there is none."""
-    chance = " (their intervals overlap)" if overlap(before, after) else ""
-    return f"{100 * (after.ours - before.ours):+.1f} points{chance}"
+def _gain(before: Bools, after: Bools) -> str:
+    """The difference of two shares of the same samples (n,), paired, with its interval."""
+    value = excess(after, before)
+    chance = "; may be chance" if value.low <= 0 <= value.high else ""
+    return f"{100 * value.ours:+.1f} points ({100 * value.low:+.1f} to {100 * value.high:+.1f}{chance})"

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 
-from eval.studies.cells import Table, Value, overlap
+from eval.studies.cells import Table, Value, overlap, told
 
 
 def findings(tables: Sequence[Table]) -> list[str]:
@@ -15,7 +15,8 @@ def findings(tables: Sequence[Table]) -> list[str]:
     return [
         *_distances(by["table1"]),
         _shared(by["table2"], by["table2_matched"], "networks trained on the same samples"),
-        _shared(by["table4"], by["table4_matched"], "networks of which some saw disjoint samples"),
+        _shared(by["table4"], by["table4_matched"], "networks trained on the same half of the samples", _same_half),
+        _shared(by["table4"], by["table4_matched"], "networks trained on disjoint halves of them", _other_half),
         _apart(tables),
     ]
 
@@ -55,30 +56,60 @@ def _unsettled(known: Mapping[str, Value], order: Sequence[str]) -> str:
     return f"; the intervals of {', of '.join(pairs)} overlap" if pairs else ""
 
 
-def _shared(native: Table, matched: Table, whom: str) -> str:
-    """How many pairs of different networks share perturbations, beyond the errors that they make anyway."""
+def _half(label: str) -> str:
+    """Which half of the training samples a network saw: `p1` or `p2`, with which its name ends."""
+    return label.rstrip(")")[-2:].lower()
+
+
+def _same_half(source: str, target: str) -> bool:
+    return _half(source) == _half(target)
+
+
+def _other_half(source: str, target: str) -> bool:
+    return _half(source) != _half(target)
+
+
+def _shared(
+    native: Table, matched: Table, whom: str, chosen: Callable[[str, str], bool] = lambda source, target: True
+) -> str:
+    """How many pairs of different networks share perturbations, beyond the errors that they make anyway.
+
+    Args:
+        native: errors of each network on what was made for another.
+        matched: errors added at one size; the last row is that of noise.
+        whom: the pairs in words.
+        chosen: (source, target) -> whether a pair is one of these.
+    """
     *sources, floor = matched.rows
+    names = matched.columns
+    places = {(i, j) for i, a in enumerate(names) for j, b in enumerate(names) if i != j and chosen(a, b)}
     pairs = [
         (cell, noise)
         for i, (_, cells) in enumerate(sources)
         for j, (cell, noise) in enumerate(zip(cells, floor[1], strict=True))
-        if i != j and cell is not None and noise is not None and cell.n and noise.n
+        if (i, j) in places and cell is not None and noise is not None and cell.n and noise.n
     ]
     above = sum(cell.low > noise.high for cell, noise in pairs)
     off = [
-        value.ours
+        value
         for i, (_, values) in enumerate(native.rows[: len(sources)])
         for j, value in enumerate(values[: len(sources)])
-        if i != j and value is not None and value.n
+        if (i, j) in places and value is not None and value.n
     ]
-    scaled = [cell.ours for cell, _ in pairs]
+    scaled = [cell for cell, _ in pairs]
     if not pairs:
         return f"There is no pair of {whom} to compare."
     return (
-        f"Between {whom}: as found, perturbations bring another network to an error of {min(off):.1%} to "
-        f"{max(off):.1%}, its clean errors included; at one size they add {min(scaled):.1%} to {max(scaled):.1%} to "
-        f"these. That is above what noise does in {above} of {len(pairs)} pairs."
+        f"Between {whom}: as found, perturbations bring another network to an error of {_range(off)}, its clean errors "
+        f"included; at one size they add {_range(scaled)} to these. That is above what noise does in {above} of "
+        f"{len(pairs)} pairs."
     )
+
+
+def _range(values: Sequence[Value]) -> str:
+    """The least and the greatest, each with its interval."""
+    least, most = (choose(values, key=lambda v: v.ours) for choose in (min, max))
+    return told(least) if least.ours == most.ours else f"{told(least)} to {told(most)}"
 
 
 def _apart(tables: Sequence[Table]) -> str:

@@ -18,22 +18,24 @@ import pandas as pd
 from eval.intervals import Bools, Floats
 from eval.records import Run
 from eval.rows import erred, flag, numbers, wrong
-from eval.studies.cells import Table, Value, average, share
+from eval.studies.cells import Table, Value, average, share, told
 from eval.studies.reading import Curves, Reading
 
 _METAMIND, _METAMIND_N = 84.24, 10_000
+_METAMIND_BY, _METAMIND_EPS = "fgsm", 0.3  # the attack behind it, and its budget in Linf
 _MARKS = (10, 100, 1000)  # queries that the table of success looks at, besides the limit
 _POINTS = 80  # of a curve
 _SEES = {"weights": "sees the weights", "scores": "sees scores", "labels": "sees labels"}
-FOOLED, ERROR, MEDIAN = "fooled", "error", "queries, median"
+FOOLED, ERROR, MEDIAN, EVERY = "fooled", "error", "queries, median", "queries, mean of all"
 
 
 @dataclass(frozen=True)
 class _Attack:
-    """An attack as the header describes it."""
+    """An attack as the header describes it; `stops`: what it asked tells when it first succeeded."""
 
     name: str
     sees: str
+    minimal: bool
     stops: bool
 
     @property
@@ -83,9 +85,9 @@ def read(run: Run, records: pd.DataFrame, folder: Path) -> Reading:
         case = _Case(rows, name, str(eps["text"]), str(run.threat["norm"]), float(eps["value"]))
         learnt = sorted(substitutes.get(name, []), key=lambda pair: pair[1])
         suffix = f"_{place}" if several else ""
-        made = [_summary(run, case, learnt, suffix), *_rounds(run, case, learnt, suffix), _within(run, case, suffix)]
+        made = [_summary(run, case, learnt, suffix), *_rounds(run, case, learnt, suffix), *_within(run, case, suffix)]
         found += made
-        curves.append(_curves(run, case, learnt, suffix))
+        curves += _curves(run, case, learnt, suffix)
         said += _findings(case, made)
     return Reading(tuple(found), (*said, *_unlearnt(substitutes)), curves=tuple(curves))
 
@@ -93,7 +95,10 @@ def read(run: Run, records: pd.DataFrame, folder: Path) -> Reading:
 def _attacks(run: Run) -> list[_Attack]:
     """Those of the run, the ones that see most first."""
     order = list(_SEES)
-    found = [_Attack(str(a["name"]), str(a.get("needs", "weights")), not a["minimal"]) for a in run.attacks]
+    found = [
+        _Attack(str(a["name"]), str(a.get("needs", "weights")), bool(a["minimal"]), bool(a.get("stops", False)))
+        for a in run.attacks
+    ]
     return sorted(found, key=lambda a: order.index(a.sees))
 
 
@@ -107,15 +112,17 @@ def _right(fed: pd.DataFrame) -> pd.DataFrame:
     return fed[~wrong(fed, "clean_pred")]
 
 
-def _row(case: _Case, fed: pd.DataFrame, queries: bool, paper: float | None = None) -> tuple[Value | None, ...]:
+def _row(
+    case: _Case, fed: pd.DataFrame, queries: bool, stops: bool, paper: float | None = None
+) -> tuple[Value | None, ...]:
     right = _right(fed)
     hits = case.fooled(right)
     asked = numbers(right["forwards"])
     return (
         share(hits),
         share(wrong(fed, "adv_pred"), paper, _METAMIND_N),
-        _median(asked[hits]) if queries else None,
-        average("count", asked[hits]) if queries else None,
+        _median(asked[hits]) if queries and stops else None,
+        average("count", asked[hits]) if queries and stops else None,
         average("count", asked) if queries else None,
         average("number", numbers(right["l2"])[hits]),
         average("number", numbers(right["linf"])[hits]),
@@ -131,28 +138,37 @@ def _median(asked: Floats) -> Value:
 
 
 def _summary(run: Run, case: _Case, learnt: Sequence[tuple[str, int]], suffix: str) -> Table:
-    rows = [(a.label, _row(case, case.fed(case.model, a.name), True)) for a in _attacks(run)]
-    paper = _METAMIND if str(run.data["name"]).lower() == "mnist" and run.goal == "untargeted" else None
+    rows = [(a.label, _row(case, case.fed(case.model, a.name), True, a.stops)) for a in _attacks(run)]
+    beside = False
     for name, queries in learnt[-1:]:
         for attack in _sent(run):
             label = f"{attack.name}, sees a substitute that learnt from {queries:,} labels"
-            rows.append((label, _row(case, case.fed(name, attack.name), False, paper)))
+            paper = _METAMIND if _is_the_papers(run, case, attack) else None
+            beside |= paper is not None
+            rows.append((label, _row(case, case.fed(name, attack.name), False, False, paper)))
     return Table(
         f"access{suffix}",
         f"What it takes: {_title(case)}",
         "Fooled: of the samples that are right without perturbation, those with a success inside the budget. Error: of "
         "all samples, those misclassified in the end. Queries: how often it asked for a sample: of successes (with "
-        "the quartiles beside the median) and of all; where the weights are seen, a forward stands for a backward too. "
-        "A substitute asks in advance, for all samples together, and nothing for any one of them."
-        + ("" if paper is None else " The paper's number is about another network, a remote service."),
-        (FOOLED, ERROR, MEDIAN, "queries, mean", "queries, mean of all", "L2", "L\u221e"),
+        "the quartiles beside the median), where the attack ends with the first; and of all. Where the weights are "
+        "seen, a forward stands for a backward too. A substitute asks in advance, for all samples together, and "
+        "nothing for any one of them."
+        + (" The paper's number is about another network, a remote service." if beside else ""),
+        (FOOLED, ERROR, MEDIAN, "queries, mean", EVERY, "L2", "L\u221e"),
         tuple(rows),
     )
 
 
+def _is_the_papers(run: Run, case: _Case, attack: _Attack) -> bool:
+    """Whether this is what the paper's number is about: its attack, at its budget, on its data."""
+    data = str(run.data["name"]).lower() == "mnist" and run.goal == "untargeted"
+    return data and attack.name == _METAMIND_BY and case.norm == "linf" and math.isclose(case.eps, _METAMIND_EPS)
+
+
 def _sent(run: Run) -> list[_Attack]:
     """The attacks that were tried on substitutes."""
-    return [a for a in _attacks(run) if a.sees == "weights" and a.stops]
+    return [a for a in _attacks(run) if a.sees == "weights" and not a.minimal]
 
 
 def _rounds(run: Run, case: _Case, learnt: Sequence[tuple[str, int]], suffix: str) -> list[Table]:
@@ -193,13 +209,19 @@ def _counted(run: Run) -> list[_Attack]:
     return [a for a in _attacks(run) if a.stops]
 
 
+def _left_out(run: Run) -> str:
+    """Whom success against queries does not speak of."""
+    names = [a.name for a in _attacks(run) if not a.stops]
+    return f" Left out, since they do not end with their first success: {', '.join(names)}." if names else ""
+
+
 def _limit(run: Run) -> int:
     study: Mapping[str, Any] = run.config["study"]
     return int(study["queries"])
 
 
-def _within(run: Run, case: _Case, suffix: str) -> Table:
-    """Success within so many queries."""
+def _within(run: Run, case: _Case, suffix: str) -> list[Table]:
+    """Success within so many queries, if there is an attack of which that can be told."""
     limit = _limit(run)
     marks = [*(q for q in _MARKS if q < limit), limit]
     rows = []
@@ -207,16 +229,18 @@ def _within(run: Run, case: _Case, suffix: str) -> Table:
         right = _right(case.fed(case.model, attack.name))
         hits, asked = case.fooled(right), numbers(right["forwards"])
         rows.append((attack.label, tuple(share(hits & (asked <= q)) for q in marks)))
-    return Table(
+    table = Table(
         f"within{suffix}",
         f"Success within so many queries: {_title(case)}",
-        "Of the samples that are right without perturbation.",
+        f"Of the samples that are right without perturbation.{_left_out(run)}",
         tuple(f"{q:,} queries" for q in marks),
         tuple(rows),
     )
+    return [table] if rows else []
 
 
-def _curves(run: Run, case: _Case, learnt: Sequence[tuple[str, int]], suffix: str) -> Curves:
+def _curves(run: Run, case: _Case, learnt: Sequence[tuple[str, int]], suffix: str) -> list[Curves]:
+    """One chart, if there is a line to draw."""
     limit = _limit(run)
     lines = []
     for attack in _counted(run):
@@ -234,15 +258,16 @@ def _curves(run: Run, case: _Case, learnt: Sequence[tuple[str, int]], suffix: st
         ]
         if points:
             lines.append((f"{attack.name} on a substitute, labels in all", np.array(points)))
-    return Curves(
+    chart = Curves(
         f"queries{suffix}",
         f"Success against queries: {_title(case)}",
         "Of the samples that are right without perturbation, the share fooled within so many queries. Those of a "
-        "substitute are asked once for all samples; the others for each.",
+        f"substitute are asked once for all samples; the others for each.{_left_out(run)}",
         "queries, as a power of ten",
         "fooled",
         tuple(lines),
     )
+    return [chart] if lines else []
 
 
 def _findings(case: _Case, made: Sequence[Table]) -> list[str]:
@@ -251,13 +276,20 @@ def _findings(case: _Case, made: Sequence[Table]) -> list[str]:
     place = {column: i for i, column in enumerate(summary.columns)}
     said = []
     for label, values in summary.rows:
-        fooled, asked = values[place[FOOLED]], values[place[MEDIAN]]
+        fooled, asked, every = (values[place[column]] for column in (FOOLED, MEDIAN, EVERY))
         if fooled is None or not fooled.n:
             continue
-        known = 0.0 if asked is None or math.isnan(asked.ours) else asked.ours
-        cost = f"; its median success takes {known:,.0f} {'query' if known == 1 else 'queries'}" if known else ""
-        said.append(f"{_title(case)}: {label}, fools it on {fooled.ours:.1%} of {fooled.n} samples{cost}.")
+        cost = ""
+        if asked is not None and asked.n:
+            cost = f"; its median success takes {_queries(asked.ours)}"
+        elif asked is None and every is not None and every.n:
+            cost = f"; it does not end with a success, and asks {_queries(every.ours)} for a sample"
+        said.append(f"{_title(case)}: {label}, fools it on {told(fooled)} of {fooled.n} samples{cost}.")
     return said
+
+
+def _queries(count: float) -> str:
+    return f"{count:,.0f} {'query' if count == 1 else 'queries'}"
 
 
 def _unlearnt(substitutes: Mapping[str, Sequence[tuple[str, int]]]) -> list[str]:

@@ -19,6 +19,7 @@ from eval.run import run
 from eval.studies import papernot
 from eval.studies.blackbox import Blackbox
 from eval.studies.reading import Reading
+from reports.build import write
 
 FOLDER = "experiment=cat_to_toaster/blackbox"
 SMALL = (
@@ -95,6 +96,51 @@ def test_several_budgets_have_tables_of_their_own(go, tmp_path):
     assert "No substitute was trained" in reading.findings[-1]
 
 
+def test_queries_are_told_of_attacks_that_end_with_their_first_success(go, tmp_path):
+    about, reading, _ = go(tmp_path, *SMALL, "attack=[bim,pgd,square]", "attack.bim.steps=7")
+    by = {table.name: table for table in reading.tables}
+    place = {column: i for i, column in enumerate(by["access"].columns)}
+    rows = dict(by["access"].rows)
+    bim, pgd = rows["bim, sees the weights"], rows["pgd, sees the weights"]
+
+    assert {a["name"]: a["stops"] for a in about.attacks} == {"bim": False, "pgd": True, "square": True}
+    assert bim[place["queries, median"]] is bim[place["queries, mean"]] is None
+    assert bim[place["queries, mean of all"]].ours == 8  # the last point is judged too
+    assert pgd[place["queries, median"]].ours < 40
+    assert [label for label, _ in by["within"].rows] == ["pgd, sees the weights", "square, sees scores"]
+    assert "first success: bim." in by["within"].note
+    own = [label for label, _ in reading.curves[0].lines if "substitute" not in label]
+    assert own == ["pgd, sees the weights", "square, sees scores"]
+    assert any(label.startswith("bim on a substitute") for label, _ in reading.curves[0].lines)
+    said = " ".join(reading.findings)
+    assert "it does not end with a success, and asks 8 queries for a sample" in said
+    assert "bim, sees the weights, fools it on" in said
+    assert "(" in said.partition("fools it on ")[2].partition(" of ")[0]  # with its interval
+
+
+def test_without_an_attack_that_ends_so_there_is_no_chart(go, tmp_path):
+    _, reading, _ = go(tmp_path, *SMALL, "attack=[bim]", "study.seeds=0")
+    assert [table.name for table in reading.tables] == ["access"]
+    assert reading.curves == ()
+    assert "fools it on" in write(tmp_path).read_text(encoding="utf-8")
+
+
+def test_the_papers_number_stands_beside_its_attack_at_its_budget_alone(go, tmp_path):
+    about, _, records = go(
+        tmp_path, *SMALL, "attack=[fgsm,pgd]", "threat=linf_0_3", "debug.curve=true", "threat.curve=[0.1]"
+    )
+
+    def known() -> list[tuple[str, str]]:
+        tables = papernot.read(about, records, tmp_path).tables
+        return [(t.title, label) for t in tables for label, values in t.rows for v in values if v and v.paper]
+
+    assert known() == []  # these are digits
+    about.data["name"] = "mnist"
+    ((title, label),) = known()
+    assert title.endswith("= 0.3")
+    assert label.startswith("fgsm, sees a substitute")
+
+
 def test_seeds_are_others_than_what_is_attacked():
     data = Data("some", "", samples(60), samples(60))
     study = Blackbox(decisions=5)
@@ -123,6 +169,7 @@ def test_one_sample_is_attacked_without_a_substitute():
     ("overrides", "says"),
     [
         (["study.seeds=100000"], r"study.seeds: must leave some of the \d+ samples to attack, got 100000"),
+        (["attack=[]"], r"attack: must name at least one in this study, got none; such as attack=\[pgd,square\]"),
         (["study.seeds=1"], "study.seeds: must be at least 4, or 0, got 1"),
         (["study.queries=0"], "study.queries: must be at least 1, got 0"),
         (["study.step=0"], "study.step: must be > 0 in box units, got 0"),

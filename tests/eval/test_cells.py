@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from eval.studies.cells import Table, Value, average, confidence, excess, joined, overlap, share, size
+from eval.studies.cells import Table, Value, average, confidence, excess, joined, overlap, share, size, told
 
 
 def hits(k: int, n: int) -> np.ndarray:
@@ -102,6 +102,10 @@ def test_nothing_measured_is_not_a_number_and_apart_from_nothing():
         assert math.isnan(value.ours)
         assert value.n == 0
         assert not value.apart
+
+
+def test_a_share_is_told_with_its_interval():
+    assert told(share(hits(0, 4))) == "0.0% (0.0 to 49.0%)"
 
 
 def test_tables_become_one_frame():

@@ -13,6 +13,7 @@ from eval.errors import InputError
 from eval.records import Run, read_records
 from eval.run import run
 from eval.studies import defended
+from eval.studies.cells import overlap, share
 from reports.build import write
 
 SMALL = (
@@ -106,5 +107,24 @@ def test_only_what_looked_robust_is_called_so() -> None:
     assert "was no robustness" in first
     assert "was no robustness" not in second
     assert second.endswith(
-        "Beside no defence that is +0.0 points (their intervals overlap) at first sight, and +70.0 points in the end."
+        "Beside no defence that is +0.0 points (-1.0 to +1.0; may be chance) at first sight, and +70.0 points "
+        "(+62.9 to +75.7) in the end."
     )
+    assert "90.0% (85.1 to 93.4%) after fgsm" in first
+
+
+def test_a_difference_is_paired() -> None:
+    before = np.arange(200) < 100
+    after = np.arange(200) < 110
+    assert overlap(share(before), share(after))
+    assert defended._gain(before, after) == "+5.0 points (+1.8 to +8.1)"
+    assert "may be chance" in defended._gain(before, np.roll(before, 100) & (np.arange(200) < 190))
+
+
+def test_networks_are_compared_on_the_images_that_both_were_tried_on() -> None:
+    def outcome(samples: list[str], right: list[bool]) -> defended._Outcome:
+        hits = np.array(right)
+        return defended._Outcome("m", "m", False, pd.Index(samples), hits, hits, hits)
+
+    plain, other = outcome(["a", "b", "c"], [True, True, False]), outcome(["c", "a"], [False, True])
+    assert defended._beside(plain, other).count("+0.0 points") == 2

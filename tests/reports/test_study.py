@@ -12,7 +12,7 @@ import pytest
 from eval.errors import InputError
 from eval.studies.cells import Table, Value, spread
 from eval.studies.findings import findings
-from eval.studies.reading import Reading, together
+from eval.studies.reading import Curves, Reading, together
 from reports.build import write, write_sweep
 from reports.study import read
 from tests.reports.poison import harmless, poisoned
@@ -89,7 +89,7 @@ def test_findings_count_what_the_tables_hold() -> None:
     assert "fooled every network" in said
     assert "a 0.060, b 0.100" in said
     assert "The paper's order is b, a." in said
-    assert "an error of 20.0% to 30.0%" in said
+    assert "an error of 20.0% (19.0 to 21.0%) to 30.0% (29.0 to 31.0%)" in said
     assert "in 1 of 2 pairs" in said
     assert "2 of 4 numbers lie further" in said
 
@@ -179,3 +179,9 @@ def test_the_page_of_the_linear_explanation_has_charts_pictures_and_the_papers_n
 def test_nothing_from_outside_is_markup_on_the_page_of_a_study(folder: Path, tmp_path: Path) -> None:
     shutil.copytree(folder, tmp_path / "evil")
     assert harmless(write(poisoned(tmp_path / "evil")).read_text())
+
+
+def test_curves_without_lines_make_no_chart(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    empty = Curves("none", "", "", "", "", ())
+    monkeypatch.setattr("reports.study.reading", lambda *_: Reading((), (), curves=(empty,)))
+    assert read(folder).charts == ()
