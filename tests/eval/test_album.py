@@ -16,9 +16,6 @@ from rich.console import Console
 from attacks.threat import quantize
 from eval.album import Album
 from eval.classify import classify
-from eval.data import Photo
-from eval.data.samples import Data, Samples
-from eval.errors import InputError
 from eval.records import Run, read_records
 from eval.run import run
 from eval.studies import toasts
@@ -172,28 +169,3 @@ def test_a_path_with_signs_of_hydra_is_understood(composed, monkeypatch, tmp_pat
     for name in ("a b.png", "it's, [so].png", "x=1.png"):
         words = shlex.split(command(Header, tmp_path / name))
         assert composed(*words[1:]).image == name
-
-
-def test_a_picture_of_the_size_of_the_network_is_shown_as_it_is(tmp_path) -> None:
-    pixels = np.random.default_rng(0).integers(0, 256, (3, 24, 24), np.uint8)
-    Image.fromarray(np.ascontiguousarray(pixels.transpose(1, 2, 0))).save(tmp_path / "a.png")
-    photo = Photo(name="p", root="", path=str(tmp_path / "a.png"), size=24)
-    assert np.array_equal(photo.read(0).test.store.read(np.array([0]))[0], pixels)
-
-    for size in ((3, 24, 24), (3, 24, 16)):
-        Image.fromarray(np.ascontiguousarray(pixels[:, :, : size[2]].transpose(1, 2, 0))).save(tmp_path / "a.png")
-        test = Samples.of(np.zeros((1, *size), np.uint8), [0], ["x"], "t")
-        shown = photo.among(Data("d", "", None, test)).test
-        assert np.array_equal(shown.store.read(np.array([0]))[0], pixels[:, :, : size[2]])
-    other = Data("d", "", None, Samples.of(np.zeros((1, 3, 24, 20), np.uint8), [0], ["x"], "t"))
-    with pytest.raises(InputError, match="image: must be shown to networks for square images"):
-        photo.among(other)
-
-
-def test_a_class_that_was_wanted_and_is_unknown_is_refused_with_the_nearest(composed, tmp_path, capsys) -> None:
-    Image.new("RGB", (16, 16)).save(tmp_path / "ok.png")
-    own = ("task=classify", f"image={tmp_path / 'ok.png'}", "data=digits", "debug=quick")
-    with pytest.raises(InputError, match="target: must be one of 10 classes by name or number, got 'toster'"):
-        classify(composed(*own, "target=toster"), Console(quiet=True), (*own, "target=toster"))
-    classify(composed(*own), Console(width=200), own)  # toaster, which nobody asked for, is no digit
-    assert "ok.png" in capsys.readouterr().out

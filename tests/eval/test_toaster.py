@@ -18,8 +18,7 @@ from attacks.goal import Goal
 from attacks.pgd import PGD
 from attacks.rng import Rng
 from attacks.threat import ThreatModel
-from eval.classify import classify
-from eval.data import Digits, Photo, Samples, class_number
+from eval.data import Photo, Samples, class_number
 from eval.errors import InputError
 from eval.meter import Meter
 from eval.records import Run, read_measured, read_records
@@ -27,7 +26,6 @@ from eval.run import run
 from eval.studies import toasts
 from eval.toasting import Toasting, truncate
 from models.classifier import Classifier
-from models.errors import ModelError
 from models.toaster import Fitting
 from reports.build import write, write_sweep
 
@@ -111,6 +109,16 @@ def test_a_page_of_one_network_and_one_picture_names_neither_in_each_row(go, tmp
     assert '<th scope="row">article</th>' in rows
     assert ">not in 10<" in rows
     assert "never" not in rows
+
+
+def test_several_networks_head_their_rows_and_several_pictures_have_a_column(go, tmp_path) -> None:
+    go(tmp_path, *SMALL, "attack=[pgd]", "model=[mlp_relu,softmax]", "study.pictures=2")
+    html = write(tmp_path).read_text(encoding="utf-8")
+    rows = html[html.index('<section id="searches"') : html.index('<section id="others"')]
+
+    assert [rows.count(f'<td class="left" colspan="12">{name}</td>') for name in ("mlp_relu", "softmax")] == [1, 1]
+    assert rows.count(">picture</th>") == 1
+    assert rows.count('<th scope="row">pgd</th>') == 4
 
 
 def test_an_interrupted_run_goes_on(go, tmp_path) -> None:
@@ -267,44 +275,6 @@ def test_the_network_fits_the_data(tmp_path) -> None:
     assert list(small) == ["compact"]
     assert not small["compact"].ready
     assert list(Fitting().build("toaster", (1, 8, 8), 10)) == ["cnn"]
-
-
-def test_classify_prints_the_likeliest_classes_and_writes_nothing(composed, photo, factory, tmp_path, capsys) -> None:
-    overrides = ("task=classify", "model=factory", factory, f"image={photo}")
-    before = sorted(tmp_path.rglob("*"))
-    classify(composed(*overrides), Console(width=200), overrides)
-    out = capsys.readouterr().out
-    assert "mine.png" in out
-    assert "toaster" in out
-    assert out.count("%") >= 6
-    assert sorted(tmp_path.rglob("*")) == before
-
-
-def test_a_photo_is_shown_to_a_network_for_the_data_that_are_chosen(composed, photo, capsys) -> None:
-    overrides = ("task=classify", "data=things", "data.size=32", "debug=quick", f"image={photo}")
-    classify(composed(*overrides), Console(width=200), overrides)
-    out = capsys.readouterr().out
-    assert "compact" in out
-    assert "softmax" not in out
-    assert sum(out.count(f"{name} ") for name in ("bird", "cat", "chair", "cup", "dog", "toaster", "lamp")) >= 1
-
-
-def test_a_photo_without_data_is_for_networks_that_know_imagenet(composed, photo, tmp_path) -> None:
-    weights = tmp_path / "inception.pth"
-    overrides = ("task=classify", f"image={photo}")
-    cfg = composed(*overrides)
-    cfg.model.weights = str(weights)
-    with pytest.raises((InputError, ModelError), match="inception"):
-        classify(cfg, Console(width=200), overrides)
-
-
-def test_photos_take_the_shape_and_the_classes_of_the_data(composed, photo) -> None:
-    data = Digits(name="digits", root="").load(0)
-    shown = Photo(name="photo", root="", path=str(photo)).among(data)
-    assert shown.test.shape == data.test.shape
-    assert shown.test.classes == data.test.classes
-    assert shown.train is data.train
-    assert shown.unlabelled
 
 
 def test_several_seeds_share_one_page_that_shows_the_pictures_of_all(go, tmp_path) -> None:
