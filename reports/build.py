@@ -72,6 +72,10 @@ def write_sweep(paths: Sequence[Path], output: Path) -> Path:
     tables.write_csv(output / "sweep.csv", page.csv)
     if page.changes.pairs:
         tables.write_csv(output / "changes.csv", page.changes.csv)
+    else:
+        (output / "changes.csv").unlink(missing_ok=True)  # of other runs that were compared here
     for chart in page.charts:
         tables.write_text(output / "figures" / f"{chart.name}.svg", standalone(chart.svg))
+    for stale in {*(output / "figures").glob("*.svg")} - {output / "figures" / f"{c.name}.svg" for c in page.charts}:
+        stale.unlink()
     return tables.write_text(output / "report.html", html)

@@ -73,8 +73,14 @@ def again(
     tell(f"evaluating, as by: {shlex.join(['toastproof', *words])} (output: {log})")
     status, said = _run(words, folder, home, log)
     if status == 2 and _OTHER in said and anew:
-        shutil.rmtree(folder)
+        aside = folder.with_name(f".{folder.name}.before")
+        shutil.rmtree(aside, ignore_errors=True)
+        folder.rename(aside)
         status, said = _run(words, folder, home, log)
+        if status == 2:  # what was there is not lost to a request that makes no sense
+            shutil.rmtree(folder, ignore_errors=True)
+            aside.rename(folder)
+        shutil.rmtree(aside, ignore_errors=True)
     if status == 2:
         raise InputError(said)
     if status not in (0, 1):  # 1: an attack crashed, which the run's header says

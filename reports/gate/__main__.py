@@ -6,9 +6,15 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from eval import __version__
+from reports.__main__ import line
+
+if TYPE_CHECKING:
+    from eval.gate.snapshot import Snapshot
 
 _SUMMARY = "GITHUB_STEP_SUMMARY"
 
@@ -42,12 +48,48 @@ def _rules(chosen: argparse.Namespace) -> dict[str, float]:
 
 
 def _accept(chosen: argparse.Namespace) -> int:
-    from eval.gate.baseline import accept
+    from eval.gate.baseline import Baseline, accept
 
+    replaced = Baseline.read(chosen.baseline) if chosen.baseline.exists() else None
     baseline = accept(chosen.run, chosen.baseline, **_rules(chosen))
     snapshot = baseline.snapshot
+    for warning in snapshot.made.get("warnings") or ():
+        print(f"note: warning of the run: {warning}")
+    if replaced is not None:
+        print(f"note: replaces the baseline of {replaced.accepted}, {_differs(replaced.snapshot, snapshot)}")
     print(f"{chosen.baseline}: {len(snapshot.samples)} samples, {len(snapshot.cells)} cells")
     return 0
+
+
+def _differs(before: Snapshot, after: Snapshot) -> str:
+    """Whether a new baseline watches what the old one did."""
+    from eval.errors import InputError
+    from eval.gate.compare import comparable
+
+    try:
+        comparable(before, after)
+    except InputError as error:
+        return f"which is of something else ({line(error)})"
+    return "of the same question"
+
+
+def _refused(chosen: argparse.Namespace, said: str) -> None:
+    """Leave no green reports of an earlier check behind: those that were asked for say why there is none."""
+    from eval.records import replace
+    from reports.gate.junit import refused as error
+    from reports.gate.markdown import refused as note
+
+    for path, text in ((chosen.junit, error(said)), (chosen.summary, note(said))):
+        if path is not None and path.resolve() != chosen.baseline.resolve():
+            with suppress(OSError):  # which may be why it was refused
+                replace(path, lambda beside, text=text: beside.write_text(text, encoding="utf-8", newline=""))  # type: ignore[misc]
+    page = chosen.html or chosen.run / "gate.html"
+    if page.resolve() != chosen.baseline.resolve():
+        with suppress(OSError):
+            page.unlink(missing_ok=True)
+    if github := os.environ.get(_SUMMARY):
+        with suppress(OSError), Path(github).open("a", encoding="utf-8") as file:
+            file.write(note(said) + "\n")
 
 
 def _check(chosen: argparse.Namespace) -> int:
@@ -100,12 +142,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; exits with 1 on a regression, and with 2 on what it refuses."""
     chosen = _parser().parse_args(arguments)
     from eval.errors import InputError
-    from reports.__main__ import line
 
     try:
         status = (_accept if chosen.command == "accept" else _check)(chosen)
     except (InputError, OSError) as error:
         print(f"toastproof-gate: {line(error)}", file=sys.stderr)
+        if chosen.command == "check":
+            _refused(chosen, line(error))
         raise SystemExit(2) from None
     raise SystemExit(status)
 

@@ -39,6 +39,17 @@ def xml(comparison: Comparison) -> str:
     return '<?xml version="1.0" encoding="utf-8"?>\n' + ElementTree.tostring(root, encoding="unicode") + "\n"
 
 
+def refused(line: str) -> str:
+    """The document of a check that could not be made: one error, with the line that says why."""
+    counts = {"tests": "1", "failures": "0", "errors": "1", "skipped": "0"}
+    root = ElementTree.Element("testsuites", {"name": "toastproof-gate", **counts})
+    suite = ElementTree.SubElement(root, "testsuite", {"name": "toastproof-gate", **counts, "time": "0"})
+    case = ElementTree.SubElement(suite, "testcase", {"classname": "toastproof", "name": "check", "time": "0"})
+    ElementTree.SubElement(case, "error", {"type": "refused", "message": _plain(line)}).text = _plain(line)
+    ElementTree.indent(root)
+    return '<?xml version="1.0" encoding="utf-8"?>\n' + ElementTree.tostring(root, encoding="unicode") + "\n"
+
+
 def _case(suite: ElementTree.Element, finding: Finding) -> None:
     names = {"classname": _plain(f"toastproof.{finding.cell.model}"), "name": _plain(finding.cell.test), "time": "0"}
     case = ElementTree.SubElement(suite, "testcase", names)

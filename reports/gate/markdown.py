@@ -21,6 +21,11 @@ def escape(text: str) -> str:
     return _SPECIAL.sub(r"\\\1", " ".join(text.split()))
 
 
+def refused(line: str) -> str:
+    """What a check says that could not be made."""
+    return f"### Robustness gate refused\n\n{escape(line)}\n"
+
+
 def summary(comparison: Comparison) -> str:
     """What moved, cell by cell, the samples that were lost where that is an alarm, and the notes."""
     rules = comparison.rules

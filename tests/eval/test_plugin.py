@@ -179,6 +179,11 @@ def test_a_run_that_is_refused_is_a_usage_error_in_the_words_of_the_command(proj
     assert done.returncode == pytest.ExitCode.USAGE_ERROR
     assert "absent.pt" in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
+    pytest_there(project, "--toastproof", "robustness.json", "-m", "toastproof")
+    kept = project / ".toastproof" / "robustness" / "run.json"
+    before = kept.read_bytes()
+    pytest_there(project, "--toastproof", "robustness.json", "--toastproof-config", "model.weights=absent.pt")
+    assert kept.read_bytes() == before  # the run that was kept is not lost to a request that makes no sense
 
 
 @pytest.mark.parametrize(

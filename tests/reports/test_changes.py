@@ -61,6 +61,12 @@ def test_two_runs_that_cannot_be_compared_are_told_why(tmp_path, more):
     page = section(write_sweep(folders, tmp_path / "out"))
     assert "Not compared: " in page
     assert not (tmp_path / "out" / "changes.csv").exists()
+    (tmp_path / "out" / "changes.csv").write_text("of other runs")
+    (tmp_path / "out" / "figures").mkdir(exist_ok=True)
+    (tmp_path / "out" / "figures" / "stale.svg").write_text("of other runs")
+    write_sweep(folders, tmp_path / "out")
+    assert not (tmp_path / "out" / "changes.csv").exists()
+    assert not (tmp_path / "out" / "figures" / "stale.svg").exists()
 
 
 def test_counts_of_pairs_add_up(tmp_path):

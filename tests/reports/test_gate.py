@@ -260,3 +260,28 @@ def test_a_check_of_many_samples_takes_less_than_a_second_of_a_core(tmp_path, mo
         seconds.append(end.ru_utime - start.ru_utime + end.ru_stime - start.ru_stime)
     shutil.rmtree(tmp_path / "a")
     assert min(seconds) < 1, seconds
+
+
+def test_a_refused_check_leaves_no_green_reports_behind(place, monkeypatch):
+    github = place / "github.md"
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(github))
+    outputs = ["--junit", "j.xml", "--summary", "s.md"]
+    assert gate("check", "same", "--baseline", "b.json", *outputs) == 0
+    header = json.loads((place / "same" / "run.json").read_text())
+    (place / "same" / "run.json").write_text(json.dumps({**header, "status": "running"}))
+    assert gate("check", "same", "--baseline", "b.json", *outputs) == 2
+    suite = ElementTree.parse(place / "j.xml").getroot()[0]
+    assert (suite.get("failures"), suite.get("errors")) == ("0", "1")
+    assert "same" in suite[0][0].get("message")
+    assert (place / "s.md").read_text().startswith("### Robustness gate refused")
+    assert not (place / "same" / "gate.html").exists()
+    assert "Robustness gate refused" in github.read_text()
+
+
+def test_accept_says_what_it_replaces_and_what_the_run_warned_of(place, capsys):
+    capsys.readouterr()
+    assert gate("accept", "worse", "--baseline", "b.json") == 0
+    out = capsys.readouterr().out
+    assert f"note: warning of the run: {EVIL}" in out
+    assert "note: replaces the baseline of " in out
+    assert "of the same question" in out
