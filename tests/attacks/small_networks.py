@@ -16,7 +16,7 @@ PAPER = LBFGS(
     decrease=1e-6, candidates=1, classes=1, patience=0,
 )  # fmt: skip
 QUICK = LBFGS(evaluations=60, stride=0.05, steps=12, classes=1)
-STRONG = LBFGS(evaluations=1000, steps=40, classes=3, patience=25)
+STRONG = LBFGS(evaluations=990, steps=40, classes=3, patience=25)
 MARGIN = LBFGS(loss="margin", guess=False, steps=60)
 SHAPE = (1, 6, 6)
 
