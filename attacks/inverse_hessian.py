@@ -25,6 +25,17 @@ from torch import Tensor
 from attacks import asking
 
 _CURVATURE = 1e-6  # least cosine between s and y
+_BITS = 32
+
+
+def refuse_halves(x: Tensor, what: str) -> None:
+    """Refuse numbers of less than 32 bits, whose differences tell no curvature; `what` they are begins the line.
+
+    Raises:
+        ValueError: they are none of float32 and float64.
+    """
+    if torch.finfo(x.dtype).bits < _BITS:
+        raise ValueError(f"{what} must be float32 or float64, got {x.dtype}; cast them")
 
 
 def free_coordinates(point: Tensor, gradient: Tensor, low: Tensor, high: Tensor) -> Tensor:

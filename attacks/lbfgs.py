@@ -57,6 +57,7 @@ from attacks.boundary_polish import Start, add, polish
 from attacks.climb import attempt, climb
 from attacks.closest import Closest, Objective
 from attacks.goal import Goal
+from attacks.inverse_hessian import refuse_halves
 from attacks.linearised import linearise
 from attacks.losses import lead, loss_named
 from attacks.quasinewton import Rows, Settings
@@ -67,7 +68,6 @@ _PROMISING = 1.3  # a class is tried if its linearised distance is below this ma
 _BELIEVED = 1.5  # and below this many times what has been met by then: so far a linear network is believed
 _BEYOND = 1.5  # the first point tried lies at this many times the linearised distance
 _RUGGED = 5  # there the polish has so many times the patience
-_BITS = 32
 _FASTEST = 1e6  # growth of c
 _OBJECTIVES = ("pairwise", "ce", "margin")
 
@@ -139,8 +139,7 @@ class LBFGS:
         Raises:
             ValueError: images of less than 32 bits, which have no curvature to speak of.
         """
-        if torch.finfo(x.dtype).bits < _BITS:
-            raise ValueError(f"lbfgs: images must be float32 or float64, got {x.dtype}; cast them, not the network")
+        refuse_halves(x, "lbfgs: images")
         closest = Closest(logits, x, goal, threat)
         outlook = linearise(closest, self.candidates, self.classes)
         index, lengths = outlook.index, outlook.lengths

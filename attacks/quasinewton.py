@@ -19,9 +19,8 @@ are held, the quasi-Newton step is that of the others, and the search follows th
 Departures: L-BFGS-B (Byrd, Lu, Nocedal and Zhu 1995) finds a Cauchy point first and enforces the strong Wolfe
 condition; here Armijo's alone holds, up to rounding, and a pair whose curvature is not positive is passed over.
 Bertsekas also holds coordinates within some distance of a bound; his condition scales the slope by H, ours does not.
-Cost: one evaluation of f with its gradient a step and row; memory (2 memory + 11) D numbers a row for B >= memory rows
-and D well above memory^2: 2 memory for the pairs, 6 for the bounds and the search, 5 that come and go, f's gradient
-among them.
+Cost: one evaluation of f with its gradient a step and row; memory (2 memory + 11) D numbers a row, where B >= memory
+and D >> memory^2: 2 memory for the pairs, 6 for bounds and search, 5 that come and go, f's gradient among them.
 """
 
 from __future__ import annotations
@@ -34,13 +33,12 @@ import torch
 from torch import Tensor
 
 from attacks import asking
-from attacks.inverse_hessian import free_coordinates, inverse_hessian_times
+from attacks.inverse_hessian import free_coordinates, inverse_hessian_times, refuse_halves
 
 Objective = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 """(points (b, D), rows (b,) int64 that they belong to) -> values (b,) of f and gradients (b, D)."""
 
 _ARMIJO = 1e-4
-_BITS = 32
 _SHORTEST, _LONGEST = 0.1, 0.5  # an interpolated step is kept within these fractions of the rejected one
 
 
@@ -142,11 +140,7 @@ class Rows:
         self._turn(rows & torch.isfinite(self.value), settings)
 
     def tell(self, value: Tensor, grad: Tensor, asked: Tensor, settings: Settings) -> Tensor:
-        """Take f (b,) and its gradient (b, D) at `trial`, in the rows `asked` (b,) bool.
-
-        Returns:
-            Rows (b,) whose trial became their point.
-        """
+        """Take f (b,) and its gradient (b, D) at `trial` in the rows `asked` (b,); returns which (b,) moved there."""
         trial = self.trial
         asked = asked & self.running
         self.evaluations = self.evaluations + asked
@@ -273,8 +267,7 @@ def minimise(
     Raises:
         ValueError: a bound above the other, a negative weight, no evaluations, or numbers of less than 32 bits.
     """
-    if torch.finfo(start.dtype).bits < _BITS:
-        raise ValueError(f"minimise: points must be float32 or float64, got {start.dtype}")
+    refuse_halves(start, "minimise: points")
     if evaluations < 1:
         raise ValueError(f"minimise: evaluations must be >= 1, got {evaluations}")
     if bool((low > high).any()):
