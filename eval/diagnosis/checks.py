@@ -27,8 +27,8 @@ class Seen:
     Attributes:
         answers, slopes, paths, searches, neighbours, broader: of the probes in this package.
         standing: ids of the samples that the evaluation's own attacks left standing; None without attacks.
-        late: by the name of a search of it that needs no gradient, alone or in a cascade, how many samples it broke and
-            none with gradients did; empty unless there are both.
+        late: samples that those of its searches that need no gradient, alone or in a cascade, broke together, and none
+            with gradients did; None unless there are both.
         tried: samples that its attacks were made for.
         elsewhere: samples that perturbations made for other networks broke, and its own did not; None if untried.
         scored: names of its attacks and stages that need no gradient.
@@ -46,7 +46,7 @@ class Seen:
     neighbours: Arrays = field(default_factory=dict)
     broader: Arrays = field(default_factory=dict)
     standing: frozenset[str] | None = None
-    late: Mapping[str, int] = field(default_factory=dict)
+    late: int | None = None
     tried: int = 0
     elsewhere: int | None = None
     scored: tuple[str, ...] = ()

@@ -75,11 +75,10 @@ def _missed(seen: Seen) -> Told:
 
 
 def _stages(seen: Seen) -> Told:
-    if not seen.late or not seen.tried:
+    if seen.late is None or not seen.tried:
         return NOT_MEASURED
-    k = max(seen.late.values())
-    text = f"{' and '.join(seen.late)} broke {k} of {seen.tried} images that gradients had not"
-    return text, k / seen.tried > SCORES
+    text = f"{' and '.join(seen.scored)} broke {seen.late} of {seen.tried} images that gradients had not"
+    return text, seen.late / seen.tried > SCORES
 
 
 def _elsewhere(seen: Seen) -> Told:

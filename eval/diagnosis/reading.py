@@ -105,12 +105,11 @@ def _distances(threat: Threat, eps: float, hits: pd.DataFrame, searches: Arrays)
     return nearest
 
 
-def _late(broken: pd.DataFrame, scored: Sequence[str]) -> dict[str, int]:
-    """By the name of a search that needs no gradient: how many samples it broke that none with gradients did."""
+def _late(broken: pd.DataFrame, scored: Sequence[str]) -> int:
+    """How many samples the searches that need no gradient broke, together, and none with gradients did."""
     part = broken["stage"].where(broken["stage"] != "", broken["attack"])
     blind = part.isin(scored)
-    left = broken.assign(part=part)[blind & ~broken["sample"].isin(set(broken["sample"][~blind]))]
-    return {name: int(left[left["part"] == name]["sample"].nunique()) for name in scored}
+    return len(set(broken["sample"][blind]) - set(broken["sample"][~blind]))
 
 
 def _seen(run: Run, records: pd.DataFrame, name: str, measured: Mapping[str, Mapping[str, Arrays]]) -> Seen:
@@ -136,6 +135,7 @@ def _seen(run: Run, records: pd.DataFrame, name: str, measured: Mapping[str, Map
     stages = [stage for attack in attacks for stage in attack.get("stages", ())]
     parts |= {str(stage["name"]) for stage in stages}
     scored = tuple(str(part["name"]) for part in (*attacks, *stages) if part["needs"] != "weights")
+    both = bool(scored) and set(scored) < parts
     return Seen(
         answers=at["answers"],
         slopes=at["slopes"],
@@ -144,7 +144,7 @@ def _seen(run: Run, records: pd.DataFrame, name: str, measured: Mapping[str, Map
         neighbours=at["neighbours"],
         broader=at["broader"],
         standing=frozenset(samples - fallen) if own.any() else None,
-        late=_late(attacked[hit & own & (numbers(attacked["rms"]) > 0)], scored) if set(scored) < parts else {},
+        late=_late(attacked[hit & own & (numbers(attacked["rms"]) > 0)], scored) if both else None,
         tried=len(samples),
         elsewhere=len((others & samples) - fallen) if own.any() and (~own).any() else None,
         scored=scored,

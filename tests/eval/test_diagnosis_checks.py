@@ -10,6 +10,9 @@ import pytest
 from eval.diagnosis.bracket import Bracket, Proof
 from eval.diagnosis.checks import Seen, area, beyond_chance
 from eval.diagnosis.questions import QUESTIONS, diagnose, verdict
+from eval.diagnosis.reading import diagnoses
+from eval.records import Run, read_records, write_measured
+from tests.eval.gate_runs import write_run
 
 YES, NO = np.ones(64, bool), np.zeros(64, bool)
 ONE = np.arange(64) == 5
@@ -37,7 +40,7 @@ HEALTHY = Seen(
     },
     broader={"turned": np.arange(24) < 10, "noise_0": np.zeros(24, bool), "noise_1": YES[:24], "noise_2": YES[:24]},
     standing=frozenset({"test/900"}),
-    late={"square": 1},
+    late=1,
     tried=1000,
     elsewhere=1,
     scored=("square",),
@@ -59,7 +62,7 @@ FIRES = {
     "monotone": changed("searches", half=ONE),
     "noise": changed("searches", noise=ONE),
     "black_box": changed("searches", scores=ONE),
-    "stages": replace(HEALTHY, late={"square": 3}),
+    "stages": replace(HEALTHY, late=3),
     "elsewhere": replace(HEALTHY, elsewhere=3),
     "neighbour": replace(HEALTHY, standing=frozenset({"test/9"})),
     "impossible": replace(HEALTHY, smallest={"test/1": 3.5, "test/2": 4.0, "test/3": 1.0}),
@@ -185,3 +188,29 @@ def test_what_no_image_was_shown_holds_nothing():
     assert {
         name: fired[name] for name in ("probabilities", "dynamic", "no_gradient", "zero_gradient")
     } == dict.fromkeys(("probabilities", "dynamic", "no_gradient", "zero_gradient"))
+
+
+@pytest.mark.parametrize(
+    ("blind", "count"),
+    [
+        ({"square": (0, 2), "geoda": (2, 4)}, 4),
+        ({"square": (0, 3), "geoda": (1, 3)}, 3),
+        ({"square": (0, 4), "geoda": (498, 502)}, 6),
+        ({"square": (0, 2), "geoda": (1, 2)}, 2),
+        ({"square": (0, 3)}, 3),
+    ],
+)
+def test_searches_without_gradients_are_counted_by_the_images_that_they_break_together(tmp_path, blind, count):
+    fallen = {"pgd": (500, 1000)} | blind
+    held = {attack: np.ones(1000, np.uint8) for attack in fallen}
+    for attack, (first, last) in fallen.items():
+        held[attack][first:last] = 0
+    cells = {"none": np.ones(1000, np.uint8)} | {(attack, "8/255"): values for attack, values in held.items()}
+    attacks = [{"name": name, "needs": "scores" if name in blind else "weights"} for name in fallen]
+    write_run(tmp_path, {"net": cells}, attacks=attacks)
+    write_measured(tmp_path, "file", "answers", "net", HEALTHY.answers)
+
+    (found,) = diagnoses(Run.read(tmp_path), read_records(tmp_path), tmp_path)
+    (check,) = (c for c in found.checks if c.question.name == "stages")
+    assert check.saw == f"{' and '.join(blind)} broke {count} of 1000 images that gradients had not"
+    assert check.fired is (count > 2)
