@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,11 +13,12 @@ from omegaconf import DictConfig
 from attacks.base import Attack
 from attacks.fgsm import FGSM
 from attacks.pgd import PGD
-from attacks.threat import ThreatModel, parse_eps, unlimited
+from attacks.threat import ThreatModel
 from eval import environment
 from eval.blackbox import Access
 from eval.environment import Hidden
 from eval.errors import InputError
+from eval.nodes import budget, check_norm, make, unbounded
 from eval.schema import Debug
 from eval.trial import Study
 from models.spec import Spec
@@ -71,27 +71,6 @@ class Plan:
     study: Study | None
 
 
-def _make(where: str, node: Any) -> Any:
-    """The object that a node describes.
-
-    Raises:
-        InputError: its class refuses a value; the line begins with the full key.
-    """
-    if not isinstance(node, Mapping) or "_target_" not in node:
-        raise InputError(f"{where}: must come from a file of conf/{where.partition('.')[0]}, got {node!r}")
-    arguments = {k: v for k, v in node.items() if k != "_target_"}
-    module, _, name = str(node["_target_"]).rpartition(".")
-    if module.partition(".")[0] not in ("attacks", "models", "eval"):
-        raise InputError(f"{where}._target_: must be a class of attacks, models or eval, got {node['_target_']}")
-    try:
-        return getattr(importlib.import_module(module), name)(**arguments)
-    except (ImportError, AttributeError):
-        raise InputError(f"{where}._target_: there is no {node['_target_']}") from None
-    except (ValueError, TypeError) as error:
-        text = str(error)
-        raise InputError(text if text.startswith(f"{where}.") else f"{where}.{text}") from error
-
-
 def _untaken(name: str, node: Any) -> bool:
     """Whether a node is what an experiment says of an attack that was not chosen, so that no file stands behind it.
 
@@ -103,13 +82,6 @@ def _untaken(name: str, node: Any) -> bool:
         and "_target_" not in node
         and not any(o.startswith((f"+attack.{name}.", f"++attack.{name}.")) for o in added)
     )
-
-
-def _threat(norm: str, text: str) -> tuple[str, ThreatModel]:
-    try:
-        return text, ThreatModel(norm, parse_eps(text))
-    except ValueError as error:
-        raise InputError(str(error)) from None
 
 
 def _adversary(train: Mapping[str, Any]) -> tuple[Attack, ThreatModel] | None:
@@ -126,7 +98,7 @@ def _adversary(train: Mapping[str, Any]) -> tuple[Attack, ThreatModel] | None:
         raise InputError(
             f"train.adversary: must have the keys attack, norm, eps and for pgd steps, step_size, got {sorted(content)}"
         )
-    _, threat = _threat(content["norm"], str(content["eps"]))
+    threat = budget(content["norm"], str(content["eps"]))
     own = {k: v for k, v in content.items() if k in ("steps", "step_size")}
     try:
         if content["attack"] == "fgsm":
@@ -137,16 +109,8 @@ def _adversary(train: Mapping[str, Any]) -> tuple[Attack, ThreatModel] | None:
             raise ValueError(f"attack: must be fgsm or pgd, got {content['attack']!r}")
     except ValueError as error:
         raise InputError(f"train.adversary.{error}") from error
-    _check_norm("train.adversary.attack", attack, threat.norm)
+    check_norm("train.adversary.attack", attack, threat.norm)
     return attack, threat
-
-
-def _check_norm(where: str, attack: Attack, norm: str) -> None:
-    if not attack.minimal and norm not in attack.norms:
-        raise InputError(
-            f"{where}: supports the norm {' or '.join(sorted(attack.norms))}, got threat.norm={norm}; "
-            f"choose another threat or attack"
-        )
 
 
 def _check_shared(node: Mapping[str, Any], models: Mapping[str, Mapping[str, Any]], task: str) -> None:
@@ -162,6 +126,18 @@ def _check_shared(node: Mapping[str, Any], models: Mapping[str, Mapping[str, Any
             raise InputError(f"model.{key}: is read by {what} alone, got {value} with model={','.join(models)}")
     if node.get("export") is not None and task != "export":
         raise InputError(f"model.export: is read by task=export alone, got {node['export']} with task={task}")
+
+
+def _check_layer(content: Mapping[str, Any]) -> None:
+    """Refuse a layer or a unit that nothing reads."""
+    study = content["study"] or {}
+    for key in ("layer", "unit"):
+        value = content["model"].get(key) if key == "layer" else content[key]
+        if value is not None and content["task"] != "visualise" and key not in study:
+            raise InputError(
+                f"{key}: is read by studies of layers and by task=visualise alone, got {value}; write "
+                "experiment=intriguing/units, or leave it out"
+            )
 
 
 def _cap(node: Mapping[str, Any], limits: Mapping[str, int | None]) -> dict[str, Any]:
@@ -189,6 +165,7 @@ def read(cfg: DictConfig) -> Plan:
     if not models:
         raise InputError("model: must name at least one model, got none; toastproof --help lists them")
     _check_shared(content["model"], models, content["task"])
+    _check_layer(content)
     if (
         content["image"] is not None
         and content["task"] == "run"
@@ -199,20 +176,20 @@ def read(cfg: DictConfig) -> Plan:
         )
     threat, debug = content["threat"], Debug(**content["debug"])
     distinct: dict[float, tuple[str, ThreatModel]] = {}  # the same budget in two spellings counts once
-    for text in [threat["eps"], *(threat["curve"] if debug.curve else [])]:
-        pair = _threat(threat["norm"], str(text))
-        distinct.setdefault(pair[1].eps, pair)
+    for text in map(str, [threat["eps"], *(threat["curve"] if debug.curve else [])]):
+        level = budget(threat["norm"], text)
+        distinct.setdefault(level.eps, (text, level))
     threats = [distinct[eps] for eps in sorted(distinct)]
     access = Access(content["access"], content["queries"])
     chosen = {k: v for k, v in (content["attack"] or {}).items() if not _untaken(k, v)}
-    attacks: dict[str, Attack] = {k: _make(f"attack.{k}", _cap(v, debug.attack)) for k, v in chosen.items()}
+    attacks: dict[str, Attack] = {k: make(f"attack.{k}", _cap(v, debug.attack)) for k, v in chosen.items()}
     for name, attack in attacks.items():
-        _check_norm(f"attack.{name}", attack, threat["norm"])
+        check_norm(f"attack.{name}", attack, threat["norm"])
         access.check(f"attack.{name}", attack)
     if content["batch_size"] < 1:
         raise InputError(f"batch_size: must be at least 1, got {content['batch_size']}")
     adversary = _adversary(content["train"])
-    study = _make("study", _cap(content["study"], {"epochs": debug.epochs})) if content["study"] else None
+    study = make("study", _cap(content["study"], {"epochs": debug.epochs})) if content["study"] else None
     for name in getattr(study, "follows", ()):
         if str(content["study"][name]) != str(threat[name]):
             raise InputError(
@@ -233,12 +210,12 @@ def read(cfg: DictConfig) -> Plan:
         controls=content["controls"],
         access=access,
         examples=_cap(content, {"examples": debug.examples})["examples"],
-        data=_make("data", content["data"]),
-        models={k: _make(f"model.{k}", v) for k, v in models.items()},
+        data=make("data", content["data"]),
+        models={k: make(f"model.{k}", v) for k, v in models.items()},
         attacks=attacks,
         threats=threats,
         headline=str(threat["eps"]),
-        train=_make("train", _cap(content["train"], {"epochs": debug.epochs})),
+        train=make("train", _cap(content["train"], {"epochs": debug.epochs})),
         adversary=adversary,
         checkpoints=Path(content["paths"]["checkpoints"]).expanduser(),
         debug=debug,
@@ -260,7 +237,7 @@ def budgets(
     """
     if attack.minimal:
         norm = norm or plan.threats[0][1].norm
-        return [("min", unlimited(norm if norm in attack.norms else min(attack.norms), box))]
+        return [("min", unbounded(attack, norm, box))]
     if threats is not None:
         return list(threats)
     return [(text, ThreatModel(t.norm, t.eps, box)) for text, t in plan.threats]

@@ -28,8 +28,9 @@ from models.classifier import Classifier
 from models.distillation import distillation
 from models.fold import fold
 from models.pools import Pools
+from models.randomise import randomise
 from models.recipe import TrainConfig
-from models.spec import Network, Spec, build, trained_as
+from models.spec import Network, Spec, build, derive, trained_as
 from models.store import load_or_fit
 from models.tensorboard import tensorboard
 from models.train import Perturb
@@ -117,11 +118,25 @@ def enter(
                 if name in found:
                     raise InputError(f"model.{node}: names must differ, got {name!r} twice")
                 _soften(network, cohort, found)
+                if cohort.untrained:
+                    _draw(network, derive(seed, name, "untrained"))
                 config = cohort.config or plan.train
                 place = f"{name}, {len(found) + 1} of {max(total, len(found) + 1)}" if total > 1 else name
-                fit = _Fit(plan, config, cohort.train, spec, name, network, seed, device, perturb, pools, place)
+                fit = _Fit(
+                    plan, config, cohort.train, spec, name, network, seed, device, perturb, pools, place,
+                    cohort.untrained,
+                )  # fmt: skip
                 found[name] = fit.enter(probe, test, console, logs)
     return list(found.values())
+
+
+def _draw(network: Network, seed: int) -> None:
+    """Leave a network without anything that it learnt."""
+    if network.ready:
+        randomise(network.module, seed)
+    network.ready = True
+    network.origin += f" untrained {seed}"
+    network.description += ", untrained"
 
 
 def _soften(network: Network, cohort: Cohort, found: Mapping[str, Entrant]) -> None:
@@ -187,10 +202,11 @@ class _Fit:
     perturb: Perturb | None
     pools: Pools | None
     place: str
+    untrained: bool
 
     def enter(self, probe: Tensor, test: Samples, console: Any, logs: Path) -> Entrant:
         network, name = self.network, self.name
-        if network.ready and self.config.method == "adversarial":
+        if network.ready and not self.untrained and self.config.method == "adversarial":
             raise InputError(
                 f"train: {name} came with its weights, which train=adversarial would leave as they are; write "
                 "model.factory.train=true to train it further, or train=standard to attack it as it is"
@@ -200,7 +216,7 @@ class _Fit:
         work = multiplications(classifier, probe)
         share_out(work, self.device)
         trained = None
-        if not network.ready or self.config.method == "finetune":
+        if not self.untrained and (not network.ready or self.config.method == "finetune"):
             trained = self.fit(test, console, logs)
             classifier = network.classifier(name, test.shape).to(self.device)  # frozen again
             warnings = check(classifier, probe, test.labels)

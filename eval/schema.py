@@ -87,6 +87,8 @@ class Config:
     goal: str = MISSING
     image: Any = None
     target: str = MISSING
+    layer: str | None = None
+    unit: int | None = None
     transfer: bool = MISSING
     controls: bool = MISSING
     access: str = MISSING

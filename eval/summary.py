@@ -29,7 +29,7 @@ def show(run: Run, records: pd.DataFrame, folder: Path, console: Console) -> Non
     """Print what a run found, and its warnings: what its study says, or else a table."""
     if studied(run):
         said = reading(run, records, folder)
-        for line in said.findings:
+        for line in (*said.findings, *(f"{s.title}: {s.answer}" for s in said.sections if s.answer)):
             console.print(f"- {line}", highlight=False, soft_wrap=True, markup=False)
         for line in said.told:
             console.print(line, highlight=False, soft_wrap=True, markup=False)

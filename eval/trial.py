@@ -40,6 +40,7 @@ class Cohort:
         temperature: of the softmax in training; above 1 for defensive distillation and its teacher.
         teacher: name of a network of the cohorts before whose softened answers are learnt in place of the labels.
         imitates: how these networks learn from each network of the cohorts before, as its substitutes.
+        untrained: the networks stay as they are drawn; weights that one came with are drawn again.
     """
 
     specs: Mapping[str, Spec]
@@ -52,6 +53,7 @@ class Cohort:
     temperature: float = 1.0
     teacher: str | None = None
     imitates: Imitation | None = None
+    untrained: bool = False
 
 
 class Probe(Protocol):

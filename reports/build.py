@@ -43,7 +43,7 @@ def _write(template: str, page: content.Page | study.Page, folder: Path, records
     for name, table in page.csv.items():
         if name != "records" or records_csv:
             tables.write_csv(folder / f"{name}.csv", table)
-    for chart in page.charts:
+    for chart in page.all_charts if isinstance(page, study.Page) else page.charts:
         tables.write_text(folder / "figures" / f"{chart.name}.svg", standalone(chart.svg))
     return tables.write_text(folder / "report.html", html)
 

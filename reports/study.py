@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 
 import pandas as pd
@@ -14,10 +15,18 @@ from eval.records import Run, read_records
 from eval.studies.cells import joined
 from eval.studies.folded import fold
 from eval.studies.readers import reading, studied
-from eval.studies.reading import Reading, together
+from eval.studies.reading import Reading, Section, together
 from reports.charts import Chart, drawn
 from reports.content import overview
 from reports.gallery import Example, foremost, gallery
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A section with its charts."""
+
+    section: Section
+    charts: tuple[Chart, ...]
 
 
 @dataclass(frozen=True)
@@ -34,6 +43,16 @@ class Page:
     more_examples: tuple[Example, ...]
     config: str
     csv: dict[str, pd.DataFrame] = field(repr=False)
+
+    @cached_property
+    def sections(self) -> tuple[Drawn, ...]:
+        """Those of the reading, drawn."""
+        return tuple(Drawn(s, tuple(drawn(c) for c in s.curves if c.lines)) for s in self.reading.sections)
+
+    @property
+    def all_charts(self) -> tuple[Chart, ...]:
+        """Those of the sections too."""
+        return (*self.charts, *(chart for section in self.sections for chart in section.charts))
 
 
 def read(folder: Path) -> Page:
@@ -55,7 +74,7 @@ def read(folder: Path) -> Page:
         examples=shown,
         more_examples=others,
         config=json.dumps(run.config, indent=2, ensure_ascii=False),
-        csv={"records": records, **said.csv, **({"tables": joined(said.tables)} if said.tables else {})},
+        csv={"records": records, **said.csv, **({"tables": joined(said.all_tables)} if said.all_tables else {})},
     )
 
 

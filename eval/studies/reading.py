@@ -60,6 +60,35 @@ class Curves:
 
 
 @dataclass(frozen=True)
+class Section:
+    """A claim, and what became of it.
+
+    Attributes:
+        name: of its place on the page.
+        title: what it is about.
+        claim: what is said, and who said it.
+        measured: what was measured here, on how many of what.
+        null: what it is compared with, so that chance or the method alone cannot give the answer.
+        answer: what came of it, in a sentence whose numbers are counted from the tables.
+        tables: see `Reading`.
+        curves: see `Reading`.
+        pictures: see `Reading`.
+        by_seed: of several runs, the answer of each, where they differ.
+    """
+
+    name: str
+    title: str
+    claim: str
+    measured: str
+    null: str
+    answer: str
+    tables: tuple[Table, ...] = ()
+    curves: tuple[Curves, ...] = ()
+    pictures: tuple[Pictures, ...] = ()
+    by_seed: tuple[tuple[int, str], ...] = ()
+
+
+@dataclass(frozen=True)
 class Reading:
     """What a run of a study says.
 
@@ -72,6 +101,7 @@ class Reading:
         shows: what a study with a page of its own has to show; several are put together by its `joined`.
         csv: more tables to be written, by name.
         by_seed: of several runs, what each says that not all do, by its seed.
+        sections: claims with what became of them, each with tables, charts and pictures of its own.
     """
 
     tables: tuple[Table, ...]
@@ -82,6 +112,12 @@ class Reading:
     shows: Any = None
     csv: Mapping[str, pd.DataFrame] = field(default_factory=dict, repr=False)
     by_seed: tuple[tuple[int, tuple[str, ...]], ...] = ()
+    sections: tuple[Section, ...] = ()
+
+    @property
+    def all_tables(self) -> tuple[Table, ...]:
+        """Those of the sections too."""
+        return (*self.tables, *(table for section in self.sections for table in section.tables))
 
 
 Reader = Callable[[Run, pd.DataFrame, Path], Reading]
@@ -101,4 +137,18 @@ def together(readings: list[Reading], seeds: list[int]) -> Reading:
         told=(),
         shows=None if readings[0].shows is None else readings[0].shows.joined([r.shows for r in readings], seeds),
         by_seed=tuple((seed, said) for seed, said in zip(seeds, left, strict=True) if said),
+        sections=tuple(
+            _section([r.sections[i] for r in readings], seeds) for i in range(min(len(r.sections) for r in readings))
+        ),
+    )
+
+
+def _section(of: list[Section], seeds: list[int]) -> Section:
+    """A section of several runs, told as `together` tells the rest."""
+    common, left = fold([[section.answer] for section in of])
+    return replace(
+        of[0],
+        tables=tuple(spread([section.tables for section in of])),
+        answer=common[0] if common else "",
+        by_seed=tuple((seed, said[0]) for seed, said in zip(seeds, left, strict=True) if said),
     )
