@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ from omegaconf import OmegaConf
 from torch import Tensor, nn
 
 from attacks.base import Attack
-from attacks.threat import ThreatModel, parse_eps, unlimited
+from attacks.threat import ThreatModel
 from eval import device as devices
 from eval.bench import Bench, Unit
 from eval.clean import clean_pass
@@ -29,6 +28,7 @@ from eval.data.arrays import assemble
 from eval.errors import InputError
 from eval.intervals import Bools, wilson
 from eval.levels import Threat
+from eval.nodes import budget, check_norm, make, settled, unbounded
 from models.check import check
 from models.classifier import Classifier
 
@@ -118,10 +118,7 @@ def robust_accuracy(
         raise InputError(f"batch_size: must be at least 1, got {batch_size}")
     norm, text = _threat(threat)
     chosen = _attacks(attack, norm, text, fields)
-    try:
-        budget = ThreatModel(norm, parse_eps(text))
-    except ValueError as error:
-        raise InputError(str(error)) from None
+    given = budget(norm, text)
     weights = next(iter([*model.parameters(), *model.buffers()]), None)
     device = torch.device("cpu") if weights is None else weights.device
     with _left_as_it_was(model), torch.inference_mode(False), torch.enable_grad():
@@ -136,7 +133,7 @@ def robust_accuracy(
         )
         held = right.copy()
         for name, search in chosen.items():
-            held &= ~_broken(bench, name, search, budget, text)
+            held &= ~_broken(bench, name, search, given, text)
     what = f"{'+'.join(chosen)}, {norm} {text}, seed {seed}"
     return RobustAccuracy(held, right, samples.ids.tolist(), what)
 
@@ -187,24 +184,14 @@ def _attacks(attack: str | Sequence[str], norm: str, eps: str, fields: dict[str,
     for path in names:
         node = _file("attack", path)
         name = str(node.pop(""))
-        target = str(node.pop("_target_"))
-        unknown = sorted(set(fields) - set(node))
+        known = [key for key in node if key != "_target_"]
+        unknown = sorted(set(fields) - set(known))
         if unknown:
-            raise InputError(f"attack.{name}: has no field {', '.join(unknown)}; it has {', '.join(node)}")
+            raise InputError(f"attack.{name}: has no field {', '.join(unknown)}; it has {', '.join(known)}")
         whole = OmegaConf.create({"attack": {**node, **fields}, "threat": {"norm": norm, "eps": eps}})
-        settled: Any = OmegaConf.to_container(whole, resolve=True)
-        module, _, cls = target.rpartition(".")
-        if "early_stop" in settled["attack"] and settled["attack"]["early_stop"] is None:
-            settled["attack"]["early_stop"] = True  # as in a run of one network
-        try:
-            found[name] = getattr(import_module(module), cls)(**settled["attack"])
-        except (ValueError, TypeError) as error:
-            raise InputError(f"attack.{name}.{error}") from None
-        if not found[name].minimal and norm not in found[name].norms:
-            raise InputError(
-                f"attack.{name}: supports the norm {' or '.join(sorted(found[name].norms))}, got {norm}; choose "
-                "another threat or attack"
-            )
+        resolved: Any = OmegaConf.to_container(whole, resolve=True)
+        found[name] = settled(make(f"attack.{name}", resolved["attack"]), transfer=False)
+        check_norm(f"attack.{name}", found[name], norm)
     return found
 
 
@@ -270,10 +257,7 @@ def _array(values: Any) -> npt.NDArray[Any]:
 
 def _broken(bench: Bench, name: str, attack: Attack, threat: ThreatModel, text: str) -> Bools:
     """Which samples (n,) the attack breaks within the budget; those that are misclassified as they are, too."""
-    if attack.minimal:
-        given = unlimited(threat.norm if threat.norm in attack.norms else min(attack.norms), threat.box)
-    else:
-        given = threat
+    given = unbounded(attack, threat.norm, threat.box) if attack.minimal else threat
     unit = Unit(_NAME, name, attack, text, given, np.arange(len(bench.samples)))
     with devices.drawing(bench.device, bench.seed, _NAME, name, text, 0):
         rows, _ = craft(bench, unit, lambda _: None)

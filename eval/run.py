@@ -17,7 +17,6 @@ import numpy as np
 import torch
 from omegaconf import DictConfig
 
-from attacks.base import Attack
 from eval import device as devices
 from eval import speed
 from eval.album import Album
@@ -29,6 +28,7 @@ from eval.errors import InputError
 from eval.header import describe_attack, header, now
 from eval.intake import aimed, load, parts
 from eval.networks import Entrant, enter
+from eval.nodes import settled
 from eval.progress import Bar
 from eval.records import (
     Run,
@@ -51,13 +51,6 @@ _SAME_RECORDS = ("batch_size", "device", "title", "paths", "examples", "tensorbo
 _VERSIONS = ("toastproof", "torch", "foolbox")
 
 
-def _resolve(attack: Attack, transfer: bool) -> Attack:
-    """Settle what an attack leaves to the run: whether fooled samples leave early."""
-    if getattr(attack, "early_stop", True) is None:
-        return dataclasses.replace(attack, early_stop=not transfer)  # type: ignore[type-var]
-    return attack
-
-
 def _units(plan: Plan, bench: Bench, trial: Trial) -> Iterator[Unit]:
     for source in bench.sources:
         classifier = bench.classifiers[source]
@@ -65,7 +58,7 @@ def _units(plan: Plan, bench: Bench, trial: Trial) -> Iterator[Unit]:
             for text, threat in budgets(plan, attack, classifier.bounds, trial.threats, trial.norm):
                 for start in range(0, len(bench.samples), _SLICE):
                     index = np.arange(start, min(start + _SLICE, len(bench.samples)))
-                    yield Unit(source, name, _resolve(attack, bench.transfer), text, threat, index)
+                    yield Unit(source, name, settled(attack, bench.transfer), text, threat, index)
 
 
 def _name(plan: Plan, about: Run, bench: Bench, unit: Unit, fingerprints: Mapping[str, str]) -> str:
@@ -181,7 +174,7 @@ def run(cfg: DictConfig, folder: Path, overrides: list[str], console: Any) -> Ru
     about.wall_seconds = seconds
     benches = [(bench, trial) for trial in trials for bench in _benches(plan, trial, entrants, device)]
     transfer = any(bench.transfer for bench, _ in benches)
-    about.attacks = [describe_attack(name, _resolve(attack, transfer), plan) for name, attack in plan.attacks.items()]
+    about.attacks = [describe_attack(name, settled(attack, transfer), plan) for name, attack in plan.attacks.items()]
     about.warnings += _chance([bench for bench, _ in benches])
     plan.hidden.header(about).write(folder)
     failures = _work(plan, benches, about, folder, entrants, console)
