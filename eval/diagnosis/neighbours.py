@@ -6,7 +6,7 @@ so that what it finds must have been found by every attack.
 
 Source: Carlini et al., "On evaluating adversarial robustness" (arXiv 1902.06705), section 5: a median distance as large
 as that to the nearest image with another label cannot be.
-Cost: 1 + 3 * 12 forwards per image.
+Cost: 1 + 3 * 13 forwards an image.
 """
 
 from __future__ import annotations
@@ -57,33 +57,43 @@ class Neighbours:
         if not ids:
             return {"sample": np.array([], dtype=str), "walk": np.zeros(0), "near": np.zeros(0, dtype=bool)}
         x, labels = (torch.cat(parts) for parts in zip(*((b.x, b.goal.labels) for b in found), strict=True))
-        walk = torch.full((len(x),), torch.inf, dtype=torch.float64)
-        near = torch.zeros(len(x), dtype=torch.bool)
-        for i in range(len(x)):
-            there = _met(classifier, x, labels, i, threat)
-            if there is not None:
-                size = threat.size(there, x[i : i + 1].expand_as(there))
-                best = int(size.argmin())
-                walk[i] = float(size[best])
-                near[i] = bool(threat.within(there[best : best + 1], x[i : i + 1])[0])
-        return {"sample": np.array(ids, dtype=str), "walk": walk.numpy(), "near": near.numpy()}
+        size, near = _nearest(classifier, x, labels, threat, batch_size)
+        return {"sample": np.array(ids, dtype=str), "walk": size.cpu().double().numpy(), "near": near.cpu().numpy()}
 
 
 @torch.no_grad()
-def _met(classifier: Classifier, x: Tensor, labels: Tensor, i: int, threat: ThreatModel) -> Tensor | None:
-    """Points (k, C, H, W) behind the boundary on the way from image i to its neighbours; None without any."""
+def _nearest(
+    classifier: Classifier, x: Tensor, labels: Tensor, threat: ThreatModel, batch_size: int
+) -> tuple[Tensor, Tensor]:
+    """The size (n,) of the nearest point behind the boundary on the ways of each image, and whether it is within."""
+    pairs = torch.cat([_pairs(x, labels, i, threat) for i in range(len(x))])  # (p, 3): image, neighbour, which one
+    size = x.new_full((len(x), _NEAREST), torch.inf)
+    within = torch.zeros_like(size, dtype=torch.bool)
+    for start in range(0, len(pairs), batch_size):
+        image, other, rank = pairs[start : start + batch_size].unbind(1)
+        here = x[image]
+        point, behind = _crossed(classifier, here, x[other] - here, Goal(labels[image]), threat)
+        size[image, rank] = torch.where(behind, threat.size(point, here), torch.inf)
+        within[image, rank] = behind & threat.within(point, here)
+    least, best = size.min(1)
+    return least, within.gather(1, best[:, None])[:, 0]
+
+
+def _pairs(x: Tensor, labels: Tensor, i: int, threat: ThreatModel) -> Tensor:
+    """Image i, each of its nearest ones of other classes, and the place of that one among them: (k, 3) int64."""
     others = torch.nonzero(labels != labels[i])[:, 0]
-    if len(others) == 0:
-        return None
-    here = x[i : i + 1]
-    order = threat.size(x[others], here.expand_as(x[others])).argsort(stable=True)[:_NEAREST]
-    step = x[others[order]] - here
-    goal = Goal(labels[i].expand(len(step)))
-    low, high = x.new_zeros(len(step)), x.new_ones(len(step))
+    order = threat.size(x[others], x[i : i + 1].expand_as(x[others])).argsort(stable=True)[:_NEAREST]
+    return torch.stack([torch.full_like(order, i), others[order], torch.arange(len(order), device=x.device)], 1)
+
+
+def _crossed(
+    classifier: Classifier, here: Tensor, step: Tensor, goal: Goal, threat: ThreatModel
+) -> tuple[Tensor, Tensor]:
+    """The point (b, C, H, W) where each way from `here` along `step` has left its class; whether it has (b,)."""
+    low, high = here.new_zeros(len(here)), here.new_ones(len(here))
     for _ in range(_HALVINGS):
         middle = (low + high) / 2
         hit = goal.reached(classifier(here + middle.view(-1, 1, 1, 1) * step))
         low, high = torch.where(hit, low, middle), torch.where(hit, middle, high)
     point = (here + high.view(-1, 1, 1, 1) * step).clamp(*threat.box)
-    behind = goal.reached(classifier(point))
-    return point[behind] if bool(behind.any()) else None
+    return point, goal.reached(classifier(point))

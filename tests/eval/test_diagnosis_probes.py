@@ -224,6 +224,33 @@ def test_the_way_to_a_neighbour_crosses_the_boundary_where_halving_says(norm):
         assert seen["near"].tolist() == [w <= 0.2 for w in walks]
 
 
+@pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
+def test_the_ways_of_all_images_at_once_end_where_they_end_one_at_a_time(norm):
+    classifier, samples = about(net())
+    seen = Neighbours(norm=norm, eps="0.3", images=30)(classifier, samples, 16, CPU, 0)
+    threat = ThreatModel(norm, 0.3)
+    kept = np.flatnonzero(np.isin(samples.ids, seen["sample"]))
+    x, labels = samples.batch(kept), torch.from_numpy(samples.labels[kept].copy())
+    walks, near = [], []
+    for image, label in zip(x, labels, strict=True):
+        others = x[labels != label]
+        found = [(np.inf, False)]
+        for i in threat.size(others, image.expand_as(others)).argsort(stable=True)[:3]:
+            low, high, way = 0.0, 1.0, others[i] - image
+            for _ in range(12):
+                middle = (low + high) / 2
+                crossed = classifier((image + middle * way)[None]).argmax(1) != label
+                low, high = (low, middle) if crossed else (middle, high)
+            point = (image + high * way).clamp(0, 1)[None]
+            if classifier(point).argmax(1) != label:
+                found.append((float(threat.size(point, image[None])), bool(threat.within(point, image[None]))))
+        walks.append(min(found)[0])
+        near.append(min(found)[1])
+    assert np.isfinite(walks).all()
+    assert seen["walk"].tolist() == walks
+    assert seen["near"].tolist() == near
+
+
 def test_neighbours_without_another_class_are_nowhere():
     classifier, samples = about(net())
     one = samples.labels == samples.labels[1]
