@@ -50,11 +50,10 @@ def optimality(found: Floats, best: Floats, most: float | None = None) -> float:
 
 
 def optimality_interval(found: Floats, best: Floats, seed: int = 0) -> tuple[float, float]:
-    """The 95% interval of xi over other images: bootstrap by percentiles, D held."""
-    n = len(best)
-    if n == 0:
+    """The 95% interval of xi over other images: bootstrap by percentiles, D held. NaN where xi is."""
+    if math.isnan(optimality(found, best)):
         return math.nan, math.nan
-    most = greatest(best)
+    n, most = len(best), greatest(best)
     drawn = np.random.default_rng(seed).integers(n, size=(_RESAMPLES, n))
     values = _xi(np.minimum(found, most)[drawn], np.minimum(best, most)[drawn], most)
     low, high = np.quantile(values, [(1 - _LEVEL) / 2, (1 + _LEVEL) / 2])

@@ -116,5 +116,9 @@ def test_the_curve_falls_at_each_distance_and_its_area_is_the_mean() -> None:
 def test_a_search_that_found_nothing_is_not_called_optimal_where_nothing_is_to_be_won():
     assert np.isnan(optimality(np.array([np.inf, np.inf]), np.array([0.5, 0.5])))
     assert np.isnan(optimality(np.array([np.inf]), np.array([0.5])))
+    assert np.isnan(optimality_interval(np.array([np.inf, np.inf]), np.array([0.5, 0.5]))).all()
+    assert np.isnan(optimality_interval(np.array([0.0, np.inf]), np.array([0.0, 0.5]))).all()
+    assert np.isnan(optimality_interval(np.zeros(0), np.zeros(0))).all()
     assert optimality(np.array([0.5, 0.5]), np.array([0.5, 0.5])) == 1
+    assert optimality_interval(np.array([0.5, 0.5]), np.array([0.5, 0.5])) == (1, 1)
     assert optimality(np.array([np.inf, np.inf]), np.array([np.inf, np.inf])) == 1
