@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from eval.data import Data, Samples
-from eval.judge import predict
+from eval.judge import predict, rank
 from models.classifier import Classifier
 from models.errors import ModelError
 from models.foreign import told
@@ -19,11 +19,19 @@ from models.foreign import told
 
 @dataclass(frozen=True)
 class Clean:
-    """What a network says of the unperturbed samples: prediction, its probability, least likely class, each (n,)."""
+    """What a network says of the unperturbed samples, each (n,).
+
+    Attributes:
+        prediction: the likeliest class.
+        confidence: its probability.
+        least_likely: the least likely class.
+        rank: classes before the label.
+    """
 
     prediction: Tensor
     confidence: Tensor
     least_likely: Tensor
+    rank: Tensor
 
 
 @contextmanager
@@ -55,7 +63,8 @@ def clean_pass(classifier: Classifier, samples: Samples, batch_size: int, device
     """
     parts = []
     for start in range(0, len(samples), batch_size):
-        x = samples.batch(np.arange(start, min(start + batch_size, len(samples)))).to(device)
+        index = np.arange(start, min(start + batch_size, len(samples)))
+        x = samples.batch(index).to(device)
         with forward_of(classifier.name):
             logits, prediction, confidence = predict(classifier, x)
         if bool((prediction < 0).any()):
@@ -64,5 +73,6 @@ def clean_pass(classifier: Classifier, samples: Samples, batch_size: int, device
                 f"model {classifier.name}: logits must be finite, got {logits[row].tolist()[:3]}... for "
                 f"{samples.ids[start + row]}; check its weights and normalisation"
             )
-        parts.append((prediction, confidence, logits.argmin(dim=1)))
+        labels = torch.as_tensor(samples.labels[index], device=logits.device)
+        parts.append((prediction, confidence, logits.argmin(dim=1), rank(logits, labels)))
     return Clean(*(torch.cat(column) for column in zip(*parts, strict=True)))

@@ -26,14 +26,25 @@ def predict(network: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Tensor, Ten
     return logits, prediction, logits.softmax(dim=1).amax(dim=1)
 
 
+def rank(logits: Tensor, labels: Tensor) -> Tensor:
+    """How many classes of `logits` (B, K) come before the label (B,): (B,); -1 where a logit is not finite.
+
+    Of classes with the same logit the first comes first, as in a prediction: 0 exactly where the label is predicted.
+    """
+    own = logits.gather(1, labels[:, None])  # (B, 1)
+    earlier = torch.arange(logits.shape[1], device=logits.device) < labels[:, None]
+    before = ((logits > own) | ((logits == own) & earlier)).sum(dim=1)
+    return torch.where(logits.isfinite().all(dim=1), before, -1)
+
+
 @torch.no_grad()
 def judge(network: Callable[[Tensor], Tensor], x: Tensor, x_adv: Tensor, goal: Goal, threat: ThreatModel) -> Columns:
     """What becomes of the candidates `x_adv` (B, C, H, W) for the images `x` on one network.
 
     Returns:
-        Columns (B,) named as in `eval.records.COLUMNS`: `adv_pred`, `adv_conf`, `success`, `success_8bit`, `in_box`,
-        `in_budget` and the sizes. A candidate with a NaN is outside the box, and no success; neither is one for which
-        the network has no finite answer.
+        Columns (B,) named as in `eval.records.COLUMNS`: `adv_pred`, `adv_conf`, `adv_rank`, `success`, `success_8bit`,
+        `in_box`, `in_budget` and the sizes. A candidate with a NaN is outside the box, and no success; neither is one
+        for which the network has no finite answer.
     """
     delta = (widest(x_adv) - widest(x)).flatten(1)  # (B, D)
     in_box = threat.inside_box(x_adv)
@@ -44,6 +55,7 @@ def judge(network: Callable[[Tensor], Tensor], x: Tensor, x_adv: Tensor, goal: G
     return {
         "adv_pred": prediction,
         "adv_conf": confidence,
+        "adv_rank": rank(logits, goal.labels),
         "success": legal & goal.reached(logits),
         # box and budget are those before rounding, which is no choice of the attacker's
         "success_8bit": in_box & in_budget & (rounded_prediction >= 0) & goal.reached(rounded),

@@ -26,7 +26,7 @@ from eval.errors import InputError
 if TYPE_CHECKING:
     import pandas as pd
 
-SCHEMA = 2
+SCHEMA = 3
 
 COLUMNS: Mapping[str, pa.DataType] = {
     "sample": pa.string(),  # id within the data set, such as test/00042 or a relative path
@@ -42,8 +42,10 @@ COLUMNS: Mapping[str, pa.DataType] = {
     "eps_text": pa.string(),  # as the user wrote it, such as 8/255; "min" for a minimal attack; "0" for clean
     "clean_pred": pa.int32(),
     "clean_conf": pa.float32(),  # softmax probability of clean_pred
+    "clean_rank": pa.int32(),  # classes that come before the label unperturbed: 0 where it is the prediction
     "adv_pred": pa.int32(),
     "adv_conf": pa.float32(),
+    "adv_rank": pa.int32(),  # classes that come before the label; -1 where the network gave no finite answer
     "success": pa.bool_(),  # the goal is reached on target_model, inside the box and the budget
     "success_8bit": pa.bool_(),  # the same after rounding to 8 bits
     "in_box": pa.bool_(),

@@ -40,6 +40,12 @@ def wrong(records: pd.DataFrame, prediction: str) -> Bools:
     return np.asarray(numbers(records[prediction]) != numbers(records["label"]), dtype=bool)
 
 
+def within(records: pd.DataFrame, rank: str, top: int) -> Bools:
+    """Where the label is among the likeliest `top` by the column `rank` (`clean_rank`, `adv_rank`)."""
+    before = numbers(records[rank])
+    return np.asarray((before >= 0) & (before < top), dtype=bool)
+
+
 def white_box(records: pd.DataFrame) -> pd.DataFrame:
     """The rows of attacks on the model that they were made for."""
     return records[(records["role"] == "attack") & (records["source"] == records["target_model"])]

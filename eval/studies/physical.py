@@ -23,10 +23,10 @@ from attacks.transformations import Transformation, named
 from eval.data import Data
 from eval.derived import Derived
 from eval.errors import InputError
+from eval.studies.looks import AWAY, LEAST
 from eval.trial import Cohort, Trial
 from models.spec import Spec
 
-AWAY, LEAST = "_untargeted", "_least_likely"  # of the name of an attack, by what it aims at
 CLEAN = "clean_"  # before the name of a transformation, in the role of an unperturbed image
 
 

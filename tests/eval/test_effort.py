@@ -15,7 +15,8 @@ def found(sample, l2, **values):
     base = {
         "sample": sample, "label": 0, "target_class": -1, "source": "m", "target_model": "m", "role": "attack",
         "attack": "ddn", "norm": "l2", "eps": math.inf, "eps_text": "min", "clean_pred": 0, "clean_conf": 0.9,
-        "adv_pred": 1, "adv_conf": 0.9, "success": True, "success_8bit": True, "in_box": True, "in_budget": True,
+        "clean_rank": 0, "adv_pred": 1, "adv_conf": 0.9, "adv_rank": 1, "success": True, "success_8bit": True,
+        "in_box": True, "in_budget": True,
         "l0": 4.0, "l1": 0.2, "l2": l2, "linf": l2 / 2, "rms": l2 / 10, "forwards": 1, "backwards": 1,
         "seconds": 0.5, "error": "",
     }  # fmt: skip

@@ -4,11 +4,13 @@ import math
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import Tensor
 
 from attacks.goal import Goal
 from attacks.threat import ThreatModel, unlimited
-from eval.judge import judge
+from eval.judge import judge, rank
 from eval.meter import Meter
 
 
@@ -129,3 +131,17 @@ def test_a_candidate_outside_the_box_is_judged_where_there_is_none():
     assert beyond["in_box"].item()
     assert not beyond["success"].item()
     assert not judge(brightness, image(0.3), image(0.9), ZERO, free)["in_budget"].item()
+
+
+@given(st.lists(st.lists(st.integers(-2, 2), min_size=4, max_size=4), min_size=1, max_size=5), st.data())
+def test_a_rank_counts_the_classes_before_the_label_and_is_0_where_it_is_predicted(rows, data):
+    logits = torch.tensor(rows, dtype=torch.float32)
+    labels = torch.tensor(data.draw(st.lists(st.integers(0, 3), min_size=len(rows), max_size=len(rows))))
+    expected = [sorted(range(4), key=lambda k, z=z: -z[k]).index(y) for z, y in zip(rows, labels.tolist(), strict=True)]
+    assert rank(logits, labels).tolist() == expected  # sorted is stable: the first of equals comes first
+    assert torch.equal(rank(logits, labels) == 0, logits.argmax(1) == labels)
+
+
+def test_a_label_has_no_rank_where_a_logit_is_not_finite():
+    logits = torch.tensor([[1.0, math.nan], [1.0, math.inf], [1.0, 0.0]])
+    assert rank(logits, torch.tensor([0, 1, 1])).tolist() == [-1, -1, 1]

@@ -27,7 +27,8 @@ def row(**values):
     base = {
         "sample": "s0", "label": 0, "target_class": -1, "source": "m", "target_model": "m", "role": "attack",
         "attack": "pgd", "norm": "linf", "eps": 0.1, "eps_text": "0.1", "clean_pred": 0, "clean_conf": 0.9,
-        "adv_pred": 0, "adv_conf": 0.9, "success": False, "success_8bit": False, "in_box": True, "in_budget": True,
+        "clean_rank": 0, "adv_pred": 0, "adv_conf": 0.9, "adv_rank": 0, "success": False, "success_8bit": False,
+        "in_box": True, "in_budget": True,
         "l0": 4.0, "l1": 0.2, "l2": 0.1, "linf": 0.05, "rms": 0.05, "forwards": 10, "backwards": 9,
         "seconds": 0.5, "error": "",
     }  # fmt: skip
