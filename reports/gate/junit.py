@@ -16,10 +16,7 @@ def xml(comparison: Comparison) -> str:
 
     A regression, or a share below the floor, is a failure; its text names the samples that were lost.
     """
-    failures = len(comparison.failed)
-    counts = {"tests": str(len(comparison.findings)), "failures": str(failures), "errors": "0", "skipped": "0"}
-    root = ElementTree.Element("testsuites", {"name": "toastproof-gate", **counts})
-    suite = ElementTree.SubElement(root, "testsuite", {"name": "toastproof-gate", **counts, "time": "0"})
+    root, suite = _frame(len(comparison.findings), failures=len(comparison.failed))
     told = {
         "baseline": comparison.before.where,
         "run": comparison.after.where,
@@ -35,24 +32,36 @@ def xml(comparison: Comparison) -> str:
         _case(suite, finding)
     for note in comparison.notes:
         _text(suite, "system-out", note)
-    ElementTree.indent(root)
-    return '<?xml version="1.0" encoding="utf-8"?>\n' + ElementTree.tostring(root, encoding="unicode") + "\n"
+    return _document(root)
 
 
 def refused(line: str) -> str:
     """The document of a check that could not be made: one error, with the line that says why."""
-    counts = {"tests": "1", "failures": "0", "errors": "1", "skipped": "0"}
-    root = ElementTree.Element("testsuites", {"name": "toastproof-gate", **counts})
-    suite = ElementTree.SubElement(root, "testsuite", {"name": "toastproof-gate", **counts, "time": "0"})
-    case = ElementTree.SubElement(suite, "testcase", {"classname": "toastproof", "name": "check", "time": "0"})
+    root, suite = _frame(1, errors=1)
+    case = _test(suite, "toastproof", "check")
     ElementTree.SubElement(case, "error", {"type": "refused", "message": _plain(line)}).text = _plain(line)
+    return _document(root)
+
+
+def _frame(tests: int, failures: int = 0, errors: int = 0) -> tuple[ElementTree.Element, ElementTree.Element]:
+    """The root of a document, and its only suite."""
+    counts = {"tests": str(tests), "failures": str(failures), "errors": str(errors), "skipped": "0"}
+    root = ElementTree.Element("testsuites", {"name": "toastproof-gate", **counts})
+    return root, ElementTree.SubElement(root, "testsuite", {"name": "toastproof-gate", **counts, "time": "0"})
+
+
+def _document(root: ElementTree.Element) -> str:
     ElementTree.indent(root)
     return '<?xml version="1.0" encoding="utf-8"?>\n' + ElementTree.tostring(root, encoding="unicode") + "\n"
 
 
+def _test(suite: ElementTree.Element, classname: str, name: str) -> ElementTree.Element:
+    names = {"classname": _plain(classname), "name": _plain(name), "time": "0"}
+    return ElementTree.SubElement(suite, "testcase", names)
+
+
 def _case(suite: ElementTree.Element, finding: Finding) -> None:
-    names = {"classname": _plain(f"toastproof.{finding.cell.model}"), "name": _plain(finding.cell.test), "time": "0"}
-    case = ElementTree.SubElement(suite, "testcase", names)
+    case = _test(suite, f"toastproof.{finding.cell.model}", finding.cell.test)
     if finding.failed:
         attributes = {"type": finding.status, "message": _plain(finding.sentence)}
         failure = ElementTree.SubElement(case, "failure", attributes)

@@ -18,6 +18,7 @@ from eval.records import read_examples
 from reports.images import Array, png, triptych
 
 _LARGEST = 224  # pixels of the longer side of a file's picture
+_ORDERS = {"l0": 0, "l1": 1, "l2": 2, "linf": np.inf}
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,8 @@ class Album:
         levels = dict(self._snapshot.levels)
         if example["eps_text"] == "min":
             norm = self._snapshot.question["threat"]["norm"]
-            return _size(example["x_adv"] - example["x"], norm) <= levels[cell.eps] * (1 + 1e-4)
+            delta = np.asarray(example["x_adv"] - example["x"], dtype=np.float64).ravel()
+            return bool(np.linalg.norm(delta, _ORDERS[norm]) <= levels[cell.eps] * (1 + 1e-4))
         return levels.get(example["eps_text"], math.inf) <= levels[cell.eps]
 
     def _three(self, example: dict[str, Any]) -> Picture:
@@ -116,13 +118,3 @@ class Album:
 
 def _original(x: Array, box: tuple[float, float]) -> Picture:
     return Picture(png((x - box[0]) / (box[1] - box[0])), "", "", 1, max(x.shape[1:]))
-
-
-def _size(delta: Array, norm: str) -> float:
-    flat = np.abs(np.asarray(delta, dtype=np.float64)).ravel()
-    return {
-        "linf": float(flat.max(initial=0.0)),
-        "l2": float(np.sqrt(np.square(flat).sum())),
-        "l1": float(flat.sum()),
-        "l0": float(np.count_nonzero(flat)),
-    }[norm]
