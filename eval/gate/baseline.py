@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -60,12 +60,20 @@ def unpack(text: str, n: int) -> Outcomes:
 
 @dataclass(frozen=True)
 class Baseline:
-    """A snapshot that was accepted, and the rules by which others are compared with it."""
+    """A snapshot that was accepted, and the rules by which others are compared with it.
+
+    Attributes:
+        snapshot, rules: see above.
+        version: of Toastproof, which made it.
+        accepted: when, UTC, ISO 8601.
+        replaced: what stood in its file when it was accepted; no part of the file.
+    """
 
     snapshot: Snapshot
     rules: Rules
     version: str = __version__
     accepted: str = ""
+    replaced: Baseline | None = field(default=None, repr=False, compare=False)
 
     def write(self, path: Path) -> None:
         """Write the file in one step, replacing an earlier one."""
@@ -155,10 +163,10 @@ def accept(folder: Path, path: Path, **rules: float | None) -> Baseline:
         InputError: the run cannot be a baseline, the file is there and is none, or cannot be written; it was not
             touched.
     """
-    earlier = asdict(Baseline.read(path).rules) if path.exists() else {}
-    chosen = Rules(**(earlier | rules))
+    earlier = Baseline.read(path) if path.exists() else None
+    chosen = Rules(**((asdict(earlier.rules) if earlier else {}) | rules))
     now = datetime.now(UTC).isoformat(timespec="seconds")
-    baseline = Baseline(read_run(folder), chosen, accepted=now)
+    baseline = Baseline(read_run(folder), chosen, accepted=now, replaced=earlier)
     try:
         baseline.write(path)
     except OSError as error:

@@ -48,11 +48,10 @@ def _rules(chosen: argparse.Namespace) -> dict[str, float]:
 
 
 def _accept(chosen: argparse.Namespace) -> int:
-    from eval.gate.baseline import Baseline, accept
+    from eval.gate.baseline import accept
 
-    replaced = Baseline.read(chosen.baseline) if chosen.baseline.exists() else None
     baseline = accept(chosen.run, chosen.baseline, **_rules(chosen))
-    snapshot = baseline.snapshot
+    snapshot, replaced = baseline.snapshot, baseline.replaced
     for warning in snapshot.made.get("warnings") or ():
         print(f"note: warning of the run: {warning}")
     if replaced is not None:
