@@ -7,8 +7,8 @@ The step from the point that arrives is taken too, as in the article's program, 
 Source: A. Geitgey, "Machine Learning is Fun, part 8: how to intentionally trick neural networks", 2017. Its pixels lie
 in -1..1, where the step is 0.1 and the change is clipped to 0.01; in box units that is 0.025 and 0.005.
 Departures: none in the loop. Away from a class (untargeted) its probability descends to 1 - stop.
-Cost: 1 forward and 1 backward a step. A probability near 0 has a gradient near 0, so that
-the loop may take thousands of steps, or never leave the image.
+Cost: 1 forward and 1 backward a step. A probability near 0 has a gradient near 0, so that the loop may take thousands
+of steps, or never leave the image.
 """
 
 from __future__ import annotations
