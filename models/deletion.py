@@ -47,7 +47,7 @@ def blur_of(x: Tensor) -> Tensor:
 def probabilities(classifier: Classifier, x: Tensor, label: int, batch_size: int) -> Tensor:
     """Of a class, for images (n, C, H, W): (n,) float64."""
     parts = []
-    for some in x.split(batch_size):
+    for some in torch.split(x, batch_size):
         logits = classifier(some)
         parts.append((logits if logits.device.type == "mps" else logits.double()).softmax(1)[:, label])
     return torch.cat(parts)

@@ -187,4 +187,5 @@ class _Watch:
         if self._out is None:
             raise ModelError(f"layer: {self._layer} of {self._name} must take part in its forward pass, it does not")
         out, self._out = self._out, None
-        return out.flatten(2).sum(2) if out.ndim > 2 else out
+        flat: Tensor = out.flatten(2).sum(2) if out.ndim > 2 else out
+        return flat
