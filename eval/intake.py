@@ -12,9 +12,8 @@ from eval.derived import CONTROL
 from eval.errors import InputError
 from eval.goals import eligible
 from eval.trial import Cohort, Trial
-from models.pretrained import Torchvision
+from models.published import Published
 from models.spec import Spec, comes_ready, side_of
-from models.timm import Timm
 from models.toaster import Fitting
 
 _IMAGENET = 1000  # classes
@@ -57,7 +56,7 @@ def known(data: Data, models: Collection[Spec]) -> Data:
     """
     if len(data.test.classes) != _IMAGENET or data.test.classes != tuple(map(str, range(_IMAGENET))):
         return data
-    if not any(isinstance(m, Fitting) or (isinstance(m, Torchvision | Timm) and m.ready) for m in models):
+    if not any(isinstance(m, Fitting) or (isinstance(m, Published) and m.ready) for m in models):
         return data
     names = imagenet_classes()
     train = None if data.train is None else dataclasses.replace(data.train, classes=names)

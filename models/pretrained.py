@@ -13,6 +13,7 @@ from torch import nn
 
 from models.errors import ModelError
 from models.finetune import head_name
+from models.published import Published
 from models.spec import Network
 from models.weights import digest_file, load_state, read_state
 
@@ -20,26 +21,8 @@ _HAS_AUXILIARY = ("inception_v3", "googlenet")  # extra classifiers, for trainin
 
 
 @dataclass(frozen=True)
-class Torchvision:
-    """A classifier of `torchvision.models`.
-
-    Its input is normalised as its weights demand. Where the weights have other classes than the data, the network
-    gets a new last layer and is to be trained.
-
-    Attributes:
-        name: of the architecture.
-        pretrained: whether to take torchvision's weights, downloaded with its checksum and progress.
-        weights: path of a state dict to take in place of them.
-    """
-
-    name: str
-    pretrained: bool = True
-    weights: str | None = None
-
-    @property
-    def ready(self) -> bool:
-        """Whether the network comes with weights; for other classes than theirs it gets a new last layer to train."""
-        return self.pretrained or self.weights is not None
+class Torchvision(Published):
+    """A classifier of `torchvision.models`, whose weights are downloaded with its checksum."""
 
     @property
     def side(self) -> int | None:

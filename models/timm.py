@@ -14,6 +14,7 @@ from typing import Any
 from torch import nn
 
 from models.errors import ModelError
+from models.published import Published
 from models.spec import Network
 from models.weights import digest_file, load_state, read_state
 
@@ -25,26 +26,13 @@ _WEIGHTS_ONLY = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
 
 
 @dataclass(frozen=True)
-class Timm:
+class Timm(Published):
     """A classifier of PyTorch Image Models, which `pip install toastproof[timm]` brings.
-
-    Its input is normalised as its configuration there says. Where the weights have other classes than the data, the
-    network gets a new last layer and is to be trained.
 
     Attributes:
         name: of the architecture, with or without the tag of its weights: `convnext_tiny.fb_in1k`.
-        pretrained: whether to take timm's weights, downloaded from the Hugging Face Hub with progress.
-        weights: path of a state dict to take in place of them.
+        pretrained, weights: see `Published`; timm's come from the Hugging Face Hub.
     """
-
-    name: str
-    pretrained: bool = True
-    weights: str | None = None
-
-    @property
-    def ready(self) -> bool:
-        """Whether the network comes with weights; for other classes than theirs it gets a new last layer to train."""
-        return self.pretrained or self.weights is not None
 
     @property
     def side(self) -> int | None:
