@@ -5,10 +5,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig
+from PIL import Image
 from rich.console import Console
 
 from eval.records import Run
@@ -47,6 +49,27 @@ def small_run(composed: Compose) -> Callable[..., Run]:
         return run(cfg, folder, list(overrides), Console(quiet=True))
 
     return go
+
+
+@pytest.fixture
+def photo(tmp_path: Path) -> Path:
+    """An image file."""
+    rng = np.random.default_rng(0)
+    Image.fromarray(rng.integers(0, 255, (40, 60, 3), np.uint8)).save(tmp_path / "mine.png")
+    return tmp_path / "mine.png"
+
+
+@pytest.fixture
+def factory(tmp_path: Path) -> str:
+    """The override that names a network of 1000 classes in a file, for `model=factory`."""
+    (tmp_path / "nets.py").write_text(
+        "import torch\n"
+        "def net():\n"
+        "    torch.manual_seed(0)\n"
+        "    pool = torch.nn.AdaptiveAvgPool2d(8)\n"
+        "    return torch.nn.Sequential(pool, torch.nn.Flatten(), torch.nn.Linear(192, 1000))\n"
+    )
+    return f"model.path={tmp_path / 'nets.py'}:net"
 
 
 @dataclass

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 from PIL import Image
@@ -14,25 +12,6 @@ from eval.data import Digits, Photo
 from eval.data.samples import Data, Samples
 from eval.errors import InputError
 from models.errors import ModelError
-
-
-@pytest.fixture
-def photo(tmp_path: Path) -> Path:
-    rng = np.random.default_rng(0)
-    Image.fromarray(rng.integers(0, 255, (40, 60, 3), np.uint8)).save(tmp_path / "mine.png")
-    return tmp_path / "mine.png"
-
-
-@pytest.fixture
-def factory(tmp_path: Path) -> str:
-    (tmp_path / "nets.py").write_text(
-        "import torch\n"
-        "def net():\n"
-        "    torch.manual_seed(0)\n"
-        "    pool = torch.nn.AdaptiveAvgPool2d(8)\n"
-        "    return torch.nn.Sequential(pool, torch.nn.Flatten(), torch.nn.Linear(192, 1000))\n"
-    )
-    return f"model.path={tmp_path / 'nets.py'}:net"
 
 
 def test_classify_prints_the_likeliest_classes_and_writes_nothing(composed, photo, factory, tmp_path, capsys) -> None:

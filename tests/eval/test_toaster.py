@@ -51,25 +51,6 @@ def go(composed) -> Callable[..., Run]:
     return made
 
 
-@pytest.fixture
-def photo(tmp_path: Path) -> Path:
-    rng = np.random.default_rng(0)
-    Image.fromarray(rng.integers(0, 255, (40, 60, 3), np.uint8)).save(tmp_path / "mine.png")
-    return tmp_path / "mine.png"
-
-
-@pytest.fixture
-def factory(tmp_path: Path) -> str:
-    (tmp_path / "nets.py").write_text(
-        "import torch\n"
-        "def net():\n"
-        "    torch.manual_seed(0)\n"
-        "    pool = torch.nn.AdaptiveAvgPool2d(8)\n"
-        "    return torch.nn.Sequential(pool, torch.nn.Flatten(), torch.nn.Linear(192, 1000))\n"
-    )
-    return f"model.path={tmp_path / 'nets.py'}:net"
-
-
 def test_a_run_on_a_data_set_takes_a_picture_of_the_class_and_makes_it_another(go, tmp_path) -> None:
     about = go(tmp_path, *SMALL, *QUICK)
     reading = toasts.read(about, read_records(tmp_path), tmp_path)
