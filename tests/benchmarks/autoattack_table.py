@@ -174,19 +174,24 @@ def table(slices: list[Slice]) -> str:
     return "\n".join(lines)
 
 
+def in_turns(parser: argparse.ArgumentParser, networks: str) -> None:
+    """Add the options of a command that takes the images of networks, by default of these, in slices."""
+    parser.add_argument("--networks", default=networks)
+    parser.add_argument("--images", type=int, default=1000)
+    parser.add_argument("--first", type=int, default=0, help="number of the first test image; default: %(default)s")
+    parser.add_argument("--slice", type=int, default=100, help="images per turn; default: %(default)s")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--seed", type=int, default=0)
+
+
 def arguments() -> argparse.ArgumentParser:
     """The options."""
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.autoattack_table", description=__doc__)
     parser.add_argument("--autoattack", type=Path, metavar="FOLDER", help="checkout of the original program")
-    parser.add_argument("--networks", default="mnist_lenet5_adv,mnist_trades_smallcnn,cifar10_resnet4b")
+    in_turns(parser, "mnist_lenet5_adv,mnist_trades_smallcnn,cifar10_resnet4b")
     parser.add_argument("--eps", help="budgets, of those that are measured of a network; default: all")
-    parser.add_argument("--images", type=int, default=1000)
-    parser.add_argument("--first", type=int, default=0, help="number of the first test image; default: %(default)s")
-    parser.add_argument("--slice", type=int, default=100, help="images per turn; default: %(default)s")
     parser.add_argument("--methods", default=",".join(METHODS))
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, metavar="FILE.json", help="keep the results, and go on from them")
     parser.add_argument("--markdown", type=Path, metavar="FILE.json", help="only print the table of a file")
     return parser

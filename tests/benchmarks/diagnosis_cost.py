@@ -27,7 +27,7 @@ from eval.errors import InputError
 from eval.studies.robustness import Robustness
 from eval.trial import Probe
 from models.classifier import Classifier
-from tests.benchmarks.autoattack_table import BUDGETS, Counted, ours
+from tests.benchmarks.autoattack_table import BUDGETS, Counted, in_turns, ours
 from tests.benchmarks.networks import Subject, load
 
 _TURNS = 3  # times that the diagnosis is measured; the median counts
@@ -134,15 +134,7 @@ def table(rows: list[Row]) -> str:
 def main(argv: list[str] | None = None) -> int:
     """Print the table; exit code 2 after a request that cannot be met."""
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.diagnosis_cost", description=__doc__)
-    parser.add_argument(
-        "--networks", default="mnist_lenet5_clean,mnist_lenet5_adv,mnist_trades_smallcnn,cifar10_resnet4b"
-    )
-    parser.add_argument("--images", type=int, default=1000)
-    parser.add_argument("--first", type=int, default=0, help="number of the first test image; default: %(default)s")
-    parser.add_argument("--slice", type=int, default=100, help="images per turn; default: %(default)s")
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--seed", type=int, default=0)
+    in_turns(parser, "mnist_lenet5_clean,mnist_lenet5_adv,mnist_trades_smallcnn,cifar10_resnet4b")
     options = parser.parse_args(argv)
     torch.set_num_threads(options.threads)
     rows: list[Row] = []
