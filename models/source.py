@@ -7,6 +7,7 @@ from typing import Any, Protocol
 import numpy as np
 from torch import Tensor
 
+from models.errors import ModelError
 from models.spec import derive
 
 
@@ -32,3 +33,15 @@ def split(labels: np.ndarray[Any, Any], fraction: float, seed: int) -> tuple[Any
         members = order[labels[order] == label]
         held[members[: round(fraction * len(members))]] = True
     return np.flatnonzero(~held), np.flatnonzero(held)
+
+
+def check_labels(labels: np.ndarray[Any, Any], num_classes: int) -> None:
+    """Refuse labels (n,) that nothing can be learnt from.
+
+    Raises:
+        ModelError: there are fewer than two, or one is of no class.
+    """
+    if len(labels) < 2:
+        raise ModelError(f"train: there must be at least 2 training samples, got {len(labels)}")
+    if labels.min() < 0 or labels.max() >= num_classes:
+        raise ModelError(f"train: labels must be in 0..{num_classes - 1}, got {labels.min()}..{labels.max()}")

@@ -7,14 +7,18 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from models.classifier import Classifier
 from models.errors import ModelError
+
+if TYPE_CHECKING:
+    from models.source import Source
 
 
 @dataclass
@@ -32,6 +36,9 @@ class Network:
         penalty: a scalar that training adds to the loss, such as the paper's weight decay.
         objective: another that depends on the images (B, C, H, W), normalised, such as an autoencoder's error.
         loss: of images in box units, logits and labels, in place of their cross-entropy.
+        estimate: computes what is not learnt by gradients, such as class means, from the training samples of a source
+            whose indices (n,) are given, on a device; before the first epoch, and in place of all of them where no
+            parameter is left to learn.
         crop: side in pixels of the images that its weights were made for, where it is known.
         disguise: what becomes of the trained network, images in box units -> logits, before anybody sees it; its
             `repr` says all of it.
@@ -48,6 +55,7 @@ class Network:
     penalty: Callable[[], Tensor] | None = field(default=None, repr=False)
     objective: Callable[[Tensor], Tensor] | None = field(default=None, repr=False)
     loss: Callable[[Tensor, Tensor, Tensor], Tensor] | None = field(default=None, repr=False)
+    estimate: Callable[[Source, np.ndarray[Any, Any], torch.device], None] | None = field(default=None, repr=False)
     crop: int | None = None
     disguise: Callable[[Classifier], nn.Module] | None = None
     origin: str = ""

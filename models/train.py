@@ -23,11 +23,12 @@ from torch.nn import functional as F
 from models.augment import crop_flip
 from models.classifier import Classifier
 from models.errors import ModelError
+from models.estimate import estimated
 from models.finetune import prepare
 from models.history import Epoch, History, Log, Progress
 from models.pools import Pooling, Pools
 from models.recipe import TrainConfig
-from models.source import Source, split
+from models.source import Source, check_labels, split
 from models.spec import Network, derive, plain
 from models.weights import read_checkpoint, replace
 
@@ -220,15 +221,6 @@ class _Fit:
             self.pools.restore(state["pools"], self.device)
 
 
-def _check(network: Network, config: TrainConfig, labels: np.ndarray[Any, Any], perturb: Perturb | None) -> None:
-    if len(labels) < 2:
-        raise ModelError(f"train: there must be at least 2 training samples, got {len(labels)}")
-    if labels.min() < 0 or labels.max() >= network.num_classes:
-        raise ModelError(f"train: labels must be in 0..{network.num_classes - 1}, got {labels.min()}..{labels.max()}")
-    if config.method == "adversarial" and perturb is None:
-        raise ModelError("train=adversarial: needs an attack that makes its images, got none; set train.adversary")
-
-
 def fit(
     network: Network,
     config: TrainConfig,
@@ -260,13 +252,20 @@ def fit(
         ModelError: the data or the recipe do not allow training, the loss is not finite, or `store` is another's.
     """
     labels = np.array(source.labels, dtype=np.int64)  # a copy: torch refuses read-only arrays
-    _check(network, config, labels, perturb)
+    check_labels(labels, network.num_classes)
+    if config.method == "adversarial" and perturb is None:
+        raise ModelError("train=adversarial: needs an attack that makes its images, got none; set train.adversary")
     device = torch.device(device)
     network.module.requires_grad_(True)
     if config.method == "finetune":
         prepare(network, config, seed)
     index, held_out = split(labels, config.val_fraction, seed)
     trained = [p for p in network.module.parameters() if p.requires_grad]
+    if network.estimate is not None and (store is None or not store.exists()):
+        network.module.to(device)
+        network.estimate(source, index, device)
+    if not trained:
+        return estimated(network, config, source, index, held_out, device)
     first = source.batch(index[:1])
     view = network.bare("training", (first.shape[1], first.shape[2], first.shape[3])).to(device)
     for parameter in trained:
