@@ -40,13 +40,14 @@ class Broken:
     Attributes:
         x_adv: candidates (B, C, H, W); the images themselves before there is any.
         stage: number (B,) of the stage that first reached the goal, -1 for none.
+        margin: of the candidates (B,), as `Goal.margin` has it; -infinity before there is any.
     """
 
     def __init__(self, x: Tensor) -> None:
         self.x_adv = x.detach().clone()
         self.stage = torch.full((len(x),), -1, dtype=torch.int64, device=x.device)
         self._rank = torch.zeros_like(self.stage)  # 1: reaches the goal; 2: after rounding to 8 bits too
-        self._margin = torch.full((len(x),), -torch.inf, device=x.device)
+        self.margin = torch.full((len(x),), -torch.inf, device=x.device)
 
     def left(self) -> Tensor:
         """The samples (b,) that a next stage has to try."""
@@ -69,14 +70,14 @@ class Broken:
         if len(found) > 0:
             rounded = rows(network, found)(quantize(candidates[found], threat.box))
             rank[found] += goal[found].reached(rounded).long()
-        margin = goal.margin(z).to(self._margin.dtype)
+        margin = goal.margin(z).to(self.margin.dtype)
         margin = torch.where(legal & ~margin.isnan(), margin, -torch.inf)
-        before, nearest = self._rank[index], self._margin[index]
+        before, nearest = self._rank[index], self.margin[index]
         better = (rank > before) | ((rank == before) & (margin > nearest))
         self.x_adv[index] = torch.where(better[:, None, None, None], candidates, self.x_adv[index])
         self.stage[index] = torch.where((rank > 0) & (before == 0), stage, self.stage[index])
         self._rank[index] = torch.maximum(rank, before)
-        self._margin[index] = torch.where(better, margin, nearest)
+        self.margin[index] = torch.where(better, margin, nearest)
 
 
 def budget(attack: Attack, threat: ThreatModel) -> ThreatModel:

@@ -2,7 +2,8 @@
 
     standard   APGD on the cross-entropy, APGD on the targeted difference of logits ratio, targeted FAB, Square
     quick      APGD on the margin, then towards three classes: a first look, an upper bound that is not tight
-    strong     standard with more steps, classes and starts, and the search for the smallest perturbation
+    strong     standard with more steps, classes and starts, searches for the smallest perturbation, and more effort for
+               the samples whose searches ask for it, as `attacks.escalation` says
 
 Each stage has the samples that those before it left; see `attacks.cascade`. A stage that has no form for the norm of
 the budget is left out (Square in L1, the search for the smallest perturbation anywhere but in L2). With fewer than four
@@ -27,6 +28,7 @@ from torch import Tensor
 from attacks.apgd import APGD
 from attacks.base import Attack, Logits
 from attacks.cascade import Stages, in_turn
+from attacks.escalation import Escalation
 from attacks.fab import FAB
 from attacks.goal import Goal
 from attacks.lbfgs import LBFGS
@@ -113,7 +115,7 @@ class Quick(_InTurn):
 
 @dataclass(frozen=True)
 class Strong(_InTurn):
-    """The standard ensemble, and after it the smallest perturbation, longer searches and more queries.
+    """The standard ensemble, the smallest perturbation, longer searches, more queries, and more still where asked for.
 
     Attributes:
         steps: of each gradient search of the standard ensemble; the longer ones have three times as many.
@@ -139,5 +141,7 @@ class Strong(_InTurn):
                 "apgd_targeted_longer",
                 APGD(steps=longer, loss="dlr", targets=self.targets, restarts=many, early_stop=True),
             ),
+            ("fab_longer", FAB(minimal=False, steps=longer, targets=self.targets, restarts=many)),
             ("square_longer", Square(queries=4 * self.queries)),
+            ("asked", Escalation(steps=longer, queries=self.queries)),
         )
