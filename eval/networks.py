@@ -102,9 +102,11 @@ def enter(
         InputError: two have the same name, or there is nothing to train on.
     """
     found: dict[str, Entrant] = {}
-    probe = test.batch(np.arange(min(_PROBE, len(test)))).to(device)
     total = sum(len(cohort.specs) for cohort in cohorts)
+    usual = test
     for cohort in cohorts:
+        test = usual if cohort.test is None else cohort.test
+        probe = test.batch(np.arange(min(_PROBE, len(test)))).to(device)
         seed = plan.seed if cohort.seed is None else cohort.seed
         perturb = perturbation(plan.adversary if cohort.config is None else cohort.adversary, seed, device)
         pools = None if cohort.pools is None else cohort.pools.pools(seed)

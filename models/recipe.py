@@ -110,12 +110,25 @@ class TrainConfig:
         """The learning rate of step `step` of `steps`."""
         return self.lr * SCHEDULES[self.schedule](step / steps)
 
-    def make_optimizer(self, parameters: Sequence[nn.Parameter]) -> torch.optim.Optimizer:
-        """The optimiser of those parameters."""
+    def make_optimizer(
+        self, parameters: Sequence[nn.Parameter], paces: Sequence[float] | None = None
+    ) -> torch.optim.Optimizer:
+        """The optimiser of those parameters.
+
+        Args:
+            parameters: what is trained.
+            paces: by what the learning rate of each is multiplied; weight decay shrinks all alike in spite of them.
+        """
+        trained: Any = parameters
+        if paces is not None:
+            trained = [
+                {"params": [p], "pace": pace, "weight_decay": self.weight_decay / pace}
+                for p, pace in zip(parameters, paces, strict=True)
+            ]
         if self.optimizer == "adam":
-            return torch.optim.AdamW(parameters, lr=self.lr, weight_decay=self.weight_decay)
+            return torch.optim.AdamW(trained, lr=self.lr, weight_decay=self.weight_decay)
         return torch.optim.SGD(
-            parameters,
+            trained,
             lr=self.lr,
             momentum=self.momentum,
             weight_decay=self.weight_decay,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
@@ -40,6 +40,7 @@ class Network:
             whose indices (n,) are given, on a device; before the first epoch, and in place of all of them where no
             parameter is left to learn.
         crop: side in pixels of the images that its weights were made for, where it is known.
+        paces: by what training multiplies the learning rate of a parameter, by its name; 1 where it is not said.
         disguise: what becomes of the trained network, images in box units -> logits, before anybody sees it; its
             `repr` says all of it.
         origin: what the spec's fields do not say of it: a digest of the weights or the file it came from.
@@ -57,6 +58,7 @@ class Network:
     loss: Callable[[Tensor, Tensor, Tensor], Tensor] | None = field(default=None, repr=False)
     estimate: Callable[[Source, np.ndarray[Any, Any], torch.device], None] | None = field(default=None, repr=False)
     crop: int | None = None
+    paces: Mapping[str, float] = field(default_factory=dict)
     disguise: Callable[[Classifier], nn.Module] | None = None
     origin: str = ""
 
@@ -65,6 +67,13 @@ class Network:
         if self.loss is not None:
             return self.loss(x, logits, labels)
         return cross_entropy(logits, labels, label_smoothing=smoothing)
+
+    def paces_of(self, parameters: Sequence[nn.Parameter]) -> list[float] | None:
+        """The paces of some parameters of the module; None where all learn alike."""
+        if not self.paces:
+            return None
+        names = {id(parameter): name for name, parameter in self.module.named_parameters()}
+        return [self.paces.get(names[id(parameter)], 1.0) for parameter in parameters]
 
     def classifier(self, name: str, input_shape: tuple[int, int, int]) -> Classifier:
         """The frozen classifier to attack; it shares the module."""
@@ -194,6 +203,12 @@ def plain(value: Any) -> Any:
         return [plain(item) for item in value]
     if isinstance(value, Path):
         return str(value)
+    if is_dataclass(value) and not isinstance(value, type):
+        of = type(value)
+        return {
+            "class": f"{of.__module__}.{of.__qualname__}",
+            **{f.name: plain(getattr(value, f.name)) for f in fields(value)},
+        }
     return value
 
 

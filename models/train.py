@@ -118,7 +118,7 @@ class _Fit:
 
     def step(self, loss: Tensor, lr: float) -> None:
         for group in self.optimizer.param_groups:
-            group["lr"] = lr
+            group["lr"] = lr * group.get("pace", 1.0)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         if self.config.clip:
@@ -280,7 +280,7 @@ def fit(
         pools=None if pools is None else pools.start(view, seed),
         network=network,
         trained=trained,
-        optimizer=config.make_optimizer(trained),
+        optimizer=config.make_optimizer(trained, network.paces_of(trained)),
         history=History(samples=len(index), held_out=len(held_out)),
         progress=progress or (lambda report: None),
     )
