@@ -41,6 +41,7 @@ class Cohort:
         teacher: name of a network of the cohorts before whose softened answers are learnt in place of the labels.
         imitates: how these networks learn from each network of the cohorts before, as its substitutes.
         untrained: the networks stay as they are drawn; weights that one came with are drawn again.
+        test: samples of the size that the networks take; None for the run's.
     """
 
     specs: Mapping[str, Spec]
@@ -54,6 +55,7 @@ class Cohort:
     teacher: str | None = None
     imitates: Imitation | None = None
     untrained: bool = False
+    test: Samples | None = None
 
 
 class Probe(Protocol):
