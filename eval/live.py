@@ -5,6 +5,7 @@ The attack, the judge, the seeds and what counts as broken are those of a run.
 
 from __future__ import annotations
 
+import difflib
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -167,7 +168,9 @@ def _file(group: str, name: str) -> dict[str, Any]:
     path = _CONF / group / f"{name}.yaml"
     if not path.resolve().is_relative_to(_CONF / group) or not path.is_file():
         known = sorted(p.relative_to(_CONF / group).with_suffix("").as_posix() for p in (_CONF / group).rglob("*.yaml"))
-        raise InputError(f"{group}: must be one of {', '.join(known)}, got {name!r}")
+        near = difflib.get_close_matches(name, known, n=1)
+        meant = f"did you mean {near[0]}? It" if near else "it"
+        raise InputError(f"{group}: must be a name in conf/{group}, got {name!r}; {meant} has {', '.join(known)}")
     node: Any = OmegaConf.to_container(OmegaConf.load(path))
     first = path.read_text(encoding="utf-8").partition("\n")[0]
     node.pop("defaults", None)

@@ -8,12 +8,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from eval import __version__
+from reports.arguments import Parser
 
 COMPARISON = Path("comparison")
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="toastproof-report",
         description="Write report.html and the tables of a run from its stored records. Several runs, or the folder "
         "of a sweep, give one combined report and sweep.csv.",

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from eval import __version__
 from reports.__main__ import line
+from reports.arguments import Parser, share
 
 if TYPE_CHECKING:
     from eval.gate.snapshot import Snapshot
@@ -20,7 +21,7 @@ _SUMMARY = "GITHUB_STEP_SUMMARY"
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="toastproof-gate",
         description="Is a network easier to fool than it was? Compares a run with a baseline, sample by sample.",
         epilog="exit status: 0 no regression, 1 regression or below the floor, 2 refused, with one line that says why",
@@ -33,9 +34,9 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("run", type=Path, metavar="RUN", help="folder of a run")
         command.add_argument("--baseline", type=Path, required=True, metavar="FILE", help="such as robustness.json")
         of = "" if command is accept else "; default: the baseline's"
-        command.add_argument("--alpha", type=float, help=f"chance of any false alarm in one check (0.01{of})")
-        command.add_argument("--min-effect", type=float, metavar="SHARE", help=f"least loss that counts (0.005{of})")
-        command.add_argument("--floor", type=float, metavar="SHARE", help=f"least robust accuracy (none{of})")
+        command.add_argument("--alpha", type=share, help=f"chance of any false alarm in one check (0.01{of})")
+        command.add_argument("--min-effect", type=share, metavar="SHARE", help=f"least loss that counts (0.005{of})")
+        command.add_argument("--floor", type=share, metavar="SHARE", help=f"least robust accuracy (none{of})")
     check.add_argument("--junit", type=Path, metavar="FILE", help="write JUnit XML")
     check.add_argument("--summary", type=Path, metavar="FILE", help=f"write Markdown; it is added to ${_SUMMARY} too")
     check.add_argument("--html", type=Path, metavar="FILE", help="where to write the page (default: RUN/gate.html)")

@@ -112,11 +112,11 @@ def test_normalisation_belongs_to_the_network(digits):
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"threat": "linf_9"}, "threat: must be one of"),
+        ({"threat": "linf_9"}, "threat: must be a name in conf/threat, got 'linf_9'; did you mean linf_"),
         ({"threat": ("linf", "8")}, "write 8/255"),
         ({"threat": 3}, "threat: must be a name such as"),
-        ({"attack": "pdg"}, "attack: must be one of"),
-        ({"attack": "../model/cnn"}, "attack: must be one of"),
+        ({"attack": "pdg"}, "attack: must be a name in conf/attack, got 'pdg'; did you mean pgd?"),
+        ({"attack": "../model/cnn"}, "attack: must be a name in conf/attack, got"),
         ({"attack": []}, "attack: must be the name"),
         ({"attack": "pgd", "step": 3}, "attack.pgd: has no field step"),
         ({"attack": "pgd", "steps": 0}, "attack.pgd.steps: must be"),
