@@ -192,3 +192,38 @@ def test_files_that_are_no_pools_are_refused(tmp_path) -> None:
     (tmp_path / "b.csv").write_text(",".join(COLUMNS) + "\na,w,d,0,l2,-1,fab\n")
     with pytest.raises(InputError, match="distances must be >= 0"):
         read_pool(tmp_path / "b.csv")
+
+
+@pytest.mark.slow
+def test_the_best_search_of_each_norm_comes_within_a_fiftieth_of_the_pool_on_four_networks(
+    composed, real_data, tmp_path
+):
+    """Ours and Foolbox's searches are the pool: two networks on 100 digits, two known ones on 40 MNIST images."""
+    searches = "attack=[lbfgs,lbfgs/strong,fab,foolbox/ddn,foolbox/fmn_linf,foolbox/deepfool]"
+    shared = ("experiment=distances", searches, "study.norms=[l2,linf]", "attack.fab.restarts=2")
+    known = ["mnist_lenet5_clean", "mnist_lenet5_adv"]
+    mnist = (
+        "data=mnist", f"data.root={real_data}", "study.images=40", "model=factory",
+        f"model.path=[{','.join(f'{real_data}/nets.py:{name}' for name in known)}]",
+    )  # fmt: skip
+    found: dict[tuple[str, str], list[float]] = {}
+    for place, overrides in (("digits", ("study.images=100",)), ("mnist", mnist)):
+        folder = tmp_path / place
+        folder.mkdir()
+        about = run(composed(*shared, *overrides), folder, [], Console(quiet=True))
+        assert about.status == "complete"
+        records = read_records(folder)
+        pool = nearness.read(about, records, folder).csv["pool"]
+        for (norm, network), best in pool.groupby(["norm", "network"]):
+            for attack in ("lbfgs", "lbfgs_strong", "fab_l2", "fab_linf"):
+                own = naive(records[records["source"] == network], norm, attack)
+                if own:
+                    ids = sorted(own)
+                    nearest_known = best.set_index("sample")["distance"].loc[ids].to_numpy()
+                    xi = optimality(np.array([own[i] for i in ids]), nearest_known)
+                    found.setdefault((norm, attack), []).append(xi)
+    for key, values in found.items():
+        print(*key, [round(v, 3) for v in values], round(float(np.mean(values)), 4))
+        assert len(values) == 4
+    for norm in ("l2", "linf"):
+        assert max(np.mean(v) for (n, _), v in found.items() if n == norm) >= 0.98
