@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import pytest
+import torch
+from rich.console import Console
 
+from eval.config import read
+from eval.intake import load
+from eval.networks import Entrant, enter
 from eval.records import read_records
+from eval.trial import Cohort
 
 NETS = """
 import torch
@@ -58,3 +64,23 @@ def test_networks_are_trained_before_they_are_folded(small_run, tmp_path):
     again = small_run(tmp_path / "again", *arguments, "fold=false")
     assert again.models[0]["trained"]["checkpoint"] == about.models[0]["trained"]["checkpoint"]
     assert again.models[0]["fingerprint"] == about.models[0]["fingerprint"]
+
+
+def test_an_untrained_network_is_drawn_anew_and_depends_on_the_seed_alone(composed, tmp_path):
+    (tmp_path / "nets.py").write_text(NETS)
+    plan = read(composed("model=[softmax,factory]", f"model.path={tmp_path}/nets.py:plain"))
+    data = load(plan)
+
+    def entered(seed: int) -> dict[str, Entrant]:
+        cohort = Cohort(plan.models, None, "_untrained", seed=seed, untrained=True)  # and so no training samples
+        found = enter(plan, [cohort], data.test, torch.device("cpu"), Console(quiet=True), tmp_path)
+        return {e.name: e for e in found}
+
+    one, same, other = entered(0), entered(0), entered(1)
+    assert list(one) == ["softmax_untrained", "factory_untrained"]
+    for name, entrant in one.items():
+        assert entrant.trained is None
+        assert entrant.description.endswith("untrained")
+        assert entrant.fingerprint == same[name].fingerprint != other[name].fingerprint
+    learnt = plan.models["factory"].build("factory", data.test.shape, 10)["plain"].module[1].weight
+    assert not torch.equal(one["factory_untrained"].classifier.network[1].weight, learnt)

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from eval.errors import InputError
 from eval.studies.cells import Table, Value, spread
 from eval.studies.findings import findings
-from eval.studies.reading import Curves, Reading, together
+from eval.studies.reading import Curves, Pictures, Reading, Section, together
 from reports.build import write, write_sweep
+from reports.html import render
 from reports.study import read
 from tests.reports.poison import harmless, poisoned
 from tests.reports.studied import page, studied
@@ -55,6 +58,31 @@ def test_the_page_has_findings_pictures_and_the_command(folder: Path, tmp_path: 
     assert html.count('class="strip"') >= 2
     assert "FC10(10⁻⁴)" in html
     assert "toastproof" in html
+
+
+def section(answer: str, ours: float) -> Section:
+    table = Table("tilt", "Tilts", "How they tilt.", ("a",), (("row", (value(ours),)),))
+    line = Curves("bend", "A bend", "", "x", "y", (("one", np.array([[0.0, 0.0], [1.0, ours]])),))
+    picture = Pictures("seen", "What was seen", "As it is.", (("a <grey> one", np.full((1, 4, 4), 0.5)),))
+    return Section("tilts", "Tilting: all of it", "It <tilts> (A. Nobody)", "40 of it", "none of it", answer, (table,),
+                   (line,), (picture,))  # fmt: skip
+
+
+def test_a_claim_stands_with_what_became_of_it(folder: Path, tmp_path: Path) -> None:
+    html = render(
+        "study.html.j2", replace(read(folder), reading=Reading((), (), sections=(section("It is so.", 0.5),)))
+    )
+    for text in (">Tilting<", "It &lt;tilts&gt; (A. Nobody)", "40 of it", "none of it", "<strong>It is so.</strong>",
+                 "How they tilt.", 'id="bend"', "a &lt;grey&gt; one"):  # fmt: skip
+        assert text in html
+
+
+def test_answers_of_several_seeds_are_one_where_they_differ_in_numbers_alone() -> None:
+    (alike,) = together([Reading((), (), sections=(section(f"{k} of 9 tilt.", k),)) for k in (3, 5)], [0, 1]).sections
+    assert (alike.answer, alike.by_seed) == ("3\u20135 of 9 tilt.", ())
+    assert alike.tables[0].rows[0][1][0] == Value("share", 4, 3, 5, 2)
+    (apart,) = together([Reading((), (), sections=(section(a, 1),)) for a in ("Yes.", "No.")], [0, 1]).sections
+    assert (apart.answer, apart.by_seed) == ("", ((0, "Yes."), (1, "No.")))
 
 
 def value(ours: float, paper: float | None = None, apart: bool = False) -> Value:
