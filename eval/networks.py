@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +54,7 @@ class Entrant:
         work: multiplications per image.
         folded: whether its batch norms are part of the layers before them.
         oracle: the network that it is a substitute of, if it is one.
+        guesses: it is meant to know nothing.
     """
 
     name: str
@@ -66,6 +67,7 @@ class Entrant:
     parameters: int
     folded: bool = False
     oracle: str | None = None
+    guesses: bool = False
 
     def about(self) -> dict[str, Any]:
         """What the header of a run says of it."""
@@ -128,7 +130,8 @@ def enter(
                     plan, config, cohort.train, spec, name, network, seed, device, perturb, pools, place,
                     cohort.untrained,
                 )  # fmt: skip
-                found[name] = fit.enter(probe, test, console, logs)
+                entrant = fit.enter(probe, test, console, logs)
+                found[name] = replace(entrant, guesses=cohort.guesses or cohort.untrained)
     return list(found.values())
 
 

@@ -41,7 +41,7 @@ from eval.records import (
     write_part,
 )
 from eval.summary import show
-from eval.trial import Trial
+from eval.trial import Beside, Trial
 
 log = logging.getLogger(__name__)
 
@@ -118,8 +118,8 @@ def _refuse(folder: Path, differs: list[str]) -> None:
         )
 
 
-def _chance(benches: list[Bench]) -> list[str]:
-    """A warning for each network that is no better than guessing (within three standard errors) where it is tried."""
+def _chance(benches: list[Bench], meant: set[str]) -> list[str]:
+    """A warning for each network, none of those `meant` to guess, that is at chance (within three standard errors)."""
     lines: dict[str, str] = {}
     for bench in benches:
         samples = bench.samples
@@ -127,6 +127,8 @@ def _chance(benches: list[Bench]) -> list[str]:
         found = np.bincount(samples.labels)
         most = float(found.max() / n) if (found > 0).sum() > 1 else 1 / len(samples.classes)
         for name, answer in bench.clean.items():
+            if name in meant:
+                continue
             accuracy = float((answer.prediction.cpu() == labels).float().mean())
             if n >= _ENOUGH and accuracy <= most + 3 * (most * (1 - most) / n) ** 0.5:
                 lines[name] = (
@@ -175,7 +177,7 @@ def run(cfg: DictConfig, folder: Path, overrides: list[str], console: Any) -> Ru
     benches = [(bench, trial) for trial in trials for bench in _benches(plan, trial, entrants, device)]
     transfer = any(bench.transfer for bench, _ in benches)
     about.attacks = [describe_attack(name, settled(attack, transfer), plan) for name, attack in plan.attacks.items()]
-    about.warnings += _chance([bench for bench, _ in benches])
+    about.warnings += _chance([bench for bench, _ in benches], {e.name for e in entrants if e.guesses})
     plan.hidden.header(about).write(folder)
     failures = _work(plan, benches, about, folder, entrants, console)
     about.warnings += failures
@@ -187,7 +189,8 @@ def run(cfg: DictConfig, folder: Path, overrides: list[str], console: Any) -> Ru
 
 def _benches(plan: Plan, trial: Trial, entrants: list[Entrant], device: torch.device) -> list[Bench]:
     """What a trial is done on: its networks all together, or each substitute with the one that it imitates."""
-    chosen = [e for e in entrants if trial.models is None or e.name in trial.models]
+    some = [e for e in entrants if not e.name.endswith(trial.without)]
+    chosen = [e for e in some if trial.models is None or e.name in trial.models]
     if not trial.substitutes:
         return [_bench(plan, trial, [e for e in chosen if trial.substitutes is None or e.oracle is None], device)]
     by_name = {e.name: e for e in entrants}
@@ -224,12 +227,16 @@ def _measure(
         for probe_name, probe in trial.probes.items():
             for name in bench.classifiers:
                 what = {"probe": [probe_name, repr(probe)], "network": [name, fingerprints[name]], "seed": plan.seed}
-                file = key({**what, "data": bench.samples.fingerprint})
+                others = [n for n in bench.classifiers if n != name] if isinstance(probe, Beside) else []
+                beside = {"beside": {n: fingerprints[n] for n in others}} if others else {}
+                file = key({**what, **beside, "data": bench.samples.fingerprint})
                 if not has_measured(folder, file):
                     todo.append((bench, name, probe_name, probe, file))
     with Bar(console, "Measuring", len(todo)) as bar:
         for bench, name, probe_name, probe, file in todo:
             bar.say(f"{name}: {probe_name}")
+            if isinstance(probe, Beside):
+                probe = probe.beside({n: c for n, c in bench.classifiers.items() if n != name})  # noqa: PLW2901
             with devices.drawing(bench.device, plan.seed, name, probe_name):
                 arrays = probe(bench.classifiers[name], bench.samples, bench.batch_size, bench.device, plan.seed)
             write_measured(folder, file, probe_name, name, arrays)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -42,6 +42,7 @@ class Cohort:
         imitates: how these networks learn from each network of the cohorts before, as its substitutes.
         untrained: the networks stay as they are drawn; weights that one came with are drawn again.
         test: samples of the size that the networks take; None for the run's.
+        guesses: the networks are meant to know nothing, as those are that are not trained.
     """
 
     specs: Mapping[str, Spec]
@@ -56,6 +57,7 @@ class Cohort:
     imitates: Imitation | None = None
     untrained: bool = False
     test: Samples | None = None
+    guesses: bool = False
 
 
 class Probe(Protocol):
@@ -67,6 +69,14 @@ class Probe(Protocol):
         """Arrays by name, as `numpy.savez` takes them."""
 
 
+@runtime_checkable
+class Beside(Protocol):
+    """What becomes a probe when it knows the other networks of its trial, as one that compares them does."""
+
+    def beside(self, others: Mapping[str, Classifier]) -> Probe:
+        """The probe of a network, given all others of the trial by their names."""
+
+
 @dataclass(frozen=True)
 class Trial:
     """Samples that networks are tried on.
@@ -75,12 +85,13 @@ class Trial:
         samples: their clean predictions are recorded in any case.
         attacks: searches for perturbations of them, by name.
         models: names of the networks; None for all.
+        without: endings of the names of those that take no part.
         transfer: judge every perturbation on all these networks, not only on the one that it was made for.
         goal: rule of `eval.goals`; None for the run's.
         derived: what is judged beside each perturbation, by role.
         threats: budgets, each with its text, of attacks that are not minimal; None for the run's in each network's box.
         norm: that minimal attacks minimise, where they support it; None for the run's.
-        probes: what else is measured of the networks, by name.
+        probes: what else is measured of the networks, by name; one that is `Beside` knows the other networks.
         access: what the attacks see of the networks; None for what the run says.
         substitutes: true: perturbations are made for each substitute, meant for the network that it imitates, and
             judged on both; false: substitutes take no part; None: they are networks like others.
@@ -91,12 +102,13 @@ class Trial:
     samples: Samples
     attacks: Mapping[str, Attack] = field(default_factory=dict)
     models: tuple[str, ...] | None = None
+    without: tuple[str, ...] = ()
     transfer: bool = False
     goal: str | None = None
     derived: Mapping[str, Derived] = field(default_factory=dict)
     threats: Sequence[tuple[str, ThreatModel]] | None = None
     norm: str | None = None
-    probes: Mapping[str, Probe] = field(default_factory=dict)
+    probes: Mapping[str, Probe | Beside] = field(default_factory=dict)
     access: Access | None = None
     substitutes: bool | None = None
     watch: Callable[[Album, str, str], Watcher] | None = None

@@ -1,0 +1,208 @@
+"""The networks of a run of `eval.studies.units`, and what was measured of their units. Free of torch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy.special import stdtrit
+
+from eval.records import Run, read_measured
+from eval.studies.cells import Value, average
+from eval.studies.unit_names import ROBUST, SHUFFLED, UNTRAINED, sibling
+from eval.units import tops
+from eval.units.bases import BASES
+
+Array = np.ndarray[Any, Any]
+
+LABELS: Mapping[str, str] = {
+    "natural": "units",
+    "random": "random directions",
+    "sparse": "random, sparse, not negative",
+    "rotated": "rotations of whitened features",
+    "pca": "principal components",
+}
+"""What the tables call the bases."""
+TRAINED, NO_TRAINING, SHUFFLED_LABELS = "trained", "untrained", "labels shuffled"
+
+
+@dataclass(frozen=True)
+class Looked:
+    """One network, looked at.
+
+    Attributes:
+        name: in the records.
+        label: what the tables call it.
+        seen: what `eval.units.probe.Units` measured.
+    """
+
+    name: str
+    label: str
+    seen: Mapping[str, Array]
+
+    @cached_property
+    def told(self) -> Array:
+        """Which samples (n,) are told of; the others decided what is told."""
+        apart: Array = ~self.seen["fitted"]
+        return apart
+
+    def responses(self, basis: str, where: Array) -> Array:
+        """The responses (m, D) of a basis to the samples `where`."""
+        said: Array = self.seen["responses"][where] @ self.seen[f"v_{basis}"].T
+        return said
+
+    def count(self, basis: str) -> int:
+        """The directions of a basis."""
+        return len(self.seen[f"v_{basis}"])
+
+    @property
+    def place(self) -> str:
+        """The layer, in words."""
+        shape = [int(s) for s in self.seen["shape"]]
+        maps = f", {shape[0]} feature maps of {' x '.join(map(str, shape[1:]))}" if len(shape) > 1 else ""
+        units = f"{shape[0]} units" if not maps else ""
+        return f"{self.seen['alias']}{maps}{', ' + units if units else ''}"
+
+
+@dataclass(frozen=True)
+class Family:
+    """All networks of a run.
+
+    Attributes:
+        run: its header.
+        networks: the one that was asked for first.
+        folder: of the run.
+    """
+
+    run: Run
+    networks: tuple[Looked, ...]
+    folder: Path
+
+    @property
+    def first(self) -> Looked:
+        """The network that was asked for."""
+        return self.networks[0]
+
+    def named(self, name: str) -> Looked | None:
+        """The network of that name, if there is one."""
+        return next((one for one in self.networks if one.name == name), None)
+
+    def siblings(self, kind: str = "") -> tuple[Looked, ...]:
+        """Networks of one kind that differ in their seed."""
+        names = (self.first.name + sibling(kind, i) for i in range(len(self.networks)))
+        return tuple(one for one in map(self.named, names) if one is not None)
+
+    @cached_property
+    def classes(self) -> Array:
+        """Those with images enough."""
+        found: Array = self.first.seen["classes"]
+        return found
+
+    @property
+    def by_class(self) -> bool:
+        """Whether what images have in common can be told by their classes: there must be two with images enough."""
+        return len(self.classes) > 1
+
+    @property
+    def measure(self) -> str:
+        """What the images of a direction are judged by."""
+        return "purity" if self.by_class else "likeness"
+
+    @property
+    def held_out(self) -> str:
+        """What was measured on, in words."""
+        n, told = len(self.first.told), int(self.first.told.sum())
+        at = self.run.config["study"]["at"]
+        maps = (
+            f" The response of a feature map is its {at} over its places." if len(self.first.seen["shape"]) > 1 else ""
+        )
+        return (
+            f"Layer {self.first.place}, of {self.first.name}; {told} held-out images of {self.run.data['name']} "
+            f"(the other {n - told} of {n} decide on components, thresholds and pairs), seed {self.run.seed}.{maps}"
+        )
+
+
+def family(run: Run, folder: Path) -> Family:
+    """The networks of a run in the order of its tables.
+
+    Raises:
+        LookupError: nothing was measured yet.
+    """
+    measured = read_measured(folder, "units")
+    first = str(run.models[0]["name"])
+    named = {sibling(first, i): f"{TRAINED}, seed {i + 1}" for i in range(len(run.models))}
+    named[first] = TRAINED
+    named[first + ROBUST] = "trained on adversarial images"
+    named[first + SHUFFLED] = SHUFFLED_LABELS
+    named |= {first + sibling(UNTRAINED, i): f"{NO_TRAINING}, seed {i + 1}" for i in range(len(run.models))}
+    named[first + UNTRAINED] = NO_TRAINING
+    found = tuple(
+        Looked(name, label, measured[name])
+        for name, label in named.items()
+        if name in measured and _live(measured[name])
+    )
+    if not found or found[0].name != first:
+        raise LookupError(f"{folder}: nothing was measured of {first}")
+    return Family(run, found, folder)
+
+
+def _live(seen: Mapping[str, Array]) -> bool:
+    """Whether a network has units that respond to anything."""
+    return len(seen["live"]) > 1 and all(len(seen[f"v_{name}"]) for name in BASES)
+
+
+def superiority(one: Array, other: Array, seed: int) -> Value:
+    """How often a number of `one` is greater than one of `other`, with its interval over directions."""
+    low, high = tops.superiority_interval(one, other, seed)
+    return Value("number", tops.superiority(one, other), low, high, len(one))
+
+
+def number(values: Array, kind: str = "number") -> Value:
+    """The mean of some numbers (n,), with its interval after Student."""
+    values = np.asarray(values, np.float64)
+    found = average(kind, values)
+    n = found.n
+    half = stdtrit(n - 1, 0.975) * float(values.std(ddof=1)) / math.sqrt(n) if n > 1 else math.nan
+    return Value(kind, found.ours, found.ours - half, found.ours + half, n)
+
+
+def alone(value: float, n: int) -> Value:
+    """A number without an interval."""
+    return Value("number", value, math.nan, math.nan, n)
+
+
+def points(values: Array) -> Value:
+    """The mean of differences of shares (n,), with its interval."""
+    return number(values, "excess")
+
+
+def difference(one: Array, other: Array) -> Value:
+    """How much greater the mean of some numbers (n,) is than that of others (m,), with its interval."""
+    a, b = number(one), number(other)
+    half = math.hypot(a.high - a.ours, b.high - b.ours)
+    return Value("number", a.ours - b.ours, a.ours - b.ours - half, a.ours - b.ours + half, min(a.n, b.n))
+
+
+def between(value: Value, digits: int = 2) -> str:
+    """A number as a sentence has it, with its 95% interval.
+
+    >>> between(Value("number", 0.5, 0.25, 0.75, 10))
+    '0.50 (0.25 to 0.75)'
+    """
+    ours, low, high = (round(part, digits) + 0.0 for part in (value.ours, value.low, value.high))  # no negative zero
+    return f"{ours:.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
+
+
+def percents(value: Value) -> str:
+    """A difference of shares as a sentence has it, in points.
+
+    >>> percents(Value("excess", 0.05, -0.025, 0.125, 10))
+    '+5.0 points (-2.5 to 12.5)'
+    """
+    ours, low, high = (round(100 * part, 1) + 0.0 for part in (value.ours, value.low, value.high))  # no negative zero
+    return f"{ours:+.1f} points ({low:.1f} to {high:.1f})"

@@ -1,0 +1,183 @@
+"""Top images of units and of random directions: what they have in common, counted. Free of torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+
+from eval.studies.cells import Table, Value
+from eval.studies.reading import Pictures, Section
+from eval.studies.sheets import sheet
+from eval.studies.unit_family import (
+    LABELS,
+    NO_TRAINING,
+    SHUFFLED_LABELS,
+    Array,
+    Family,
+    Looked,
+    alone,
+    between,
+    number,
+    superiority,
+)
+from eval.studies.unit_names import ROBUST
+from eval.units import tops
+from eval.units.bases import BASES
+from eval.units.tops import CHANCE, MEASURES
+
+_ABOVE = "a unit above"
+
+
+def section(family: Family) -> Section:
+    """The section of the page."""
+    bases, networks = _bases(family), _networks(family)
+    k = _best(family)
+    dead = int(family.first.seen["shape"][0]) - len(family.first.seen["live"])
+    silent = f" {dead} units respond alike to all images and are left out." if dead else ""
+    return Section(
+        name="tops",
+        title="Top images: units against random directions",
+        claim="Random directions of a layer are as meaningful as its units: the images that either responds to most "
+        "have as much in common (Szegedy et al. 2013, section 3, figures 1 to 4, which show images and count nothing).",
+        measured=f"{family.held_out} Of each direction the {k} images with the greatest response: the share of their "
+        f"commonest class (purity), the entropy of the classes, the mean correlation of their pixels (likeness), on "
+        f"{', '.join(f'{family.first.count(b)} {LABELS[b]}' for b in BASES)}.{silent}",
+        null=f"{k} images at random; the same network {_nulls(family)}. Sparse directions that are not negative are "
+        "one-sided as units of a ReLU layer are; rotations of whitened features have none of the units' scales and "
+        "correlations. Intervals are over directions, images and network held fixed.",
+        answer=_answer(family, bases, networks),
+        tables=(bases, networks),
+        pictures=tuple(_pictures(family)),
+    )
+
+
+def _best(family: Family) -> int:
+    return int(family.first.seen["top_natural"].shape[1])
+
+
+def _nulls(family: Family) -> str:
+    labels = [one.label for one in family.networks]
+    trained = SHUFFLED_LABELS in labels
+    return (
+        "untrained, and trained on shuffled labels"
+        if trained
+        else (
+            "untrained (these data have no training part, or the network came with its weights: none was trained on "
+            "shuffled labels)"
+        )
+    )
+
+
+def _bases(family: Family) -> Table:
+    first, seed, what = family.first, family.run.seed, family.measure
+    rows: list[tuple[str, tuple[Value | None, ...]]] = []
+    units = first.seen[f"{what}_natural"]
+    for basis in (*BASES, CHANCE):
+        alike = [number(first.seen[f"{each}_{basis}"]) for each in MEASURES]
+        other = first.seen[f"{what}_{basis}"]
+        apart: tuple[Value | None, ...] = (None, None, None)
+        if basis not in ("natural", CHANCE):
+            distance, chance = tops.kolmogorov(units, other), tops.kolmogorov_chance(units, other)
+            apart = (superiority(units, other, seed), alone(distance, len(units)), alone(chance, len(units)))
+        told = alike if family.by_class else (None, None, alike[-1])
+        rows.append((LABELS.get(basis, "images at random"), (*told, *apart)))
+    return Table(
+        "tops_bases",
+        f"What the images of a direction have in common: {first.name}",
+        f"A unit above: how often a unit's {what} is greater than that of a direction of the row, ties counting half "
+        "(the area under the ROC curve): 0.5 where there is no difference. The distance is the greatest between both "
+        "distributions (Kolmogorov and Smirnov); p, how likely one as great is without a difference.",
+        ("purity", "entropy, bits", "likeness", _ABOVE, "distance", "p"),
+        tuple(rows),
+    )
+
+
+def _networks(family: Family) -> Table:
+    seed, what = family.run.seed, family.measure
+    rows = []
+    for one in family.networks:
+        units = one.seen[f"{what}_natural"]
+        values = [number(units), number(one.seen[f"{what}_random"])]
+        values += [superiority(units, one.seen[f"{what}_{basis}"], seed) for basis in BASES[1:]]
+        rows.append((one.label, tuple(values)))
+    return Table(
+        "tops_networks",
+        "Units above other directions, network by network",
+        f"The columns after the second: how often a unit's {what} is greater than that of the other kind of direction, "
+        "ties counting half.",
+        (f"{what}, units", f"{what}, random directions", *(f"above {LABELS[b]}" for b in BASES[1:])),
+        tuple(rows),
+    )
+
+
+def _answer(family: Family, bases: Table, networks: Table) -> str:
+    what = family.measure
+    by = dict(bases.rows)
+    place = bases.columns.index(what)
+    units, others = by[LABELS["natural"]][place], by[LABELS["random"]][place]
+    above = by[LABELS["random"]][bases.columns.index(_ABOVE)]
+    assert units is not None and others is not None and above is not None  # noqa: PT018
+    verdict = _verdict(above)
+    nulls = [
+        f"{label}: {between(values[2])}"
+        for label, values in networks.rows
+        if values[2] is not None and (label in (NO_TRAINING, SHUFFLED_LABELS))
+    ]
+    beside = [
+        f"{between(value)} over {LABELS[basis]}"
+        for basis in BASES[2:]
+        if (value := by[LABELS[basis]][bases.columns.index(_ABOVE)]) is not None
+    ]
+    return (
+        f"The {what} is {between(units)} for units and {between(others)} for random directions; a unit is above a "
+        f"random direction in {between(above)} of the pairs: {verdict}. It is above in {', '.join(beside)}. As a null, "
+        f"units above random directions where nothing was learnt: {'; '.join(nulls)}."
+    )
+
+
+def _verdict(above: Value) -> str:
+    if above.low > 0.5:
+        return "here the claim is rejected, units have more in common"
+    if above.high < 0.5:
+        return "here the claim is rejected the other way, random directions have more in common"
+    return "no difference can be told, as the claim says"
+
+
+def _pictures(family: Family) -> Iterable[Pictures]:
+    k = _best(family)
+    note = (
+        f"A row is a direction, its {k} images from the strongest on, none chosen by hand: the first of a random order."
+    )
+    first = family.first
+    yield Pictures(
+        "tops_pictures",
+        f"Top images of {first.name}",
+        note,
+        tuple((LABELS[basis], _sheet(first, basis)) for basis in ("natural", "random", "rotated", "pca")),
+    )
+    others = [
+        one for one in family.networks if one.label in (NO_TRAINING, SHUFFLED_LABELS) or one.name.endswith(ROBUST)
+    ]
+    if others:
+        yield Pictures(
+            "tops_pictures_beside",
+            "The same for the networks beside it",
+            note,
+            tuple(
+                (f"{one.label}, {LABELS[basis]}", _sheet(one, basis))
+                for one in others
+                for basis in ("natural", "random")
+            ),
+        )
+
+
+def _sheet(one: Looked, basis: str) -> Array:
+    pictures = one.seen[f"picture_{basis}"]  # (s, k, C, H, W)
+    flat = pictures.reshape(-1, *pictures.shape[2:]).astype(np.float32) / 255
+    return _three(sheet(flat, columns=pictures.shape[1]))
+
+
+def _three(page: Array) -> Array:
+    """A page as a picture: of one channel or three."""
+    return page if len(page) in (1, 3) else page.mean(axis=0, keepdims=True)

@@ -1,0 +1,217 @@
+"""The same unit in networks of other seeds, and what it responds to most. Free of torch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+
+from eval.records import read_measured
+from eval.studies.cells import Table, Value
+from eval.studies.reading import Pictures, Section
+from eval.studies.sheets import sheet
+from eval.studies.unit_family import LABELS, Array, Family, Looked, between, difference, number
+from eval.studies.unit_names import ROBUST, UNTRAINED
+from eval.units import matching
+from eval.units.bases import BASES
+
+_SIDE = 112  # pixels of a stimulus that is shown, at most
+Pair = tuple[Looked, Looked]
+
+
+def stability(family: Family) -> Section | None:
+    """The section of matched units; None where there is one network alone."""
+    trained, untrained = family.siblings(), family.siblings(UNTRAINED)
+    if len(trained) < 2:
+        return None
+    kinds: dict[str, Sequence[Pair]] = {"trained, two seeds": list(combinations(trained, 2))}
+    if len(untrained) > 1:
+        kinds["untrained, two seeds"] = list(combinations(untrained, 2))
+    if untrained:
+        kinds["trained and untrained"] = [(one, untrained[0]) for one in trained]
+    found = {label: {basis: _common(pairs, basis) for basis in BASES} for label, pairs in kinds.items()}
+    table = Table(
+        "stability_pairs",
+        "The same direction in another network",
+        "The correlation of matched directions on images that they were not matched on; n counts pairs. More "
+        "directions are matched better by chance: units and random directions are as many.",
+        tuple(LABELS[basis] for basis in BASES),
+        tuple((label, tuple(number(by[basis]) for basis in BASES)) for label, by in found.items()),
+    )
+    ours = found["trained, two seeds"]
+    gap = difference(ours["natural"], ours["random"])
+    verdict = (
+        "units are found again more than random directions are"
+        if gap.low > 0
+        else "units are found again less than random directions are"
+        if gap.high < 0
+        else "no difference can be told"
+    )
+    nulls = "; ".join(
+        f"{label}: {between(number(by['natural']))} for units, {between(number(by['random']))} for random directions"
+        for label, by in found.items()
+        if label != "trained, two seeds"
+    )
+    return Section(
+        name="stability",
+        title="Stability: the same unit in another seed",
+        claim="If units are features, networks of other seeds should have the same ones (Li et al. 2016, convergent "
+        "learning); if only the space matters, random directions should be found again as well.",
+        measured=f"{family.held_out} {len(trained)} networks of seeds of their own, {len(kinds['trained, two seeds'])} "
+        "pairs: units are matched one to one by the greatest sum of correlations on one half of the images, and "
+        "correlated on the other.",
+        null="As many random directions, matched alike; untrained networks, whose units have in common what the "
+        "images and the architecture give.",
+        answer=f"Matched units of two seeds correlate by {between(number(ours['natural']))}, matched random "
+        f"directions by {between(number(ours['random']))}: a difference of {between(gap)}, {verdict}. As "
+        f"nulls, {nulls}.",
+        tables=(table,),
+    )
+
+
+def _common(pairs: Sequence[Pair], basis: str) -> Array:
+    """The correlations of the matched directions of all pairs of networks, on the images told."""
+    return np.concatenate([matched(one, other, basis)[1] for one, other in pairs])
+
+
+def matched(one: Looked, other: Looked, basis: str) -> tuple[matching.Matched, Array]:
+    """Which direction is which, as the images that are not told have it, and their correlation on those told.
+
+    Units and random directions take part in the number of which both networks have both.
+    """
+    count = min(net.count(b) for net in (one, other) for b in {"natural", "random", basis})
+    fitted, told = ([net.responses(basis, where)[:, :count] for net in (one, other)] for where in (~one.told, one.told))
+    found = matching.match(fitted[0], fitted[1])
+    return found, matching.held_out(told[0], told[1], found)
+
+
+@dataclass(frozen=True)
+class _Relative:
+    """How strong responses are, from the mean of all samples (0) to the strongest of them (1).
+
+    Attributes:
+        responses: (n, D) to the samples.
+    """
+
+    responses: Array
+
+    def __call__(self, said: Array, direction: Array, sign: Array) -> Array:
+        """Responses `said` (s,) of some directions (s,), each in its sign."""
+        r = self.responses[:, direction] * sign
+        mean = r.mean(0)
+        found: Array = (said * sign - mean) / (r.max(0) - mean).clip(1e-12)
+        return found
+
+
+_COLUMNS = ("units, themselves", "random directions, themselves", "matched unit", "other units", "best image, matched")
+
+
+def stimulus(family: Family) -> Section | None:
+    """The section of optimal stimuli; None where they were not searched for."""
+    shown = read_measured(family.folder, "stimuli")
+    networks = [one for one in family.networks if one.name in shown]
+    if not networks:
+        return None
+    rows, partners = [], {}
+    for one in networks:
+        partner = _partner(family, one)
+        if partner is not None and f"on:{partner.name}" not in shown[one.name]:
+            partner = None
+        partners[one.label] = partner
+        rows.append((one.label, _row(one, partner, shown[one.name])))
+    table = Table(
+        "stimulus_strength",
+        "The optimal stimulus beside the best real image",
+        "The response from the mean over all samples (0) to the strongest of them (1). On the right the same images "
+        "shown to another seed of the same kind (for adversarial training: to the network without): the unit that "
+        "is matched, the mean of all other units there, and, beside, what the best real image does to the match. "
+        "Intervals are over directions.",
+        _COLUMNS,
+        tuple(rows),
+    )
+    own, random, match, others, real = dict(rows)[family.first.label]
+    assert own is not None and random is not None  # noqa: PT018
+    crossed = (
+        f"Shown to another seed, it moves the matched unit by {between(match)}, the others by {between(others)}, where "
+        f"the best real image moves the match by {between(real)}."
+        if match is not None and others is not None and real is not None
+        else "There is no other seed to show it to."
+    )
+    count, some = int(shown[family.first.name]["count"]), shown[family.first.name]
+    return Section(
+        name="stimulus",
+        title="Optimal stimulus: what a unit responds to most",
+        claim="The optimal stimulus of a unit shows what it stands for (Le et al. 2012, section 4.3).",
+        measured=f"{family.held_out} For {count} units and as many random directions the image with the greatest "
+        f"response among those whose L2 distance from the mean image is at most {float(some['radius']):.2f}, the mean "
+        f"of the samples', within the box; {family.run.config['study']['steps']} steps of projected ascent.",
+        null="Random directions; untrained networks; in the other network the units that are not matched, and the "
+        "best real image.",
+        answer=f"Its optimal stimulus moves a unit {between(own)} times as far from its mean as the best real image "
+        f"does, a random direction {between(random)} times. {crossed}",
+        tables=(table,),
+        pictures=(_pictures(networks, shown),),
+    )
+
+
+def _partner(family: Family, one: Looked) -> Looked | None:
+    """The network that the stimuli of another are shown to."""
+    for kind in ("", UNTRAINED):
+        group = family.siblings(kind)
+        if one in group:
+            return next((other for other in group if other is not one), None)
+    return family.first if one.name.endswith(ROBUST) else None
+
+
+def _row(one: Looked, partner: Looked | None, some: dict[str, Array]) -> tuple[Value | None, ...]:
+    count = int(some["count"])
+    alone: list[Value | None] = []
+    for basis, part in (("natural", slice(0, count)), ("random", slice(count, None))):
+        said = some[f"on:{one.name}"][part] @ one.seen[f"v_{basis}"].T  # (s, D)
+        i = np.arange(len(said))
+        everywhere = _Relative(one.responses(basis, np.ones(len(one.told), bool)))
+        alone.append(number(everywhere(said[i, i], i, np.ones(len(i)))))
+    if partner is None:
+        return (*alone, None, None, None)
+    pairs, _ = matched(one, partner, "natural")
+    of = {int(i): (int(j), float(s)) for i, j, s in zip(pairs.one, pairs.other, pairs.sign, strict=True)}
+    i = np.array([i for i in range(count) if i in of], dtype=int)
+    if not len(i):
+        return (*alone, None, None, None)
+    j, sign = np.array([of[int(k)][0] for k in i]), np.array([of[int(k)][1] for k in i])
+    theirs = _Relative(partner.responses("natural", np.ones(len(partner.told), bool)))
+    said = some[f"on:{partner.name}"][i] @ partner.seen["v_natural"].T  # (s, D)
+    every = np.arange(said.shape[1])
+    rest = [theirs(row, every, np.ones(len(every)))[every != own].mean() for row, own in zip(said, j, strict=True)]
+    strongest = one.responses("natural", np.ones(len(one.told), bool))[:, i].argmax(0)
+    real = theirs(theirs.responses[strongest, j], j, sign)
+    return (*alone, number(theirs(said[np.arange(len(i)), j], j, sign)), number(np.array(rest)), number(real))
+
+
+def _pictures(networks: Sequence[Looked], shown: dict[str, dict[str, Array]]) -> Pictures:
+    images = []
+    for one in networks:
+        some = shown[one.name]
+        pictures, count = _small(some["stimulus"]), int(some["count"])
+        page = sheet(np.clip(pictures, 0, 1), columns=count)
+        images.append((one.label, page if len(page) in (1, 3) else page.mean(axis=0, keepdims=True)))
+    return Pictures(
+        "stimulus_pictures",
+        "Optimal stimuli",
+        "Above those of units, below those of random directions; the first of a random order.",
+        tuple(images),
+    )
+
+
+def _small(images: Array) -> Array:
+    """Images (s, C, H, W), larger ones as means of squares of pixels."""
+    *rest, height, width = images.shape
+    factor = -(-max(height, width) // _SIDE)
+    if factor == 1:
+        return images
+    h, w = height // factor, width // factor
+    cut = images[..., : h * factor, : w * factor].reshape(*rest, h, factor, w, factor)
+    small: Array = cut.mean(axis=(-3, -1))
+    return small

@@ -1,0 +1,232 @@
+"""The probe of single units: what directions of five bases respond to, detect, and are needed for.
+
+All that is told of a direction is measured on one half of the samples, balanced by class; the other half, and no
+label that is told, decides what components, rotations and thresholds are. For what each measure is see `tops`,
+`detectors` and, of the ablation, `observe.without`: a direction is taken out beside a random one along which the
+activations vary as much.
+
+Source: the questions are those of Szegedy et al., "Intriguing properties of neural networks", ICLR 2014
+(arXiv 1312.6199v4), section 3.
+Cost: `5 * 2 * ablated` forwards of `ablated_images` samples; the rest is two forwards of all.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from eval.data import Samples
+from eval.errors import InputError
+from eval.trial import Arrays
+from eval.units import detectors, tops
+from eval.units.bases import BASES, Array, bases, live, tilted
+from eval.units.observe import AT, batched, chosen_layer, halves, respond, spread, without
+from models.classifier import Classifier
+
+UNITS = "units"
+"""Name of the probe in a run's folder."""
+_SIDE = 64  # pixels of a picture that is kept, at most
+_FEWEST = 4  # images of a class in each half, of which detectors and purities are told
+
+
+def told_classes(labels: Array, fitted: Array) -> Array:
+    """The classes (c,) with images enough in both halves."""
+    count = int(labels.max()) + 1
+    fewest = np.minimum(np.bincount(labels[fitted], minlength=count), np.bincount(labels[~fitted], minlength=count))
+    return np.flatnonzero(fewest >= _FEWEST)
+
+
+@dataclass(frozen=True)
+class Units:
+    """Measures the directions of a layer.
+
+    Attributes:
+        layer: name or alias; None for the last hidden layer.
+        at: `mean` or `max` over the places of a feature map: the response of a unit.
+        directions: of each basis that has as many; as many as there are units, if more.
+        most: directions of each basis at most.
+        best: images that a direction is judged by.
+        ablated: directions of each basis that are taken out, 0 for none.
+        ablated_images: on which.
+        shown: directions of each basis whose images are kept.
+        lead: the unit that comes first; None for any.
+    """
+
+    layer: str | None = None
+    at: str = "mean"
+    directions: int = 100
+    most: int = 512
+    best: int = 9
+    ablated: int = 32
+    ablated_images: int = 500
+    shown: int = 8
+    lead: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.at not in AT:
+            raise InputError(f"at: must be one of {', '.join(AT)}, got {self.at!r}")
+        for key, least in (("directions", 2), ("most", 2), ("best", 2), ("ablated", 0), ("shown", 0)):
+            if getattr(self, key) < least:
+                raise InputError(f"{key}: must be at least {least}, got {getattr(self, key)}")
+
+    def __call__(
+        self, classifier: Classifier, samples: Samples, batch_size: int, device: torch.device, seed: int
+    ) -> Arrays:
+        """What the directions say.
+
+        Returns:
+            `layer` and `alias`, its names; `shape` of its activations; `responses` (n, U); `live` (k,) units;
+            `label` and `fitted` (n,); `classes` (c,) of which detectors are told; for each basis b `v_b` (D, U),
+            `top_b` (D, k), numbers of samples, `purity_b`, `entropy_b`, `likeness_b` (D,), which `chance`
+            in place of b has of images at random, `fitted_b` and
+            `accuracy_b` (D, c) of detectors on the first and on the other half, `area_b` (D, c), `threshold_b` and
+            `side_b` (D, c), `picture_b` (s, k, C, H, W); what `_ablate` gives.
+
+        Raises:
+            InputError: there are too few samples.
+        """
+        fitted = halves(samples, seed)
+        told = np.flatnonzero(~fitted)
+        if len(told) < 2 * self.best:
+            raise InputError(
+                f"data: must have at least {4 * self.best} test samples for the {self.best} strongest of a half, got "
+                f"{len(samples)}"
+            )
+        layer = chosen_layer(classifier, samples.batch(np.arange(2)).to(device), self.layer)
+        seen = respond(classifier, layer.name, self.at, samples, batch_size, device)
+        found = self.bases(seen[fitted], seed)
+        classes = told_classes(samples.labels, fitted)
+        member = samples.labels[:, None] == classes
+        pixels = np.concatenate([x.cpu().numpy() for x in batched(samples.select(told), batch_size, device)])
+        arrays: Arrays = {
+            "layer": np.array(layer.name),
+            "alias": np.array(layer.alias or layer.name),
+            "shape": np.array(layer.shape),
+            "responses": seen,
+            "live": live(seen[fitted]),
+            "label": samples.labels,
+            "fitted": fitted,
+            "classes": classes,
+        }
+        for name in BASES:
+            v = found[name].astype(np.float32)
+            arrays |= {f"{key}_{name}": value for key, value in self._of(v, seen, arrays, member, pixels, seed).items()}
+        arrays |= {
+            f"{key}_{tops.CHANCE}": value for key, value in self._by_chance(samples.labels[told], pixels, seed).items()
+        }
+        if self.ablated and len(arrays["live"]):
+            where = told[: self.ablated_images]
+            arrays |= self._ablate(
+                classifier, layer.name, found, samples, fitted, where, batch_size, device, seed
+            )  # fmt: skip
+        return arrays
+
+    def bases(self, responses: Array, seed: int) -> dict[str, Array]:
+        """The directions, as `eval.units.bases` draws them, for responses (n, U) on the first half.
+
+        Raises:
+            InputError: there is no unit of that number.
+        """
+        if self.lead is not None and self.lead >= responses.shape[1]:
+            raise InputError(f"unit: must be below the {responses.shape[1]} of its layer, got {self.lead}")
+        return bases(responses, self.directions, self.most, seed, self.lead)
+
+    def _of(self, v: Array, seen: Array, arrays: Arrays, member: Array, pixels: Array, seed: int) -> Arrays:
+        """The measures of the directions v (D, U) of one basis."""
+        r = seen @ v.T  # (n, D)
+        fitted = arrays["fitted"]
+        told = np.flatnonzero(~fitted)
+        chosen = tops.top(r[told], self.best, seed)  # among those told
+        labels = arrays["label"][told][chosen]
+        detector = detectors.fit(r[fitted], member[fitted])
+        return {
+            "v": v,
+            "top": told[chosen],
+            "purity": tops.purity(labels),
+            "entropy": tops.entropy(labels),
+            "likeness": tops.likeness(pixels, chosen),
+            "fitted": detector.fitted.astype(np.float32),
+            "threshold": detector.threshold,
+            "side": detector.side.astype(np.int8),
+            "accuracy": detectors.accuracy(r[told], member[told], detector).astype(np.float32),
+            "area": detectors.areas(r[told], member[told]).astype(np.float32),
+            "picture": _small(pixels[chosen[: self.shown]]),
+        }
+
+    def _by_chance(self, labels: Array, pixels: Array, seed: int) -> Arrays:
+        """What images at random have in common."""
+        drawn = tops.at_random(len(labels), self.best, seed)
+        return {
+            "purity": tops.purity(labels[drawn]),
+            "entropy": tops.entropy(labels[drawn]),
+            "likeness": tops.likeness(pixels, drawn),
+        }
+
+    def _ablate(
+        self,
+        classifier: Classifier,
+        layer: str,
+        found: dict[str, Array],
+        samples: Samples,
+        fitted: Array,
+        where: Array,
+        batch_size: int,
+        device: torch.device,
+        seed: int,
+    ) -> Arrays:
+        """What becomes of the samples `where` without a direction.
+
+        Returns:
+            `intact_right` and `intact_loss` (n,) with all of them; for each basis b `gone_right_b` and
+            `gone_loss_b` (d, n) without one, `equal_right_b` and `equal_loss_b` (d, n) without the random one along
+            which activations vary as much, `variance_b` (d, 2), the variances along both.
+        """
+        mean, covariance = spread(classifier, layer, samples.select(np.flatnonzero(fitted)), batch_size, device)
+        x = list(batched(samples.select(where), batch_size, device))
+        labels = torch.as_tensor(samples.labels[where])
+        rng = np.random.default_rng([seed, 0x61626C])
+        middle = torch.as_tensor(mean)
+
+        def judged(v: Array | None) -> tuple[Array, Array]:
+            if v is None:
+                return _judge(classifier, x, labels)
+            with without(classifier, layer, torch.as_tensor(v), middle):
+                return _judge(classifier, x, labels)
+
+        right, loss = judged(None)
+        arrays: Arrays = {"intact_right": right, "intact_loss": loss}
+        for name in BASES:
+            ours = found[name][: self.ablated]
+            theirs = [tilted(covariance, float(v @ covariance @ v), rng) for v in ours]
+            arrays[f"variance_{name}"] = np.array(
+                [[v @ covariance @ v, w @ covariance @ w] for v, w in zip(ours, theirs, strict=True)]
+            )
+            for kind, some in (("gone", ours), ("equal", theirs)):
+                pairs = [judged(v) for v in some]
+                arrays[f"{kind}_right_{name}"] = np.stack([right for right, _ in pairs])
+                arrays[f"{kind}_loss_{name}"] = np.stack([loss for _, loss in pairs])
+        return arrays
+
+
+@torch.no_grad()
+def _judge(classifier: Classifier, x: list[Tensor], labels: Tensor) -> tuple[Array, Array]:
+    """Whether images are recognised (n,) and the cross-entropy of each (n,)."""
+    logits = torch.cat([classifier.bare(part).float().cpu() for part in x])
+    loss = F.cross_entropy(logits, labels, reduction="none")
+    return (logits.argmax(1) == labels).numpy(), loss.numpy()
+
+
+def _small(pictures: Array) -> Array:
+    """Images (..., C, H, W) of 8 bits, of at most so many pixels a side: every so-many-th of larger ones' means."""
+    side = max(pictures.shape[-2:])
+    factor = -(-side // _SIDE)
+    if factor > 1:
+        flat = torch.as_tensor(pictures).flatten(0, -4)
+        small = F.avg_pool2d(flat, factor).numpy()
+        pictures = small.reshape(*pictures.shape[:-3], *small.shape[1:])
+    found: Array = np.rint(pictures.clip(0, 1) * 255).astype(np.uint8)
+    return found
