@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -39,13 +39,10 @@ def classify(cfg: DictConfig, console: Any, overrides: Sequence[str]) -> None:
     Raises:
         InputError, models.errors.ModelError: bad input.
     """
-    plan = read(cfg)
+    plan, chosen = fitting(read(cfg), overrides)
     device = devices.choose(plan.device)
-    chosen = {override.partition("=")[0].lstrip("+") for override in overrides}
-    if plan.config["image"] is not None and not chosen & {"model", *_WHOLE}:
-        plan = replace(plan, models={"toaster": Fitting(weights=plan.config["model"]["weights"])})
-    data = _data(plan, named=bool(chosen & {"data", *_WHOLE}))
-    target = _target(plan.config["target"], data, wanted="target" in chosen)
+    data = shown(plan, chosen)
+    target = wanted_class(plan.config["target"], data, wanted="target" in chosen)
     samples = data.test.select(np.arange(min(len(data.test), _MOST)))
     entrants = enter(plan, [Cohort(plan.models, data.train)], samples, device, console, Path("tensorboard"))
     for entrant in entrants:
@@ -67,16 +64,24 @@ def classify(cfg: DictConfig, console: Any, overrides: Sequence[str]) -> None:
         console.print(f"{_MOST} of {len(data.test)} images are shown.", highlight=False)
 
 
-def _data(plan: Plan, *, named: bool) -> Data:
+def fitting(plan: Plan, overrides: Sequence[str]) -> tuple[Plan, set[str]]:
+    """The plan, with a network that fits where a photo is named and no network; and the keys that were chosen."""
+    chosen = {override.partition("=")[0].lstrip("+") for override in overrides}
+    if plan.config["image"] is not None and not chosen & {"model", *_WHOLE}:
+        plan = replace(plan, models={"toaster": Fitting(weights=plan.config["model"]["weights"])})
+    return plan, chosen
+
+
+def shown(plan: Plan, chosen: Collection[str]) -> Data:
     """The data of a plan; photos in their place where some are named."""
     image, spec = plan.config["image"], plan.data
     if image is None or isinstance(spec, Photo):
         return load(plan)
     photos = Photo(name="photo", root=spec.root, path=image)
-    return photos.among(load(plan)) if named else photos.load(plan.seed)
+    return photos.among(load(plan)) if {"data", *_WHOLE} & set(chosen) else photos.load(plan.seed)
 
 
-def _target(target: str, data: Data, *, wanted: bool) -> int | None:
+def wanted_class(target: str, data: Data, *, wanted: bool) -> int | None:
     """The number of a class; None if the data do not have it and nobody wanted it."""
     try:
         return class_number(str(target), data.test.classes, "target")

@@ -101,14 +101,35 @@ def _hide(cfg: Any, text: str, overrides: list[str]) -> tuple[str, list[str]]:
     return hidden.hide(text), hidden.hide(overrides)
 
 
+def _other(cfg: Any, folder: Path, overrides: list[str]) -> None:
+    """Do what is no run: it leaves no folder behind unless it writes something there.
+
+    Raises:
+        InputError, models.errors.ModelError: bad input.
+    """
+    from rich.console import Console
+
+    from eval.classify import classify
+    from eval.errors import InputError
+    from eval.export import export_network
+    from eval.visualise import visualise
+
+    if cfg.task == "visualise":
+        visualise(cfg, folder, Console(), overrides)
+    _leave_nothing(folder)
+    if cfg.task == "classify":
+        classify(cfg, Console(), overrides)
+    elif cfg.task == "export":
+        export_network(cfg, Console())
+    elif cfg.task != "visualise":
+        raise InputError(f"task: must be run, classify, visualise or export, got {cfg.task}")
+
+
 def task(cfg: Any) -> str:
     """Do one job; returns its status: `complete`, `failed` (an attack crashed), `refused` or `crashed`."""
     from rich.console import Console
 
     from eval.claim import claimed
-    from eval.classify import classify
-    from eval.errors import InputError
-    from eval.export import export_network
     from eval.run import run
 
     hydra = HydraConfig.get()
@@ -118,16 +139,9 @@ def task(cfg: Any) -> str:
     if sweep:
         print(f"\nJob {hydra.job.num}: {' '.join(hydra.overrides.task)}", flush=True)
     try:
-        if cfg.task == "classify":
-            _leave_nothing(folder)
-            classify(cfg, Console(), hydra.overrides.task)
-            return "complete"
-        if cfg.task == "export":
-            _leave_nothing(folder)
-            export_network(cfg, Console())
-            return "complete"
         if cfg.task != "run":
-            raise InputError(f"task: must be run, classify or export, got {cfg.task}")
+            _other(cfg, folder, hydra.overrides.task)
+            return "complete"
         with claimed(folder):
             about = run(cfg, folder, overrides, Console())
     except refusals() as error:

@@ -92,7 +92,7 @@ class Occluded:
         squares: where the square was.
         whole: log-probabilities (K,) of the image itself, float64.
         logs: log-probabilities (R, S, K) while it is occluded, float64.
-        channel: the feature map of the layer that the image excites most; -1 without a layer.
+        channel: the feature map of the layer that is watched; -1 without a layer.
         strongest: (R, S) its summed activation; empty without a layer.
     """
 
@@ -122,7 +122,13 @@ class Occluded:
 
 @torch.no_grad()
 def occlusion(
-    classifier: Classifier, x: Tensor, squares: Squares, fill: float, batch_size: int, layer: str | None = None
+    classifier: Classifier,
+    x: Tensor,
+    squares: Squares,
+    fill: float,
+    batch_size: int,
+    layer: str | None = None,
+    channel: int | None = None,
 ) -> Occluded:
     """Slide a square over an image.
 
@@ -133,6 +139,7 @@ def occlusion(
         fill: its value; the middle of the box is grey.
         batch_size: copies of the image at once.
         layer: name by `named_modules` of a layer to watch; None for none.
+        channel: the feature map of it to watch; None for the one that the image excites most.
 
     Returns:
         What the network says. It does not depend on the batch size but for rounding.
@@ -143,20 +150,21 @@ def occlusion(
     rows, columns = squares.shape
     with _Watch(classifier, layer) as watch:
         whole = _logs(classifier, x[None])[0]
-        channel = int(watch.take()[0].argmax()) if layer else -1
+        first = watch.take()[0] if layer else whole.new_empty(0)
+        seen = -1 if not layer else int(first.argmax()) if channel is None else channel
         logs, strongest = [], []
         for start in range(0, rows * columns, batch_size):
             stop = min(start + batch_size, rows * columns)
             logs.append(_logs(classifier, squares.hidden(x, fill, start, stop)))
             if layer:
-                strongest.append(watch.take()[:, channel])
+                strongest.append(watch.take()[:, seen])
     maps = torch.cat(strongest).view(rows, columns) if layer else whole.new_empty(0)
-    return Occluded(squares, whole, torch.cat(logs).view(rows, columns, -1), channel, maps)
+    return Occluded(squares, whole, torch.cat(logs).view(rows, columns, -1), seen, maps)
 
 
 def _logs(classifier: Classifier, x: Tensor) -> Tensor:
     """Log-probabilities (B, K): wide, so that a sure network's do not all round to 0."""
-    logits = classifier(x)
+    logits: Tensor = classifier(x)
     return (logits if logits.device.type == "mps" else logits.double()).log_softmax(1)
 
 

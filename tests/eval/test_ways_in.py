@@ -133,7 +133,7 @@ def test_a_network_of_a_library_with_weights_of_ones_own(project, run, way):
         (["model=[softmax]", "model.export=a.pt2"], "model.export: is read by task=export alone"),
         (["task=export", "model=[softmax]"], "write model.export=net.pt2"),
         (["task=export", "model=[softmax]", "model.export=net.onnx"], "must end with .pt2"),
-        (["task=explode"], "must be run, classify or export"),
+        (["task=explode"], "must be run, classify, visualise or export"),
     ],
 )
 def test_bad_input_is_one_line_and_writes_nothing(command, tmp_path, arguments, says):

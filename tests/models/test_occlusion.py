@@ -49,6 +49,8 @@ def test_occlusion_is_the_naive_loop(cnn):
             torch.testing.assert_close(found.logs[i, j].exp().float(), p, atol=1e-6, rtol=0)
             assert int(found.likeliest[i, j]) == int(p.argmax())
             torch.testing.assert_close(found.strongest[i, j], body[:4](x[None])[0, channel].sum(), atol=1e-5, rtol=0)
+    watched = occlusion(cnn, X, squares, 0.5, 4, "3", channel=5)
+    torch.testing.assert_close(watched.strongest[0, 0], body[:4](squares.hidden(X, 0.5, 0, 1))[0, 5].sum())
     torch.testing.assert_close(found.probability(4).float(), found.logs[..., 4].exp().float())
 
 

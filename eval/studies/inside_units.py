@@ -1,0 +1,212 @@
+"""What filters look for, and what excites units and classes: sections of `eval.studies.inside`. Free of torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from eval.intervals import Bools, Floats
+from eval.studies.cells import Table, Value, overlap, share, told
+from eval.studies.inside_names import OTHER, UNTRAINED, Array, Measured, Networks, model_of, sentence
+from eval.studies.reading import Pictures, Section
+from eval.studies.resampled import resampled, said
+from eval.studies.sheets import filters, sheet
+
+_DEAD = 0.01  # of the strongest filter's root mean square
+_SHEET = 16  # images on a sheet
+
+
+def roughness(weights: Array) -> Floats:
+    """Of filters (n, C, h, w), (n,): mean square difference of neighbours beside twice the mean square.
+
+    1 for weights that know nothing of their neighbours, 0 for constant ones, up to 2 where signs take turns; NaN
+    without neighbours or weights.
+    """
+    wide = weights.astype(np.float64)
+    squares = [(np.diff(wide, axis=axis) ** 2).reshape(len(wide), -1) for axis in (2, 3)]
+    apart = np.concatenate(squares, axis=1)
+    size = 2.0 * (wide**2).reshape(len(wide), -1).mean(1)
+    if not apart.shape[1]:
+        return np.full(len(wide), np.nan)
+    rough: Floats = np.divide(apart.mean(1), size, out=np.full(len(wide), np.nan), where=size > 0)
+    return rough
+
+
+def filter_section(measured: Measured, networks: Networks) -> Section | None:
+    """Filters of the first layer, beside those that learnt nothing; None where no network's can be shown."""
+    rows, medians = [], {}
+    for name, label in networks.labels.items():
+        weights = measured.get(name, {}).get("weights")
+        if weights is None:
+            continue
+        size = np.sqrt((weights.astype(np.float64) ** 2).reshape(len(weights), -1).mean(1))
+        medians[name] = resampled(roughness(weights), np.median)
+        rows.append((label, (medians[name], share(size < _DEAD * size.max()))))
+    if not rows:
+        return None
+    table = Table(
+        "filters-roughness",
+        "Filters of the first layer",
+        "Roughness: mean square difference of neighbouring weights beside twice their mean square, the median filter; "
+        "1 where neighbours know nothing of each other, 0 where they are the same. Dead: less than 1% as large as the "
+        "largest filter.",
+        ("roughness", "dead"),
+        tuple(rows),
+    )
+    lines = []
+    for model in networks.models:
+        own, null = medians.get(model), medians.get(model + UNTRAINED)
+        if own is None or null is None:
+            continue
+        how = "no smoother than" if overlap(own, null) else "smoother than" if own.ours < null.ours else "rougher than"
+        lines.append(f"the median filter of {model} has a roughness of {said(own)}, {how} untrained, {said(null)}")
+    n = ", ".join(f"{networks.labels[name]} {value.n}" for name, value in medians.items())
+    return Section(
+        "first-layer",
+        "Filters: what the first layer looks for",
+        "Filters of a first layer show what they look for: a mix of smooth edges and strokes, with some that are dead "
+        "(Zeiler and Fergus 2014, sections 4.1 and 4.3).",
+        f"The weights of up to 64 filters of each network, as they are ({n}).",
+        "The same networks before they learnt anything: their filters are as rough as chance makes them.",
+        sentence(lines, "no network could be compared with its untrained form"),
+        (table,),
+        pictures=filters(measured, networks.labels),
+    )
+
+
+def unit_section(measured: Measured, networks: Networks) -> Section:
+    """Images that excite units, beside the best real ones, and on another network."""
+    rows, lines = [], []
+    for name, label in networks.labels.items():
+        one = measured[name]
+        apart = (one["made"] - one["real"]) / np.where(one["spread"] > 0, one["spread"], np.nan)
+        noise = (one["noise"] - one["real"]) / np.where(one["spread"] > 0, one["spread"], np.nan)
+        better, agreed = share(one["made"] > one["real"]), _agreement(one, _witness(networks, name))
+        rows.append((label, (resampled(apart, np.median), better, resampled(noise, np.median), *agreed)))
+        if name in networks.models:
+            text = (
+                f"in {label} the image excites {told(better)} of {len(one['made'])} units of {one['layer']} more than "
+                f"any real image, by {said(rows[-1][1][0], 1)} deviations in the median"
+            )
+            if agreed[1] is not None and agreed[2] is not None:
+                text += (
+                    f", and the unit of another seed that is most like it answers {told(agreed[1])} of them more than "
+                    f"any real image, {told(agreed[2])} of those made for other units"
+                )
+            lines.append(text)
+    table = Table(
+        "stimuli",
+        "Images that excite units",
+        "Units of one layer. Beyond the best real image: what the image that was made excites more than the best test "
+        "image, in deviations of the unit over the test images; the same of noise. Matched: the unit of another "
+        "network of the same architecture (of another seed for the model itself, of the model itself for the others) "
+        "whose responses to test images correlate most; alike: that correlation on other test images. Its share of "
+        "images that excite it more than its best test image, of those made for the unit it is matched with, and of "
+        "those made for the other units.",
+        ("beyond the best real", "above it", "noise beyond it", "alike", "matched unit", "others' images"),
+        tuple(rows),
+    )
+    first = measured[next(iter(networks.labels))]
+    return Section(
+        "units-excited",
+        "Units: the images that excite them most",
+        "What excites a unit most shows what it looks for (Erhan et al. 2009; Zeiler and Fergus 2014; Olah et al. "
+        "2017).",
+        f"An image for each of {len(first['made'])} units of {first['layer']} of each network, by ascent from grey "
+        "noise with decay, blur and shifts, as far from grey as the median test image, which is a root mean square of "
+        f"{float(first['radius']):.2f} of the box.",
+        "The best real images, the best of 64 images of noise as far from grey, the unit of another network that does "
+        "the same on real images, under images that were made for other units, and an untrained network.",
+        sentence(lines, "no network was measured"),
+        (table,),
+        pictures=_pictures(measured, networks, ""),
+    )
+
+
+def _witness(networks: Networks, name: str) -> str | None:
+    """The network of the same model that another one's images are shown to."""
+    model = model_of(name)
+    return networks.variant(model, OTHER) if name == model else model
+
+
+def _agreement(one: Mapping[str, Array], witness: str | None) -> tuple[Value | None, Value | None, Value | None]:
+    """How alike the matched units are, and which images excite them more than any real one."""
+    others = [str(other) for other in one["other"]]
+    if witness not in others:
+        return None, None, None
+    row = others.index(witness)
+    if (one["matched"][row] < 0).all():
+        return None, None, None
+    hit: Bools = one["answers"][row] > one["answers_real"][row][:, None]  # (n, n)
+    own = np.eye(len(hit), dtype=bool)
+    strangers = np.where(own, np.nan, hit).astype(np.float64)
+    rest = resampled(np.nanmean(strangers, axis=1), kind="share") if len(hit) > 1 else None
+    return resampled(one["alike"][row], np.median), share(hit[own]), rest
+
+
+def class_section(measured: Measured, networks: Networks) -> Section:
+    """Images that excite classes, on all networks."""
+    names = list(networks.labels)
+    rows: list[tuple[str, tuple[Value | None, ...]]] = []
+    cells: dict[tuple[str, str], Value] = {}
+    for name in names:
+        one = measured[name]
+        judges = {name: one["class_said"]} | dict(zip(map(str, one["other"]), one["said"], strict=True))
+        seen = {judge: share(judges[judge] == one["class_unit"]) for judge in names if judge in judges}
+        cells |= {(name, judge): value for judge, value in seen.items()}
+        rows.append((networks.labels[name], tuple(seen.get(judge) for judge in names)))
+    table = Table(
+        "class-images",
+        "Who sees the class that an image was made for",
+        "Row: the network that the images were made for; column: the one that is asked. The share of images that it "
+        "takes for their class.",
+        tuple(networks.labels[name] for name in names),
+        tuple(rows),
+    )
+    first = measured[names[0]]
+    lines = []
+    for model in networks.models:
+        others = [n for n in networks.trained if n != model]
+        told_of = [f"{networks.labels[n]} in {told(cells[model, n])}" for n in others if (model, n) in cells]
+        back = [f"{networks.labels[n]} {told(cells[n, model])}" for n in (*others, model + UNTRAINED) if n in measured]
+        text = f"of the images made for {model} it sees the class in {told(cells[model, model])}"
+        text += f", {', '.join(told_of)}" if told_of else ""
+        lines.append(text + (f"; of those made for others it sees it: {', '.join(back)}" if back else ""))
+    known = len(np.unique(first["class_unit"]))
+    return Section(
+        "classes-excited",
+        "Classes: the images that a network is surest of",
+        "Images that a network takes for a class with certainty need not look like it to another one (Nguyen, "
+        "Yosinski and Clune 2015); those of robustly trained networks do (Tsipras et al. 2019; Engstrom et al. 2019).",
+        f"{len(first['class_unit'])} images of {known} classes for each network, made as those of units are.",
+        "Images that were made for an untrained network, and the share that chance would bring, one of all classes.",
+        sentence(lines, "no network was measured"),
+        (table,),
+        pictures=_pictures(measured, networks, "class_"),
+    )
+
+
+def _pictures(measured: Measured, networks: Networks, prefix: str) -> tuple[Pictures, ...]:
+    """The images of each network beside the best real ones."""
+    shown = []
+    for name, label in networks.labels.items():
+        one = measured[name]
+        shown.append((label, _sheet(one[f"{prefix}image"])))
+        if name in networks.models:
+            shown.append((f"{label}: the best real images", _sheet(one[f"{prefix}shown"])))
+    what = "classes" if prefix else "units"
+    return (
+        Pictures(
+            f"images-of-{what}",
+            f"Images made for {what}",
+            f"One of {what} after the other, in rows; in the same place of the other sheet the test image that excites "
+            "it most.",
+            tuple(shown),
+        ),
+    )
+
+
+def _sheet(images: Array) -> Array:
+    page = sheet(images[:_SHEET].astype(np.float32) / 255.0)
+    return page if page.shape[0] in (1, 3) else page.mean(axis=0, keepdims=True)
