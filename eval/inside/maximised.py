@@ -107,7 +107,7 @@ class _Maximising:
             "other": np.array(list(self.others), dtype=np.str_),
         }
         rows = [
-            self._other(other, layer.alias or layer.name, units, real, made, ideal, samples, batch_size, device)
+            self._other(other, layer.alias or layer.name, units, real, made, ideal, samples, batch_size, device, seed)
             for other in self.others.values()
         ]
         return found | {name: np.stack([row[name] for row in rows]) for name in (rows[0] if rows else ())}
@@ -123,6 +123,7 @@ class _Maximising:
         samples: Samples,
         batch_size: int,
         device: torch.device,
+        seed: int,
     ) -> Arrays:
         """What another network says of the images."""
         n = len(units)
@@ -142,7 +143,8 @@ class _Maximising:
         theirs, _ = _responses(other, place.name, samples, batch_size, device)
         if theirs.shape[1] != real.shape[1]:  # another architecture
             return nothing
-        fit, held = slice(0, None, 2), slice(1, None, 2)
+        mixed = torch.randperm(len(real), generator=torch.Generator().manual_seed(derive(seed, "inside", "split")))
+        fit, held = mixed[::2], mixed[1::2]
         matched = _correlation(real[fit][:, units], theirs[fit]).argmax(1)  # (n,)
         alike = _correlation(real[held][:, units], theirs[held]).gather(1, matched[:, None])[:, 0]
         with torch.no_grad():
