@@ -2,9 +2,9 @@
 
 A direction v (U,) responds to an image by <phi(x), v>, where phi(x) (U,) has one response a unit.
 
-    natural    e_i, the units themselves, of those that respond to some images and not alike to all
+    natural    e_i, the units themselves, those that are live: they do not respond alike to all images
     random     v ~ N(0, I), of length 1
-    sparse     random and not negative, on a tenth of the units: one-sided as the units of a ReLU layer are
+    sparse     random and not negative, on a tenth of the live units: one-sided as the units of a ReLU layer are
     rotated    q W, q the rows of random rotations, W the whitening of the centred responses
     pca        principal components, of random sign
 
@@ -38,7 +38,9 @@ def live(responses: Array) -> Array:
     return np.flatnonzero(deviation > _STILL * max(float(deviation.max(initial=0.0)), 1e-30))
 
 
-def bases(responses: Array, count: int, most: int, seed: int, lead: int | None = None) -> dict[str, Array]:
+def bases(
+    responses: Array, count: int, most: int, seed: int, lead: int | None = None, among: Array | None = None
+) -> dict[str, Array]:
     """Directions (D, U) of length 1 by basis.
 
     Args:
@@ -47,13 +49,14 @@ def bases(responses: Array, count: int, most: int, seed: int, lead: int | None =
         most: directions of each basis, at most; a random choice of the units where there are more.
         seed: of what is drawn.
         lead: a unit that comes first, if it is live; the others follow in a random order.
+        among: the units (k,) that are live; None: as these responses have it.
 
     Returns:
         By the names in `BASES`; without directions where no unit is live.
     """
     rng = np.random.default_rng([seed, 0x756E6974])
     units = responses.shape[1]
-    lively = live(responses)
+    lively = live(responses) if among is None else among
     if not len(lively):
         return {name: np.zeros((0, units)) for name in BASES}
     order = rng.permutation(lively)
@@ -62,7 +65,7 @@ def bases(responses: Array, count: int, most: int, seed: int, lead: int | None =
     found = {
         "natural": np.eye(units)[natural],
         "random": rng.standard_normal((number, units)),
-        "sparse": _sparse(number, units, rng),
+        "sparse": _sparse(number, lively, units, rng),
     }
     centred = responses - responses.mean(0, dtype=np.float64)
     _, deviations, axes = np.linalg.svd(centred, full_matrices=False)
@@ -75,10 +78,10 @@ def bases(responses: Array, count: int, most: int, seed: int, lead: int | None =
     return {name: found[name] / np.linalg.norm(found[name], axis=1, keepdims=True) for name in BASES}
 
 
-def _sparse(number: int, units: int, rng: np.random.Generator) -> Array:
-    """Directions (number, units) whose few values other than 0 are positive."""
-    few = min(units, max(2, round(_SPARSE * units)))
-    chosen = np.argsort(rng.random((number, units)), axis=1)[:, :few]
+def _sparse(number: int, lively: Array, units: int, rng: np.random.Generator) -> Array:
+    """Directions (number, units) whose few values other than 0 are positive, on live units."""
+    few = min(len(lively), max(2, round(_SPARSE * len(lively))))
+    chosen = lively[np.argsort(rng.random((number, len(lively))), axis=1)[:, :few]]
     found = np.zeros((number, units))
     np.put_along_axis(found, chosen, np.abs(rng.standard_normal((number, few))), axis=1)
     return found

@@ -43,9 +43,10 @@ def fit(responses: Array, member: Array) -> Detectors:
         responses: (n, D).
         member: (n, C) bool, whether an image is of the class.
     """
-    found = [_best(responses[:, d].astype(np.float64), member) for d in range(responses.shape[1])]
     classes = member.shape[1]
-    columns = [np.stack([one[i] for one in found]) if found else np.zeros((0, classes)) for i in range(3)]
+    found = [_best(responses[:, d].astype(np.float64), member) for d in range(responses.shape[1])] if classes else []
+    nothing = np.zeros((responses.shape[1], classes))
+    columns = [np.stack([one[i] for one in found]) if found else nothing for i in range(3)]
     return Detectors(*columns)
 
 

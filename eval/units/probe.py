@@ -98,7 +98,7 @@ class Units:
             )
         layer = chosen_layer(classifier, samples.batch(np.arange(2)).to(device), self.layer)
         seen = respond(classifier, layer.name, self.at, samples, batch_size, device)
-        found = self.bases(seen[fitted], seed)
+        lively, found = self.bases(seen, fitted, seed)
         classes = told_classes(samples.labels, fitted)
         member = samples.labels[:, None] == classes
         pixels = np.concatenate([x.cpu().numpy() for x in batched(samples.select(told), batch_size, device)])
@@ -107,7 +107,7 @@ class Units:
             "alias": np.array(layer.alias or layer.name),
             "shape": np.array(layer.shape),
             "responses": seen,
-            "live": live(seen[fitted]),
+            "live": lively,
             "label": samples.labels,
             "fitted": fitted,
             "classes": classes,
@@ -125,15 +125,21 @@ class Units:
             )  # fmt: skip
         return arrays
 
-    def bases(self, responses: Array, seed: int) -> dict[str, Array]:
-        """The directions, as `eval.units.bases` draws them, for responses (n, U) on the first half.
+    def bases(self, seen: Array, fitted: Array, seed: int) -> tuple[Array, dict[str, Array]]:
+        """The units (k,) that are live on both halves, and the directions, as `eval.units.bases` draws them.
+
+        Args:
+            seen: responses (n, U).
+            fitted: (n,) which samples the features are known by.
+            seed: of what is drawn.
 
         Raises:
-            InputError: there is no unit of that number.
+            InputError: there is no unit of the number that is to lead.
         """
-        if self.lead is not None and self.lead >= responses.shape[1]:
-            raise InputError(f"unit: must be below the {responses.shape[1]} of its layer, got {self.lead}")
-        return bases(responses, self.directions, self.most, seed, self.lead)
+        if self.lead is not None and self.lead >= seen.shape[1]:
+            raise InputError(f"unit: must be below the {seen.shape[1]} of its layer, got {self.lead}")
+        lively = np.intersect1d(live(seen[fitted]), live(seen[~fitted]))
+        return lively, bases(seen[fitted], self.directions, self.most, seed, self.lead, lively)
 
     def _of(self, v: Array, seen: Array, arrays: Arrays, member: Array, pixels: Array, seed: int) -> Arrays:
         """The measures of the directions v (D, U) of one basis."""

@@ -76,11 +76,11 @@ class _Shown:
         x = samples.batch(np.arange(2)).to(device)
         layer = chosen_layer(classifier, x, units.layer).name
         fitted = halves(samples, seed)
-        seen = respond(classifier, layer, units.at, samples.select(np.flatnonzero(fitted)), batch_size, device)
-        found = units.bases(seen, seed)
+        seen = respond(classifier, layer, units.at, samples, batch_size, device)
+        _, found = units.bases(seen, fitted, seed)
         v = np.concatenate([found[kind][: asked.count] for kind in KINDS])
         directions = torch.as_tensor(v, dtype=torch.float32, device=device)
-        strongest = np.flatnonzero(fitted)[(seen @ v.T).argmax(0)]  # a silent unit's ascent begins there
+        strongest = np.flatnonzero(fitted)[(seen[fitted] @ v.T).argmax(0)]  # a silent unit's ascent begins there
         centre, radius = _ball(samples, batch_size, device)
         ids = [f"{kind}{i}" for kind in KINDS for i in range(len(found[kind][: asked.count]))]
         noise = Rng.of(seed, ["stimulus"], ids, device).normal(*centre.shape)
