@@ -9,7 +9,18 @@ import pandas as pd
 
 from eval.errors import InputError
 from eval.records import Run
-from eval.studies import defended, goodfellow, kurakin, nearness, papernot, pool_tables, szegedy, thinned, toasts
+from eval.studies import (
+    defended,
+    goodfellow,
+    kurakin,
+    nearness,
+    papernot,
+    pool_tables,
+    szegedy,
+    thinned,
+    toasts,
+    unit_tables,
+)
 from eval.studies.reading import Reader, Reading
 
 READERS: Mapping[str, Reader] = {
@@ -22,6 +33,7 @@ READERS: Mapping[str, Reader] = {
     "eval.studies.pools.Pools": pool_tables.read,
     "eval.studies.tables.Tables": szegedy.read,
     "eval.studies.toaster.Toaster": toasts.read,
+    "eval.studies.units.UnitStudy": unit_tables.read,
 }
 """By the class of the study."""
 
