@@ -107,7 +107,7 @@ class Mapped:
             image as it is: of the label's map `label_attacked` and `label_noise`, of the predicted class's
             `said_attacked` and, before the attack, `said_clean`, of gradients `gradient_attacked` and
             `gradient_noise`; and from one image to the next `another` (n,). Of the first images `x` (m, C, H, W) uint8
-            and `map` (m, H, W), and of the first attack `x_attacked` and `map_attacked`, of zeros where it failed.
+            and `map` (m, H, W), and of the first attack that succeeded `x_attacked` and `map_attacked`, else of zeros.
             Means over all images as they are: `deletion_curve` and `insertion_curve` (4, steps + 1). Names and states
             alone where no image is classified correctly.
         """
@@ -181,7 +181,7 @@ class _Looker:
         drop, areas = clean.occluded.drop(label), [clean.areas]
         pairs: dict[str, list[float]] = {name: [] for name in _MOVED}
         seen = {"x_attacked": torch.zeros_like(x), "map_attacked": torch.zeros_like(x[0])}
-        for place, (x_adv, x_noise) in enumerate(states):
+        for x_adv, x_noise in states:
             if bool(x_adv.isnan().any()):
                 areas += [torch.full_like(areas[0], math.nan)] * 2
                 for name in _MOVED:
@@ -202,7 +202,7 @@ class _Looker:
             )
             for name, value in zip(_MOVED, values, strict=True):
                 pairs[name].append(value)
-            if place == 0:
+            if not bool(seen["x_attacked"].any()):
                 seen = {"x_attacked": x_adv, "map_attacked": attacked.occluded.importance(said)}
         row = {
             "label": label,

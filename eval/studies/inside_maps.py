@@ -11,8 +11,10 @@ from eval.studies.cells import Table, Value
 from eval.studies.inside_names import MAPS, Array, Measured, Networks, sentence
 from eval.studies.reading import Curves, Pictures, Section
 from eval.studies.resampled import resampled, said
+from eval.studies.sheets import sheet
 
-_PICTURED = 3  # images a network
+_PICTURED = 4  # images a network
+_BLANK = np.ones((1, 1, 1), np.float32)  # a cell that holds nothing
 
 
 def gains(one: Mapping[str, Array], state: int, kind: int) -> tuple[Floats, Floats]:
@@ -112,21 +114,22 @@ def heat(values: Array) -> Array:
 
 
 def _pictures(known: Mapping[str, Mapping[str, Array]], networks: Networks) -> tuple[Pictures, ...]:
-    images = []
+    """One sheet a network: in each row an image, its map, the attacked image, its map."""
+    sheets = []
     for name, one in known.items():
+        cells = []
         for i in range(min(_PICTURED, len(one["x"]))):
-            what = f"{networks.labels[name]}, image {i + 1}"
-            images.append((what, _image(one["x"][i])))
-            images.append((f"{what}: importance", heat(one["map"][i])))
-            if one["x_attacked"][i].any():
-                images.append((f"{what}, attacked", _image(one["x_attacked"][i])))
-                images.append(
-                    (f"{what}, attacked: importance for the class now predicted", heat(one["map_attacked"][i]))
-                )
+            there = bool(one["x_attacked"][i].any())
+            cells += [_image(one["x"][i]), heat(one["map"][i])]
+            cells += [_image(one["x_attacked"][i]), heat(one["map_attacked"][i])] if there else [_BLANK] * 2
+        wide = np.broadcast_shapes(*(cell.shape for cell in cells))
+        sheets.append((networks.labels[name], sheet(np.stack([np.broadcast_to(c, wide) for c in cells]), columns=4)))
     note = (
-        "White: hiding it takes away most of the predicted class's probability. Attacked by the first of the attacks."
+        "In each row an image, the map of its class, the image as the first attack that succeeded left it (none where "
+        "all failed), and the map of the class that is predicted then. White: hiding it takes away most of the class's "
+        "probability."
     )
-    return (Pictures("occlusion-maps", "Occlusion maps, before and after the attack", note, tuple(images)),)
+    return (Pictures("occlusion-maps", "Occlusion maps, before and after the attack", note, tuple(sheets)),)
 
 
 def _image(x: Array) -> Array:
