@@ -10,6 +10,7 @@ import pandas as pd
 from eval.errors import InputError
 from eval.records import Run
 from eval.studies import (
+    benchmark_tables,
     defended,
     goodfellow,
     kurakin,
@@ -24,6 +25,7 @@ from eval.studies import (
 from eval.studies.reading import Reader, Reading
 
 READERS: Mapping[str, Reader] = {
+    "eval.studies.benchmark.Benchmark": benchmark_tables.read,
     "eval.studies.blackbox.Blackbox": papernot.read,
     "eval.studies.defences.Defences": defended.read,
     "eval.studies.distances.Distances": nearness.read,
