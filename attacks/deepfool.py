@@ -72,4 +72,5 @@ def _shortest(logits: Logits, x: Tensor, label: Tensor, others: Tensor) -> Tenso
     nearest = far.argmin(1)
     row = torch.arange(len(x), device=x.device) * k + nearest
     length = torch.where(far[row // k, nearest].isfinite(), far[row // k, nearest] + _BEYOND, 0.0)
-    return (flat[row] * (length / size[row].clamp(min=_TINY))[:, None]).view_as(x)
+    step: Tensor = flat[row] * (length / size[row].clamp(min=_TINY))[:, None]
+    return step.view_as(x)

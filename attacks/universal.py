@@ -18,12 +18,13 @@ training", AAAI 2020 (arXiv 1811.11304), for the clamped ascent.
 Departures: `UAP` keeps the best of its passes and ends after some; the authors' program, unlike their paper, leaves out
 the step where DeepFool needed its last iteration, and takes no image into its box. Here steps are always taken, and
 they too leave the box aside. `Ascent` clips to the box, takes a margin for the cross-entropy, and has momentum.
-Cost: `UAP`, a pass: one forward an image, and DeepFool for each that is not fooled. `Ascent`: `steps` forwards and
-backwards of `batch` images, and `_LOOKS` forwards of all.
+Cost: `UAP`, a pass: one forward an image, and DeepFool for each that is not fooled. `Ascent`, a climb: `steps` forwards
+and backwards of `batch` images, and `_LOOKS` forwards of all.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
@@ -55,7 +56,7 @@ class Shared(Protocol):
 @torch.no_grad()
 def predictions(logits: Logits, x: Tensor, chunk: int = _CHUNK) -> Tensor:
     """Predicted classes (N,)."""
-    return torch.cat([logits(part).argmax(1) for part in x.split(chunk)])
+    return torch.cat([logits(part).argmax(1) for part in torch.split(x, chunk)])
 
 
 def shifted(x: Tensor, v: Tensor, box: tuple[float, float] | None) -> Tensor:
@@ -67,7 +68,7 @@ def fooled(
     logits: Logits, x: Tensor, v: Tensor, clean: Tensor, box: tuple[float, float] | None, chunk: int = _CHUNK
 ) -> float:
     """The share of images whose prediction is not what it is without v, `clean` (N,)."""
-    now = [predictions(logits, shifted(part, v, box), chunk) for part in x.split(chunk)]
+    now = [predictions(logits, shifted(part, v, box), chunk) for part in torch.split(x, chunk)]
     return float((torch.cat(now) != clean).double().mean())
 
 
@@ -89,7 +90,8 @@ def random_like(x: Tensor, threat: ThreatModel, rng: Rng) -> Tensor:
 
 def scaled(vectors: Tensor, length: float) -> Tensor:
     """Vectors (n, D) of that L2 norm."""
-    return vectors * (length / vectors.norm(dim=1, keepdim=True).clamp(min=1e-30))
+    factor: Tensor = length / vectors.norm(dim=1, keepdim=True).clamp(min=1e-30)
+    return vectors * factor
 
 
 def _check(threat: ThreatModel, name: str) -> None:
@@ -155,19 +157,21 @@ class Ascent:
         batch: images in each.
         step_size: length of the first step as a part of eps; it falls linearly to a tenth.
         momentum: part of the earlier direction that is kept.
+        restarts: climbs, the first from 0 and the others from random perturbations.
         cap: margin, in mean margins of the unperturbed images, from which an image counts as fooled clearly.
     """
 
     norms: ClassVar[frozenset[str]] = NORMS
 
-    steps: int = 300
+    steps: int = 200
     batch: int = 64
     step_size: float = 0.1
     momentum: float = 0.9
+    restarts: int = 3
     cap: float = 1.0
 
     def __post_init__(self) -> None:
-        for key in ("steps", "batch"):
+        for key in ("steps", "batch", "restarts"):
             if getattr(self, key) < 1:
                 raise ValueError(f"{key}: must be at least 1, got {getattr(self, key)}")
         for key in ("step_size", "cap"):
@@ -180,13 +184,25 @@ class Ascent:
         """See `Shared`."""
         _check(threat, "Ascent")
         with torch.no_grad():
-            z = torch.cat([logits(part) for part in x.split(_CHUNK)])
+            z = torch.cat([logits(part) for part in torch.split(x, _CHUNK)])
         clean = z.argmax(1)
         cap = self.cap * float(-Goal(clean).margin(z).mean())
-        v, mean = torch.zeros_like(x[0]), torch.zeros_like(x[0])
-        best, most = v, -1.0
+        best, most = torch.zeros_like(x[0]), -1.0
+        for restart in range(self.restarts):
+            own = rng.fold(restart)
+            start = best if restart == 0 else random_like(x, threat, own[torch.arange(1, device=x.device)].fold(0))[0]
+            for v in self._course(logits, x, clean, start, threat, cap, own.fold(1)):
+                share = fooled(logits, x, v, clean, threat.box)
+                if share >= most:
+                    best, most = v, share
+        return best
+
+    def _course(
+        self, logits: Logits, x: Tensor, clean: Tensor, v: Tensor, threat: ThreatModel, cap: float, rng: Rng
+    ) -> Iterator[Tensor]:
+        """A climb from `v` (C, H, W), looked at `_LOOKS` times."""
         batches = -(-len(x) // self.batch)
-        order = torch.arange(len(x), device=x.device)
+        order, mean = torch.arange(len(x), device=x.device), torch.zeros_like(v)
         for number in range(self.steps):
             turn, place = divmod(number, batches)
             if place == 0:
@@ -200,10 +216,7 @@ class Ascent:
             step = threat.table.step(mean.flatten()[None], length, flat, -width, width, 1.0)
             v = projected(v + step.view_as(v), threat)
             if (number + 1) * _LOOKS // self.steps > number * _LOOKS // self.steps:
-                share = fooled(logits, x, v, clean, threat.box)
-                if share >= most:
-                    best, most = v, share
-        return best
+                yield v
 
     @staticmethod
     def _gradient(logits: Logits, x: Tensor, clean: Tensor, v: Tensor, threat: ThreatModel, cap: float) -> Tensor:

@@ -1,0 +1,140 @@
+"""What a run of `eval.studies.universal` says: fooling rates, and those across networks. Free of torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from eval.records import Run, read_measured
+from eval.studies.cells import Table, Value, excess, share
+from eval.studies.reading import Pictures, Reading, Section
+from eval.studies.sheets import around_grey
+from eval.studies.universal_found import SOURCE, Found, above, cell, row_of, span, where_of
+from eval.studies.universal_names import ASCENT, DIRECTIONS, MAKERS, NORMS, PAPERS, probe_of
+from eval.studies.universal_numbers import EPS, FOOLED, JUDGED_ON, MADE_ON, TRANSFER, network
+from eval.studies.universal_why import few, labels, normals
+
+
+def read(run: Run, records: pd.DataFrame, folder: Path) -> Reading:
+    """What a run of `eval.studies.universal.Universal` says."""
+    made = {(m, norm): read_measured(folder, probe_of(m, norm)) for m in MAKERS for norm in NORMS}
+    imagenet = len(run.data["classes"]) == 1000 and abs(float(run.threat["eps"][0]["value"]) - EPS) < 1e-6
+    found = Found(made, read_measured(folder, DIRECTIONS), [str(m["name"]) for m in run.models], imagenet)
+    where = where_of(run, found)
+    sections = (
+        _one(found, where),
+        _across(found, where),
+        labels(found, len(run.data["classes"]), where),
+        few(found, where),
+        normals(found, where),
+    )
+    return Reading((), tuple(section.answer for section in sections[:2]), sections=sections)
+
+
+def _one(found: Found, where: str) -> Section:
+    tables = tuple(_rates(found, norm) for norm in NORMS)
+    lines = []
+    for norm, table in zip(NORMS, tables, strict=True):
+        best = {name: cell(table, row_of(name, ASCENT), "held-out") for name in found.names}
+        paper = {name: cell(table, row_of(name, PAPERS), "held-out") for name in found.names}
+        null = {name: cell(table, row_of(name, ASCENT), "random") for name in found.names}
+        most = sum(v.low > 0.5 for v in best.values())
+        lines.append(
+            f"In {NORMS[norm]} one perturbation changes {span(best.values())} of the answers on held-out images, on "
+            f"{most} of {len(best)} networks clearly more than half; the paper's algorithm reaches "
+            f"{span(paper.values())}, a random perturbation of the size {span(null.values())}."
+        )
+    return Section(
+        "one",
+        "One for all: fooling rates",
+        f"A single perturbation changes the prediction for most images, also for images it was not made on ({SOURCE}, "
+        "table 1).",
+        where + "Fooling counts every change of the prediction, on misclassified images too; what it costs in errors "
+        "stands beside.",
+        "Random signs of that size in Linf, random directions of that length in L2: the mean of several, on the same "
+        "images.",
+        " ".join(lines),
+        tables,
+        pictures=(_pictures(found),),
+    )
+
+
+def _rates(found: Found, norm: str) -> Table:
+    rows = []
+    for name in found.names:
+        for maker in (PAPERS, ASCENT):
+            a = found.made[maker, norm][name]
+            paper = FOOLED.get((norm, network(name))) if found.imagenet and maker == PAPERS else None
+            own = found.fooled(maker, norm, name)
+            values = (
+                share(np.asarray(a["made"], dtype=bool), paper and paper[0], MADE_ON),
+                share(own),
+                share(np.asarray(a["free"] != a["clean"]), paper and paper[1], JUDGED_ON),
+                share(np.asarray(a["rounded"] != a["clean"])),
+                excess(np.asarray(a["own"][0] != a["label"]), np.asarray(a["clean"] != a["label"])),
+                found.random(norm, name),
+                Value("number", float(a["seconds"][0]), np.nan, np.nan, 1),
+            )
+            rows.append((row_of(name, maker), values))
+    return Table(
+        f"fooled-{norm}",
+        f"Fooling rates in {NORMS[norm]}",
+        "The share of images whose prediction changes: those that the perturbation was made on, others, others without "
+        "the box as the paper counts, others after rounding to 8 bits; by how much the error grows; what random "
+        "perturbations do; seconds to make it. Only the paper's own networks have its numbers beside them.",
+        ("made on", "held-out", "without the box", "8 bits", "error grows by", "random", "seconds"),
+        tuple(rows),
+    )
+
+
+def _pictures(found: Found) -> Pictures:
+    images = []
+    for norm in NORMS:
+        for name in found.names:
+            for maker in (PAPERS, ASCENT):
+                picture = around_grey(found.made[maker, norm][name]["v"][:1])[0]
+                if picture.shape[0] not in (1, 3):
+                    picture = picture.mean(axis=0, keepdims=True)
+                images.append((f"{row_of(name, maker)}, {NORMS[norm]}", picture))
+    note = "Zero in grey, each as strong as its largest value allows."
+    return Pictures("universal-pictures", "The perturbations", note, tuple(images))
+
+
+def _across(found: Found, where: str) -> Section:
+    tables = tuple(_matrix(found, norm) for norm in NORMS)
+    lines = []
+    for norm, table in zip(NORMS, tables, strict=True):
+        pairs = [(s, t) for s in found.names for t in found.names if s != t]
+        clear = [(s, t) for s, t in pairs if above(cell(table, s, t), found.random(norm, t))]
+        if pairs:
+            lines.append(
+                f"In {NORMS[norm]} {len(clear)} of {len(pairs)} pairs of different networks are fooled clearly more "
+                f"than by random perturbations, {span([cell(table, s, t) for s, t in pairs])} of the images."
+            )
+    return Section(
+        "across",
+        "Across networks: made for one, shown to another",
+        f"Universal perturbations are doubly universal: they generalise across networks too ({SOURCE}, table 2).",
+        where + "Row: the network that the ascent's perturbation was made for; column: the one that it is shown to.",
+        "The last row: random perturbations of the same size on the same images.",
+        " ".join(lines) or "There is one network alone.",
+        tables,
+    )
+
+
+def _matrix(found: Found, norm: str) -> Table:
+    rows: list[tuple[str, tuple[Value | None, ...]]] = []
+    for source in found.names:
+        known = found.imagenet and norm == "linf"
+        papers = [TRANSFER.get((network(source), network(t))) if known else None for t in found.names]
+        cells = [
+            share(found.shown(norm, source, t), p, JUDGED_ON) for t, p in zip(found.names, papers, strict=True)
+        ]  # fmt: skip
+        rows.append((source, tuple(cells)))
+    rows.append(("random", tuple(found.random(norm, name) for name in found.names)))
+    return Table(
+        f"across-{norm}", f"Made for and shown to, {NORMS[norm]}", "Fooling rates, ascent.", tuple(found.names),
+        tuple(rows),
+    )  # fmt: skip

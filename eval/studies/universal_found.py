@@ -1,0 +1,100 @@
+"""What was measured of universal perturbations, by maker, norm and network. Free of torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from eval.intervals import Bools
+from eval.records import Run
+from eval.studies.cells import Table, Value, average, overlap
+from eval.studies.universal_names import ASCENT, MAKERS
+
+Array = np.ndarray[Any, Any]
+Arrays = Mapping[str, Array]
+SOURCE = "Moosavi-Dezfooli et al. 2017, arXiv 1610.08401"
+
+
+@dataclass(frozen=True)
+class Found:
+    """What the probes measured.
+
+    Attributes:
+        made: by maker, norm and network.
+        drawn: by network.
+        names: of the networks, in their order.
+        imagenet: whether the paper's numbers are about such data and budgets.
+    """
+
+    made: Mapping[tuple[str, str], Mapping[str, Arrays]]
+    drawn: Mapping[str, Arrays]
+    names: Sequence[str]
+    imagenet: bool
+
+    def fooled(self, maker: str, norm: str, name: str, place: int = 0) -> Bools:
+        """Which of the judged images the perturbation that was made for a network fools there."""
+        arrays = self.made[maker, norm][name]
+        return np.asarray(arrays["own"][place] != arrays["clean"], dtype=bool)
+
+    def shown(self, norm: str, source: str, target: str) -> Bools:
+        """Which of them the ascent's for `source` fools on `target`."""
+        if source == target:
+            return self.fooled(ASCENT, norm, source)
+        arrays = self.made[ASCENT, norm][source]
+        place = arrays["names"].tolist().index(target)
+        return np.asarray(arrays["other"][place] != arrays["other_clean"][place], dtype=bool)
+
+    def random(self, kind: str, name: str) -> Value:
+        """The share that random perturbations fool: the mean over draws, its interval over images."""
+        arrays = self.drawn[name]
+        return average("share", (arrays[kind] != arrays["clean"]).mean(axis=0))
+
+    @property
+    def l2(self) -> float:
+        """The budget in L2."""
+        return float(self.drawn[self.names[0]]["budget"])
+
+    @property
+    def n(self) -> int:
+        """Images judged."""
+        return len(self.drawn[self.names[0]]["clean"])
+
+    @property
+    def count(self) -> int:
+        """Images that perturbations were made on."""
+        return int(self.made[ASCENT, "linf"][self.names[0]]["images"][0])
+
+
+def where_of(run: Run, found: Found) -> str:
+    """On what it was measured."""
+    return (
+        f"Made on {found.count} images and judged on {found.n} others of {run.data['name']}, clipped to the box, "
+        f"Linf {run.threat['headline']}, L2 {found.l2:.4g}, seed {run.seed}. "
+    )
+
+
+def row_of(name: str, maker: str) -> str:
+    """What a row of the tables is called."""
+    return f"{name}: {MAKERS[maker]}"
+
+
+def span(values: Iterable[Value]) -> str:
+    """The least and the greatest of some shares, in words."""
+    shares = [v.ours for v in values]
+    low, high = f"{min(shares):.1%}", f"{max(shares):.1%}"
+    return low if low == high else f"{low} to {high}"
+
+
+def cell(table: Table, row: str, column: str) -> Value:
+    """The value in a cell."""
+    value = dict(table.rows)[row][table.columns.index(column)]
+    assert value is not None
+    return value
+
+
+def above(value: Value | None, null: Value | None) -> bool:
+    """Whether a share is clearly greater than another one."""
+    return value is not None and null is not None and value.ours > null.ours and not overlap(value, null)
