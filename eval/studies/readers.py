@@ -14,6 +14,7 @@ from eval.studies import (
     defended,
     goodfellow,
     kurakin,
+    moosavi,
     nearness,
     papernot,
     pool_tables,
@@ -35,6 +36,7 @@ READERS: Mapping[str, Reader] = {
     "eval.studies.pools.Pools": pool_tables.read,
     "eval.studies.tables.Tables": szegedy.read,
     "eval.studies.toaster.Toaster": toasts.read,
+    "eval.studies.universal.Universal": moosavi.read,
     "eval.studies.units.UnitStudy": unit_tables.read,
 }
 """By the class of the study."""
