@@ -14,10 +14,10 @@ from eval.studies import (
     defended,
     goodfellow,
     kurakin,
-    moosavi,
     nearness,
     papernot,
     pool_tables,
+    spectral_tables,
     szegedy,
     thinned,
     toasts,
@@ -34,9 +34,9 @@ READERS: Mapping[str, Reader] = {
     "eval.studies.linear.Linear": goodfellow.read,
     "eval.studies.physical.Physical": kurakin.read,
     "eval.studies.pools.Pools": pool_tables.read,
+    "eval.studies.spectra.Spectra": spectral_tables.read,
     "eval.studies.tables.Tables": szegedy.read,
     "eval.studies.toaster.Toaster": toasts.read,
-    "eval.studies.universal.Universal": moosavi.read,
     "eval.studies.units.UnitStudy": unit_tables.read,
 }
 """By the class of the study."""

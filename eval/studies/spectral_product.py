@@ -1,0 +1,137 @@
+"""What the product of the bounds is worth, and the radius that follows from it, as tables. Free of torch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from eval.intervals import Floats
+from eval.records import Run
+from eval.studies.cells import Table, Value, average, share
+from eval.studies.reading import Section
+
+Measured = Mapping[str, Mapping[str, np.ndarray[Any, Any]]]
+
+
+def product(run: Run, measured: Measured, names: Sequence[str]) -> Section:
+    """The product beside the ratios of pairs."""
+    rows, over, pairs, loose = [], 0, 0, []
+    for name in names:
+        network, bound = measured[name], float(measured[name]["product"])
+        found, attack, chance = (np.asarray(network[k], np.float64) for k in ("found", "attack", "random"))
+        ratios = np.concatenate([found, attack, chance])
+        over, pairs = over + int((ratios > bound).sum()), pairs + len(ratios)
+        known = math.isfinite(bound)
+        if known:
+            loose.append(bound / float(found.max()))
+        rows.append(
+            (
+                name,
+                (
+                    Value("number", bound, math.nan, math.nan, 1) if known else None,
+                    Value("number", float(found.max()), math.nan, math.nan, len(found)),
+                    average("number", attack),
+                    average("number", chance),
+                    Value("number", loose[-1], math.nan, math.nan, 1) if known else None,
+                ),
+            )
+        )
+    reasons = {name: str(measured[name]["reason"]) for name in names if str(measured[name]["reason"])}
+    note = "".join(f" No product of {name}: {reason}." for name, reason in reasons.items())
+    answer = (
+        f"Of {pairs} ratios of pairs, {over} exceed the product of their network; it is {_span(loose)} times the "
+        "largest that was found."
+        if loose
+        else "No product is known of these networks."
+    )
+    return Section(
+        "product",
+        "What the product is worth",
+        "The product of the layers' bounds bounds the whole network: ||f(x) \u2212 f(y)|| \u2264 L ||x \u2212 y|| "
+        "(Szegedy et al. 2014, section 4.3). It may be far above what any pair of images attains.",
+        f"From each of {len(next(iter(measured.values()))['found'])} test images a search for the pair whose distance "
+        f"grows most, of {run.config['study']['steps']} steps; pairs of an image and its PGD example; in float64.",
+        "Random directions from the same images, and networks with untrained weights.",
+        answer,
+        (
+            Table(
+                "ratios",
+                "The product beside ratios ||f(x) \u2212 f(y)|| / ||x \u2212 y|| of pairs",
+                "The largest ratio is attained, so that the network's Lipschitz constant lies between it and the "
+                "product. Beside means stand their 95% intervals over images." + note,
+                ("product L", "largest found", "attack pairs, mean", "random pairs, mean", "product / largest"),
+                tuple(rows),
+            ),
+        ),
+    )
+
+
+def radius(run: Run, measured: Measured, names: Sequence[str], distances: Mapping[str, Floats]) -> Section:
+    """The proved radius beside the distances (n,) of adversarial examples."""
+    rows, over, compared, brackets = [], 0, 0, []
+    for name in names:
+        network, found = measured[name], distances[name]
+        right = np.asarray(network["lead"]) > 0
+        by_product, tight = (np.asarray(network[k], np.float64) for k in ("radius", "tight"))
+        for proved in (by_product, tight):
+            both = np.isfinite(proved) & ~np.isnan(found)
+            over, compared = over + int((proved[both] > found[both]).sum()), compared + int(both.sum())
+        best = np.fmax(by_product, tight)
+        reached = right & np.isfinite(found) & (found > 0) & (best > 0)
+        bracket = found[reached] / best[reached]
+        if len(bracket):
+            brackets.append(float(np.median(bracket)))
+        known = [v[right & np.isfinite(v)] for v in (by_product, tight)]
+        rows.append(
+            (
+                name,
+                (
+                    share(right),
+                    average("number", known[0]) if len(known[0]) else None,
+                    average("number", known[1]) if len(known[1]) else None,
+                    average("number", found[right & np.isfinite(found)]) if np.isfinite(found).any() else None,
+                    _median(bracket) if len(bracket) else None,
+                ),
+            )
+        )
+    answer = (
+        f"Of {compared} radii and distances of the same image, {over} radii are above the distance; the attack finds "
+        f"examples at {_span(brackets)} times the proved radius (medians of the networks)."
+        if brackets
+        else f"Of {compared} radii and distances of the same image, {over} radii are above the distance."
+    )
+    attacks = ", ".join(str(a["name"]) for a in run.attacks) or "no attack"
+    return Section(
+        "radius",
+        "The radius that follows",
+        "Small bounds exclude adversarial examples (Szegedy et al. 2014, section 4.3): an image keeps its class within "
+        "r = lead / (\u221a2 L), in L2 (Tsuzuku et al. 2018).",
+        f"r of {len(next(iter(measured.values()))['sample'])} test images, and the distance at which {attacks} found "
+        "an adversarial example of each.",
+        "Untrained networks: their radii are those of whatever class they give.",
+        answer,
+        (
+            Table(
+                "radii",
+                "Proved radii beside the distances of adversarial examples, L2",
+                "Means over the images that are right, with 95% intervals. The certificate is `models.spectral`'s, of "
+                "the same norms; it counts the rows of the last layer instead of \u221a2, and rounding in float32; it "
+                "supports fewer layers. Distance over radius: the median over images, with quartiles.",
+                ("accuracy", "radius by L", "certificate", "adversarial distance", "distance / radius"),
+                tuple(rows),
+            ),
+        ),
+    )
+
+
+def _median(values: Floats) -> Value:
+    low, middle, high = (float(q) for q in np.quantile(values, (0.25, 0.5, 0.75)))
+    return Value("number", middle, low, high, len(values))
+
+
+def _span(values: Sequence[float]) -> str:
+    low, high = f"{min(values):.3g}", f"{max(values):.3g}"
+    return low if low == high else f"{low} to {high}"

@@ -1,0 +1,177 @@
+"""Norms, ratios and radii of networks, made small: what is measured, and what the page says of it."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from rich.console import Console
+from torch import Tensor, nn
+
+from eval.data import Samples
+from eval.errors import InputError
+from eval.records import read_records
+from eval.run import run
+from eval.spectra import Spectra, doubled_copy, ratio
+from eval.spectral_slips import Slips, pooled, strided
+from eval.studies.readers import reading
+from eval.studies.spectra import Spectra as Study
+from eval.studies.spectral_slips import slips
+from eval.studies.spectral_tables import alexnet
+from models.classifier import Classifier
+
+FOLDER = "experiment=intriguing/spectra"
+QUICK = (
+    "debug=quick", "study.images=20", "study.pairs=4", "study.steps=8", "model.cnn.widths=[4,6]",
+    "model.mlp.widths=[8]", "model.mlp.decay=[1e-5]",
+)  # fmt: skip
+CPU = torch.device("cpu")
+
+
+def samples(n: int = 12) -> Samples:
+    x = torch.rand(n, 1, 6, 6, generator=torch.Generator().manual_seed(0)).numpy()
+    return Samples.of(x, np.arange(n) % 3, ["a", "b", "c"], "all")
+
+
+def network(*layers: nn.Module) -> Classifier:
+    torch.manual_seed(0)
+    made = nn.Sequential(*layers) if layers else nn.Sequential(
+        nn.Conv2d(1, 4, 3, 2, 1), nn.ReLU(), nn.MaxPool2d(2, 1), nn.Flatten(), nn.Linear(16, 3)
+    )  # fmt: skip
+    return Classifier(made, name="n", input_shape=(1, 6, 6), num_classes=3)
+
+
+def test_a_small_run_tells_four_sections(composed, tmp_path):
+    about = run(composed(FOLDER, *QUICK, "study.penalty=0.05"), tmp_path, [], Console(quiet=True))
+    said = reading(about, read_records(tmp_path), tmp_path)
+    by = {table.name: dict(table.rows) for table in said.all_tables}
+
+    assert about.status == "complete"
+    assert [s.name for s in said.sections] == ["layers", "slips", "product", "radius"]
+    assert all(s.claim and s.measured and s.null and s.answer for s in said.sections)
+    networks = {"mlp", "cnn", "mlp_bounded", "cnn_bounded", "mlp_untrained", "cnn_untrained"}
+    assert set(by["ratios"]) == set(by["radii"]) == networks
+    for name in ("mlp", "cnn"):
+        assert by["ratios"][name][0].ours >= by["ratios"][name][1].ours  # product and largest ratio
+        assert by["ratios"][name + "_bounded"][0].ours < by["ratios"][name][0].ours
+        assert f"norms_{name}" in by
+    assert ", 0 exceed the product" in said.sections[2].answer
+    assert "0 radii are above the distance" in said.sections[3].answer
+    assert all(v.paper is None for t in said.all_tables for _, row in t.rows for v in row if v is not None)
+
+
+def test_another_batch_size_gives_the_same(composed, tmp_path):
+    found = []
+    for size in (3, 50):
+        folder = tmp_path / str(size)
+        folder.mkdir()
+        about = run(composed(FOLDER, *QUICK, f"batch_size={size}"), folder, [], Console(quiet=True))
+        told = reading(about, read_records(folder), folder)
+        found.append(pd.concat([t.frame() for t in told.all_tables], ignore_index=True))
+    pd.testing.assert_frame_equal(*found, rtol=1e-3)
+
+
+def test_an_unfinished_run_is_refused_in_one_line(composed, tmp_path):
+    about = run(composed(FOLDER, *QUICK, "attack=[]"), tmp_path, [], Console(quiet=True))
+    for path in (tmp_path / "measured").glob("*.npz"):
+        path.unlink()
+    with pytest.raises(InputError, match="has not finished") as caught:
+        reading(dataclasses.replace(about, status="running"), read_records(tmp_path), tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_no_ratio_that_a_search_finds_exceeds_the_product():
+    found = Spectra(pairs=8, steps=30)(network(), samples(), 4, CPU, 0)
+    assert found["found"].max() <= float(found["product"])
+    assert (found["found"] >= found["attack"] - 1e-12).all()
+    assert found["found"].mean() > found["random"].mean()
+    assert (found["tight"] >= found["radius"] * 0.99 - 1e-6).all()
+
+
+def test_the_search_finds_the_norm_of_a_linear_network():
+    linear = network(nn.Flatten(), nn.Linear(36, 3))
+    found = Spectra(pairs=4, steps=40)(linear, samples(), 4, CPU, 0)
+    norm = float(torch.linalg.matrix_norm(linear.network[1].weight.double(), 2))
+    assert found["found"] == pytest.approx(norm, rel=1e-3)
+    assert float(found["product"]) == pytest.approx(norm, rel=1e-6)
+
+
+def test_a_radius_is_that_of_the_lead_over_the_product():
+    net = network()
+    found = Spectra(pairs=2, steps=2)(net, samples(), 5, CPU, 0)
+    x = torch.as_tensor(samples().batch(np.arange(12)).numpy()).double()
+    z = doubled_copy(net, CPU)(x)
+    labels = torch.arange(12) % 3
+    lead = [float(row[k] - torch.cat([row[:k], row[k + 1 :]]).max()) for row, k in zip(z, labels, strict=True)]
+    assert found["lead"] == pytest.approx(np.array(lead))
+    expected = np.maximum(lead, 0) / (math.sqrt(2) * float(found["product"]))
+    assert found["radius"] == pytest.approx(expected)
+
+
+def test_ratios_of_equal_points_are_nothing():
+    x = torch.rand(2, 1, 6, 6, dtype=torch.float64)
+    assert (ratio(doubled_copy(network(), CPU), x, x) == 0).all()
+
+
+class Single(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return (x.float() @ torch.ones(6, 3))[:, 0, 0]
+
+
+@pytest.mark.parametrize("module", [Single(), nn.Sequential(nn.Flatten(), Single())])
+def test_a_network_that_does_not_compute_in_float64_is_refused(module: nn.Module):
+    with pytest.raises(InputError, match="must compute in float64") as caught:
+        doubled_copy(network(module), CPU)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("stride", [1, 2, 3, 4])
+def test_the_printed_form_is_too_small_by_the_stride(stride: int):
+    dense, fourier, printed = strided(3, stride, 4, torch.Generator().manual_seed(0))
+    assert fourier == pytest.approx(dense, rel=1e-5)
+    assert printed * stride == pytest.approx(dense, rel=1e-5)
+
+
+@pytest.mark.parametrize(("side", "stride", "gain"), [(2, 2, 1.0), (3, 2, 2.0), (3, 1, 3.0), (2, 1, 2.0)])
+def test_one_pixel_attains_the_gain_of_a_pool(side: int, stride: int, gain: float):
+    bound, attained, typical = pooled(side, stride, torch.Generator().manual_seed(0))
+    assert (bound, attained) == (pytest.approx(gain), pytest.approx(gain))
+    assert typical.max() <= gain
+
+
+def test_the_slips_are_told_with_their_numbers():
+    said = slips(Slips(2)(network(), samples(), 4, CPU, 0))
+    assert "agrees with the decomposition on 12 of 12" in said.answer
+    assert "3 lengthen a change" in said.answer
+    assert said.answer.endswith("to 2.")
+
+
+def test_the_networks_of_table_5_are_known_by_their_layers():
+    weights = ["64\u00d73\u00d711\u00d711 s4", "", *["9"] * 4, "", *["9\u00d79"] * 3]
+    kinds = ["Conv2d", "MaxPool2d", *["Conv2d"] * 4, "MaxPool2d", *["Linear"] * 3]
+    shown = {"kind": np.array(kinds), "weight": np.array(weights)}
+    assert alexnet(shown) == [0, 2, 3, 4, 5, 7, 8, 9]
+    assert alexnet({**shown, "kind": np.array(["Conv2d"] * 10)}) == []
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"images": 1}, "images: must be at least 2"),
+        ({"penalty": 0.0}, "penalty: must be > 0"),
+        ({"pairs": 0}, "pairs"),
+    ],
+)
+def test_what_is_not_allowed_is_refused(options: dict[str, object], says: str):
+    with pytest.raises(InputError, match=says):
+        Study(**options)  # type: ignore[arg-type]
+
+
+def test_an_attack_with_a_budget_is_refused(composed, tmp_path: Path):
+    with pytest.raises(InputError, match=r"attack\.pgd: must search for the smallest L2 perturbation"):
+        run(composed(FOLDER, "debug=quick", "attack=[pgd]"), tmp_path, [], Console(quiet=True))
