@@ -14,6 +14,7 @@ from eval.studies import (
     defended,
     goodfellow,
     kurakin,
+    moosavi,
     nearness,
     papernot,
     pool_tables,
@@ -37,6 +38,7 @@ READERS: Mapping[str, Reader] = {
     "eval.studies.spectra.Spectra": spectral_tables.read,
     "eval.studies.tables.Tables": szegedy.read,
     "eval.studies.toaster.Toaster": toasts.read,
+    "eval.studies.universal.Universal": moosavi.read,
     "eval.studies.units.UnitStudy": unit_tables.read,
 }
 """By the class of the study."""
