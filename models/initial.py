@@ -1,8 +1,9 @@
 """A network whose first layer starts from weights of a given size, and whose layers learn alike at any image size.
 
 The weights of the first layer are drawn normal, with deviation scale * sqrt(2 / inputs) (He et al. for scale = 1), or
-are 0; its biases are 0. Training by gradients moves them within the span of the images alone: what the start has in
-other directions stays, and whoever may leave that span can make use of it.
+are 0. Training by gradients moves them within the span of the images alone: what the start has in other directions
+stays, and whoever may leave that span can make use of it. All else that does not depend on the images' size starts as
+in a network for images of the reference's size.
 
 A layer whose inputs become n times as many, as when each pixel is replicated n times, makes n times as large a step in
 its outputs by the same step of each weight. With a learning rate of `reference inputs / inputs` times that of the
@@ -46,24 +47,21 @@ class Initial:
 
     def build(self, name: str, input_shape: tuple[int, int, int], num_classes: int) -> dict[str, Network]:
         """The networks of the base."""
+        usual = self.base.build(name, self.reference, num_classes)  # the first to draw, so that it does so alike
         found = self.base.build(name, input_shape, num_classes)
-        with torch.random.fork_rng(devices=[]):  # only to see how large the layers would be
-            usual = self.base.build(name, self.reference, num_classes)
         for own, network in found.items():
             if network.ready:
                 raise ModelError(f"model.{own}: must be a network to train here, got one that came with its weights")
             first = first_layer(network.module)
             inputs = first.weight[0].numel()
+            then = dict(usual[own].module.named_parameters())
             with torch.no_grad():
                 first.weight.normal_(0.0, self.scale * (2 / inputs) ** 0.5)
-                if first.bias is not None:
-                    first.bias.zero_()
-            then = dict(usual[own].module.named_parameters())
-            network.paces = {
-                key: then[key][0].numel() / p[0].numel()
-                for key, p in network.module.named_parameters()
-                if p.ndim > 1 and p.shape != then[key].shape
-            }
+                for key, p in network.module.named_parameters():
+                    if p.shape != then[key].shape:
+                        network.paces[key] = then[key][0].numel() / p[0].numel()
+                    elif p is not first.weight:
+                        p.copy_(then[key])
             network.description += f", first layer from {self.scale:g} of He's weights"
         return found
 

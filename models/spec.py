@@ -58,7 +58,7 @@ class Network:
     loss: Callable[[Tensor, Tensor, Tensor], Tensor] | None = field(default=None, repr=False)
     estimate: Callable[[Source, np.ndarray[Any, Any], torch.device], None] | None = field(default=None, repr=False)
     crop: int | None = None
-    paces: Mapping[str, float] = field(default_factory=dict)
+    paces: dict[str, float] = field(default_factory=dict)
     disguise: Callable[[Classifier], nn.Module] | None = None
     origin: str = ""
 

@@ -12,6 +12,7 @@ from eval.records import Run
 from eval.studies import (
     benchmark_tables,
     defended,
+    dimension_tables,
     goodfellow,
     kurakin,
     moosavi,
@@ -30,6 +31,7 @@ READERS: Mapping[str, Reader] = {
     "eval.studies.benchmark.Benchmark": benchmark_tables.read,
     "eval.studies.blackbox.Blackbox": papernot.read,
     "eval.studies.defences.Defences": defended.read,
+    "eval.studies.dimension.Dimension": dimension_tables.read,
     "eval.studies.distances.Distances": nearness.read,
     "eval.studies.groups.Thinned": thinned.read,
     "eval.studies.linear.Linear": goodfellow.read,

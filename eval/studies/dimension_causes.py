@@ -1,0 +1,199 @@
+"""Why networks of many pixels are fragile, by `eval.studies.dimension`: the start, volume, noise. Free of torch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from eval.exponents import Floats, half_space, medians, near_surface
+from eval.studies.cells import Table, Value
+from eval.studies.dimension_measured import (
+    Measured,
+    chart,
+    described,
+    label,
+    listed,
+    logs,
+    mean_of,
+    over_images,
+    over_seeds,
+    told,
+)
+from eval.studies.dimension_names import HANDLES, HE, NOISE, STEP
+from eval.studies.reading import Section
+
+_DEPTH = 0.01  # relative, of the volume argument
+
+
+def causes(found: Measured, decay: float) -> Section:
+    """What becomes of alpha where the start is smaller, decays, or is projected away."""
+    rows, lines, before, after, kept = [], [], [], [], []
+    for model in found.handled:
+        usual = found.distance(model)
+        for name, distance in _treated(found, model):
+            gap = found.exponent(distance, found.other, enlarged=True)
+            right = (~np.isnan(distance[:, -1])).mean(-1)
+            middle = medians(distance[:, -1]) / found.pixels[-1] ** 0.5
+            rows.append(
+                (
+                    f"{label(model)}, {name}",
+                    (
+                        mean_of(right, "share"),
+                        over_seeds(found.exponent(distance, enlarged=True)),
+                        over_seeds(gap),
+                        over_images(gap),
+                        mean_of(middle, "size"),
+                    ),
+                )
+            )
+            lines.append((f"{label(model)}, {name}", logs(found.pixels, medians(distance).mean(0))))
+            if name == _PROJECTED:
+                after.append(f"{told(rows[-1][1][1])} ({label(model)})")
+                same = np.isnan(distance[:, -1]) == np.isnan(usual[:, -1])
+                kept.append(float(same.mean()))
+            elif name == HANDLES[HE][2]:
+                before.append(f"{told(rows[-1][1][1])} ({label(model)})")
+    largest = f"{found.sides[-1]} x {found.sides[-1]}"
+    table = Table(
+        "causes",
+        "Starts, decay and projection",
+        f"From the images' own size on: alpha, and alpha - delta with delta = 1/2 by construction where pixels are "
+        f"replicated; and at {largest} accuracy and the median of r_adv as root mean square. Intervals over seeds, "
+        "once over images.",
+        (f"accuracy, {largest}", "alpha", "alpha - delta, over seeds", "alpha - delta, over images", f"RMS, {largest}"),
+        tuple(rows),
+    )
+    return Section(
+        "causes",
+        "What is left of the start",
+        "Gradients never touch directions in which no two images differ. What the first layer starts from there stays, "
+        "is of no use, and makes enlarged images fragile; a start from zero, decay, or projecting the layer onto the "
+        "span of the images afterwards brings alpha back to 1/2 without changing an answer. On a logistic regression "
+        "with replicated pixels (49 to 3,136) our prototype had .500 from zero, .412 from He's start, .489 with decay.",
+        described(found)
+        + f" The first layer starts from He's weights, a tenth of them, or zero; with decay a weight that no gradient "
+        f"reaches ends at exp(-{decay:g}) of its start. The span is that of up to 1,500 training images.",
+        "alpha = 1/2, a boundary that moves as the images do.",
+        f"From He's start alpha is {listed(before)}; once the first layer is projected onto the span of the images, "
+        f"{listed(after)}, and at least {min(kept):.1%} of the images are right or wrong as before ({largest}).",
+        (table,),
+        (chart("causes", "Distance by the start", found.pixels, "log2 of the L2 distance", lines),),
+    )
+
+
+_PROJECTED = "He's start, projected"
+
+
+def _treated(found: Measured, model: str) -> Sequence[tuple[str, Floats]]:
+    """Distances by what was done to a model."""
+    own = [(HANDLES[handle][2], found.distance(model, handle)) for handle in found.handles]
+    return [own[0], (_PROJECTED, found.distance(model, probe="projected")), *own[1:]]
+
+
+def volume(found: Measured) -> Section:
+    """Whether a random step leaves the cell, as it would a ball."""
+    rows: list[tuple[str, tuple[Value | None, ...]]] = []
+    worst = 0.0
+    for model in found.models:
+        left = found.get("boundary", "left", model)  # (S, D, n, 2)
+        distance, random = found.distance(model), found.random(model)
+        wrong = np.isnan(distance)
+        for i, side in enumerate(found.sides):
+            shares = [np.nanmean(np.where(wrong[:, i], math.nan, left[:, i, :, k]), axis=-1) for k in (0, 1)]
+            worst = max(worst, float(shares[0].mean()))
+            hit = np.isfinite(distance[:, i]).sum(-1) / (~wrong[:, i]).sum(-1)
+            volume_near = float(near_surface(_DEPTH, found.pixels[i]))
+            ball = (2 / found.pixels[i]) ** 0.5
+            rows.append(
+                (
+                    f"{label(model)}, {side} x {side}",
+                    (
+                        Value("share", volume_near, math.nan, math.nan, 1),
+                        mean_of(hit, "share"),
+                        mean_of(shares[0], "share"),
+                        mean_of(shares[1], "share"),
+                        mean_of(medians(random[:, i] / found.other[i])),
+                        Value("number", ball, math.nan, math.nan, 1),
+                    ),
+                )
+            )
+    table = Table(
+        "volume",
+        "Steps that leave the class",
+        f"The share of a ball that lies within {_DEPTH:.0%} of its radius of the surface; of images whose class "
+        "changes by the perturbation found, by random steps of its length, and by random steps of RMS "
+        f"{STEP:g}; the median of r_rand in units of the distance to the nearest image of another class, and what a "
+        "point of a ball has in units of its radius, sqrt(2 / d).",
+        ("ball's volume near its surface", "adversarial step", "random step as long", f"random step, RMS {STEP:g}",
+         "r_rand", "r_rand in a ball"),
+        tuple(rows),
+    )  # fmt: skip
+    least, most = (_DEPTH_TEXT.format(float(near_surface(_DEPTH, d))) for d in (found.pixels[0], found.pixels[-1]))
+    return Section(
+        "volume",
+        "The volume argument",
+        "In high dimension nearly all of a body's volume lies near its surface, of a ball 1 - (1 - t)^d within a part "
+        "t of the radius, so that nearly every image must lie near the boundary of its class (a popular argument).",
+        described(found)
+        + " Random steps are of the length of the smallest perturbation found for the image, and of one "
+        "RMS for all.",
+        "A point drawn from a ball, which a random step of sqrt(2 / d) of the radius takes out of it: if volume were "
+        "the reason, random steps would do as adversarial ones do.",
+        f"Within {_DEPTH:.0%} of its surface lies {least} of a ball at the smallest size and {most} at the largest; a "
+        f"random step as long as the adversarial one leaves the class in at most {worst:.1%} of cases, at any size and "
+        "for any network, so that volume is not the reason.",
+        (table,),
+    )
+
+
+_DEPTH_TEXT = "{:.2%}"
+
+
+def noise(found: Measured) -> Section:
+    """Whether errors in noise say where the nearest error is."""
+    rows, words = [], []
+    for model in found.models:
+        distance = found.distance(model)[:, found.at_native]  # (S, n)
+        error = found.get("boundary", "error", model, sides=[found.native])[:, 0]  # (S, n, K)
+        cells: list[Value | None] = []
+        for k, times in enumerate(NOISE):
+            some = np.isfinite(distance) & (error[..., k] > 0) & (error[..., k] < 1)
+            ratio = np.full(distance.shape, math.nan)
+            ratio[some] = half_space(times, error[..., k][some])  # in units of r_adv
+            cells += [mean_of(np.nanmean(np.where(np.isnan(distance), math.nan, error[..., k]), axis=-1), "share")]
+            cells += [mean_of(medians(ratio))]
+            cells += [mean_of((some & (ratio >= 1)).sum(-1) / np.maximum(some.sum(-1), 1), "share")]
+        rows.append((label(model), tuple(cells)))
+        if (last := cells[-2]) is not None:
+            words.append(f"{told(last)} ({label(model)})")
+    columns = [
+        f"{what} at {times:g} r_adv" for times in NOISE for what in ("error", "predicted / found", "found no farther")
+    ]
+    flat = listed([f"{_tail(times):.1%} at {times:g} r_adv" for times in NOISE])
+    table = Table(
+        "noise",
+        "Errors in noise",
+        "Per image, Gaussian noise whose deviation is r_adv or a part of it: the share of draws that leave the class, "
+        "the median of -sigma Phi^-1(error) / r_adv over images that noise moves sometimes and not always, and for how "
+        f"many of these the perturbation found is no larger than predicted. Beyond a hyperplane lie {flat}.",
+        tuple(columns),
+        tuple(rows),
+    )
+    return Section(
+        "noise",
+        "Errors in noise",
+        "An error rate mu in Gaussian noise of deviation sigma goes with an error at -sigma Phi^-1(mu): exactly so "
+        "where the boundary is a hyperplane, at every sigma, and nearly so for networks (Ford, Gilmer et al. 2019).",
+        f"{found.images} held-out images at {found.native} x {found.native}; {found.seeds} networks of each kind.",
+        "A hyperplane at the distance found, for which the prediction is that distance. Several of them, one for each "
+        "other class, let more noise through, so that the prediction falls short of the distance.",
+        f"Noise of deviation {NOISE[-1]:g} r_adv predicts {listed(words)} of the distance found.",
+        (table,),
+    )
+
+
+def _tail(times: float) -> float:
+    """The share of noise of `times` r_adv that lies beyond a hyperplane at r_adv."""
+    return 0.5 * math.erfc(1 / (times * 2**0.5))
