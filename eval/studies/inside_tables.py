@@ -123,16 +123,7 @@ def robust_section(mapped: Measured, drawn: Measured, networks: Networks) -> Sec
             gained = [resampled(values) for kind in (0, 1) for values in gains(known[name], 0, kind)]
             rows.append((networks.labels[name], (edges[name], agreed, *gained)))
         if model in edges and robust in edges:
-            a, b = edges[model], edges[robust]
-            more = "more than" if b.low > a.high else "less than" if b.high < a.low else "no more and no less than"
-            text = f"the gradient of {networks.labels[robust]} follows the edges of the image at {said(b)}, {more} "
-            text += f"that of {model}, {said(a)}"
-            other = networks.variant(model, OTHER)
-            if other in edges:
-                both = [said(resampled(agreement(known, model, name))) for name in (robust, other)]
-                text += f"; its occlusion maps agree with those of {model} at {both[0]}, "
-                text += f"those of another seed at {both[1]}"
-            lines.append(text)
+            lines.append(_beside(known, networks, edges, model, robust))
     if not rows:
         return None
     table = Table(
@@ -162,6 +153,22 @@ def robust_section(mapped: Measured, drawn: Measured, networks: Networks) -> Sec
         "classes; how maps fare under attack: the one on attacks.",
         sentence(lines, "nothing could be compared"),
         (table,),
+    )
+
+
+def _beside(known: Measured, networks: Networks, edges: dict[str, Value], model: str, robust: str) -> str:
+    """What is said of a robustly trained network: it differs if it does from the model and from the other seed's."""
+    mine, plain = edges[robust], {name: value for name, value in edges.items() if name != robust}
+    more = all(mine.low > value.high for value in plain.values())
+    less = all(mine.high < value.low for value in plain.values())
+    how = "more than those" if more else "less than those" if less else "not clearly otherwise than those"
+    others = " and ".join(f"of {networks.labels[name]}, {said(value)}" for name, value in plain.items())
+    text = f"gradients of {networks.labels[robust]} follow the edges of the image at {said(mine)}, {how} {others}"
+    agreed = [f"{said(resampled(agreement(known, model, name)))}" for name in edges if name != model]
+    if len(agreed) < 2:
+        return f"{text}; occlusion maps of the two agree at {agreed[0]}"
+    return (
+        f"{text}; its occlusion maps agree with those of {model} at {agreed[1]}, those of another seed at {agreed[0]}"
     )
 
 

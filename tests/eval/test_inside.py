@@ -18,7 +18,7 @@ from eval.studies.cells import Value
 from eval.studies.inside import Inside
 from eval.studies.inside_maps import attack_section, map_section
 from eval.studies.inside_names import Networks
-from eval.studies.inside_tables import agreement, check_section
+from eval.studies.inside_tables import agreement, check_section, robust_section
 from eval.studies.inside_units import class_section, filter_section, roughness, unit_section
 from eval.studies.readers import reading
 from eval.studies.reading import Reading
@@ -229,6 +229,29 @@ def test_a_map_that_stays_is_told_from_one_that_goes():
 
     assert "more than those of two images" in check_section({"a": of(0.8), "a_other": of(0.8)}, NET).answer
     assert "no more than those of two images" in check_section({"a": of(0.0), "a_other": of(0.0)}, NET).answer
+
+
+def test_a_robust_network_differs_only_where_it_does_so_from_another_seed_too():
+    labels = {
+        "a": "a",
+        "a_other": "a from another seed",
+        "a_robust": "a trained robustly",
+        "a_untrained": "a untrained",
+    }
+    networks, maps = Networks(("a",), labels), {name: mapped() for name in ("a", "a_other", "a_robust")}
+
+    def said(plain: float, other: float, robust: float) -> str:
+        edges = dict(zip(maps, (plain, other, robust), strict=True))
+        drawn = {n: {"layer": np.array(["fc1"]), "gradient_edges": np.full(8, value)} for n, value in edges.items()}
+        section = robust_section(maps, drawn, networks)
+        assert section is not None
+        return section.answer
+
+    assert "0.50 (0.50 to 0.50), more than those of a, 0.10" in said(0.1, 0.2, 0.5)
+    assert "less than those of a" in said(0.7, 0.6, 0.5)
+    assert "not clearly otherwise than those of a" in said(0.1, 0.6, 0.5)
+    assert "agree with those of a at 1.00 (1.00 to 1.00), those of another seed at 1.00" in said(0.1, 0.1, 0.5)
+    assert robust_section(maps, {}, NET) is None
 
 
 def test_the_bootstrap_covers_what_it_should_and_leaves_out_what_is_not_known():
