@@ -85,6 +85,7 @@ def unit_section(measured: Measured, networks: Networks) -> Section:
         better, agreed = share(one["made"] > one["real"]), _agreement(one, _witness(networks, name))
         rows.append((label, (resampled(apart, np.median), better, resampled(noise, np.median), *agreed)))
         if name in networks.models:
+            null = _agreement(measured[name + UNTRAINED], name)[1]
             text = (
                 f"in {label} the image excites {told(better)} of {len(one['made'])} units of {one['layer']} more than "
                 f"any real image, by {said(rows[-1][1][0], 1)} deviations in the median"
@@ -94,6 +95,9 @@ def unit_section(measured: Measured, networks: Networks) -> Section:
                     f", and the unit of another seed that is most like it answers {told(agreed[1])} of them more than "
                     f"any real image, {told(agreed[2])} of those made for other units"
                 )
+            if agreed[1] is not None and null is not None:
+                how = "no more than" if overlap(agreed[1], null) or agreed[1].ours < null.ours else "more than"
+                text += f": {how} {label} itself answers images of an untrained network, {told(null)}"
             lines.append(text)
     table = Table(
         "stimuli",
