@@ -12,7 +12,9 @@ which tells eights from ones by it, and asks for filters that are learnt.
 Departures: any number of classes; logits in place of a decision; a grid of 4x4 cells for images of any size, whose
 windows begin at floor(i H / 4) and end at ceil((i + 1) H / 4): 7 pixels of 28, 2 of 8, 8 of 32, with an overlap where 4
 does not divide the side; colours are averaged. There the templates are standardised and what is compared with them is
-not (`standardise: templates`): an error by which a bright image is far from all templates. Here both are (`both`).
+not (`standardise: templates`), which looks like an error. It changes no decision: the numbers of a standardised
+template have the sum 0 and the same sum of squares for every class, so that the nearest is the one with the greatest
+p . t, whatever p is multiplied by or added to. Here both are standardised (`both`), which makes logits comparable.
 Cost: 8 correlations an image.
 """
 

@@ -156,6 +156,19 @@ def test_its_gradient_is_that_of_central_differences(blobs: Source) -> None:
     assert torch.autograd.gradcheck(module, x.requires_grad_(), eps=1e-6)
 
 
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 10**6), scale=st.floats(0.1, 30), shift=st.floats(-5, 5))
+def test_to_standardise_what_is_compared_with_standardised_templates_changes_no_decision(seed, scale, shift) -> None:
+    g = torch.Generator().manual_seed(seed)
+    templates = standardised(torch.randn(10, 8, 4, 4, generator=g, dtype=torch.float64))
+    p = torch.rand(5, 8, 4, 4, generator=g, dtype=torch.float64) * scale + shift
+
+    def nearest(q: torch.Tensor) -> list[int]:
+        return (q[:, None] - templates).square().sum((2, 3, 4)).argmin(1).tolist()
+
+    assert nearest(p) == nearest(standardised(p))
+
+
 def test_standardised_fingerprints_forget_brightness_and_contrast() -> None:
     p = torch.rand(2, 3, 4, 4)
     assert standardised(3 * p + 1) == pytest.approx(standardised(p), abs=1e-4)
