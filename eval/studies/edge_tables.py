@@ -109,8 +109,8 @@ def _lesson(run: Run, rows: pd.DataFrame) -> Section:
         "templates are standardised and the fingerprints that are compared with them are not; with both standardised "
         "stands beside.",
         f"As in the lesson {told(as_there)} are right; to standardise the fingerprints as well changes {changed} of "
-        f"{n} decisions ({told(mended)}), and can change none: standardised templates have one length and the sum 0. With "
-        f"four straight filters {told(straight)} are right, with the mean image {told(pixels)}.",
+        f"{n} decisions ({told(mended)}), and can change none: standardised templates have one length, and the sum 0. "
+        f"With four straight filters {told(straight)} are right, with the mean image {told(pixels)}.",
         (table,),
     )
 
