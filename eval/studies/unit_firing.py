@@ -85,9 +85,10 @@ def fired(family: Family) -> dict[str, Fired]:
     attacks = [str(a["name"]) for a in family.run.attacks]
     found = {}
     for attack in attacks:
-        for name, slices in read_slices(family.folder, f"watched:{attack}").items():
-            one, parts = family.named(name), [s for s in slices if "label" in s]
-            if one is None or not parts:
+        watched = read_slices(family.folder, f"watched:{attack}")
+        for one in family.networks:
+            parts = [part for part in watched.get(one.name, ()) if "label" in part]
+            if not parts:
                 continue
             seen = {key: np.concatenate([part[key] for part in parts]) for key in parts[0] if parts[0][key].ndim}
             fooled = seen["moved"] & (seen["said_before"] == seen["label"]) & (seen["said_after"] != seen["label"])
@@ -119,7 +120,6 @@ def section(family: Family) -> Section | None:
     classes = {row: values for row, one in all_.items() if (values := _classes(family, one)) is not None}
     if classes:
         tables.append(_table(classes))
-    share_, noise, _, _, _, alike, still = _kept(first)
     size = ", ".join(f"{len(one.label)} on {row}" for row, one in all_.items())
     return Section(
         name="firing",
@@ -129,9 +129,9 @@ def section(family: Family) -> Section | None:
         measured=f"{family.held_out} Perturbed images that fooled their network: {size}. The units of a class are "
         "those that respond most to it on images used for nothing else.",
         null="Gaussian noise of the same RMS on the same images; real images of the class that the network names.",
-        answer=f"Of the units strongest for an image {between(share_)} stay so when it is perturbed, {between(noise)} "
-        f"with noise of that size; all units correlate with what they were by {between(alike)}, with noise by "
-        f"{between(still)}.{_turn(classes.get(next(iter(all_))))}",
+        answer=" ".join(
+            _turn(row.partition(", ")[2], one, classes.get(row)) for row, one in all_.items() if one.one is first.one
+        ),
         tables=tuple(tables),
     )
 
@@ -185,18 +185,27 @@ def _table(classes: Mapping[str, tuple[Value, ...]]) -> Table:
         "firing_classes",
         "The units of the true class and those of the class that is named",
         "The mean response, in deviations, of the units that respond most to the true class of an image, and of those "
-        "of the class that the network takes the perturbed image for; and how often the second are above the first.",
+        "of the class that the network takes the perturbed image for; and how often the second are above the first. A "
+        "search for the smallest perturbation ends at the boundary, where neither class leads; one with a budget goes "
+        "on beyond it.",
         _COLUMNS,
         tuple(classes.items()),
     )
 
 
-def _turn(values: tuple[Value, ...] | None) -> str:
+def _turn(attack: str, one: Fired, values: tuple[Value, ...] | None) -> str:
+    """What became of the units of a network's images, in a sentence or two."""
+    share_, noise, _, _, _, alike, still = _kept(one)
+    said = (
+        f"{attack + ': ' if attack else ''}Of the units strongest for an image {between(share_)} stay so when it is "
+        f"perturbed, {between(noise)} with noise of that size; all units correlate with what they were by "
+        f"{between(alike)}, with noise by {between(still)}."
+    )
     if values is None:
-        return ""
+        return said
     by = dict(zip(_COLUMNS, values, strict=True))
     return (
-        f" The units of the true class fall from {between(by['true class, before'])} to "
+        f"{said} The units of the true class fall from {between(by['true class, before'])} to "
         f"{between(by['true class, after'])} deviations, those of the class that is named rise from "
         f"{between(by['named class, before'])} to {between(by['named class, after'])}, where its real images have "
         f"{between(by['named class, real images of it'])}; they are above those of the true class in "

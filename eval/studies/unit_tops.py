@@ -21,7 +21,7 @@ from eval.studies.unit_family import (
     number,
     superiority,
 )
-from eval.studies.unit_names import ROBUST
+from eval.studies.unit_names import ROBUST, SHUFFLED
 from eval.units import tops
 from eval.units.bases import BASES
 from eval.units.tops import CHANCE, MEASURES
@@ -57,16 +57,14 @@ def _best(family: Family) -> int:
 
 
 def _nulls(family: Family) -> str:
-    labels = [one.label for one in family.networks]
-    trained = SHUFFLED_LABELS in labels
-    return (
-        "untrained, and trained on shuffled labels"
-        if trained
-        else (
-            "untrained (these data have no training part, or the network came with its weights: none was trained on "
-            "shuffled labels)"
+    name = family.first.name + SHUFFLED
+    trained = next((m["trained"] for m in family.run.models if m["name"] == name), None)
+    if trained is None:
+        return (
+            "untrained (these data have no training part, or the network came with its weights, or was not trained in "
+            "the plain way: none was trained on shuffled labels)"
         )
-    )
+    return f"untrained, and trained on shuffled labels, {trained['train_accuracy']:.0%} of which it learnt by heart"
 
 
 def _bases(family: Family) -> Table:

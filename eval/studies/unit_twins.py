@@ -36,7 +36,8 @@ def stability(family: Family) -> Section | None:
         "stability_pairs",
         "The same direction in another network",
         "The correlation of matched directions on images that they were not matched on; n counts pairs. More "
-        "directions are matched better by chance: units and random directions are as many.",
+        "directions are matched better by chance: units and random directions are as many. Intervals are over pairs of "
+        "directions, the networks held fixed.",
         tuple(LABELS[basis] for basis in BASES),
         tuple((label, tuple(number(by[basis]) for basis in BASES)) for label, by in found.items()),
     )

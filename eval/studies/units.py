@@ -23,6 +23,7 @@ from attacks.pgd import PGD
 from attacks.threat import ThreatModel, parse_eps
 from eval.data import Data, Samples, limited
 from eval.errors import InputError
+from eval.nodes import settled
 from eval.studies.unit_names import ROBUST, SHUFFLED, UNTRAINED, sibling
 from eval.trial import Beside, Cohort, Probe, Trial
 from eval.units.firing import Watch
@@ -127,7 +128,8 @@ class UnitStudy:
         others = [sibling(kind, i) for kind in ("", UNTRAINED) for i in range(self.seeds)]
         beside = (SHUFFLED, *filter(None, others))
         if attacks:
-            found.append(Trial(attacked, attacks, without=beside, threats=[(self.eps, self._threat())], watch=watch))
+            whole = {name: settled(attack, True) for name, attack in attacks.items()}  # to the end of their budgets
+            found.append(Trial(attacked, whole, without=beside, threats=[(self.eps, self._threat())], watch=watch))
         return found
 
     def _model(self, models: Mapping[str, Spec]) -> tuple[str, Spec]:

@@ -94,19 +94,18 @@ def _rotation(size: int, rng: np.random.Generator) -> Array:
     return turned
 
 
-def tilted(covariance: Array, variance: float, rng: np.random.Generator) -> Array:
+def tilted(components: tuple[Array, Array], variance: float, rng: np.random.Generator) -> Array:
     """A random direction (U,) of length 1 along which responses vary by that much.
 
     In the basis of the components, v = lambda^t z with z ~ N(0, I): the variance along it grows with t, from that of
     the least component to that of the greatest, and t is bisected.
 
     Args:
-        covariance: (U, U) of the responses.
+        components: variances (U,) and axes (U, U) of the principal components, as `numpy.linalg.eigh` has them.
         variance: wanted; what cannot be had is replaced by the nearest that can.
         rng: drawn from.
     """
-    values, vectors = np.linalg.eigh(covariance)
-    values = values.clip(0.0)
+    values, vectors = components[0].clip(0.0), components[1]
     logs = np.log(np.maximum(values, 1e-9 * max(float(values.max()), 1e-30)))
     z = rng.standard_normal(len(values))
     low, high = -50.0, 50.0

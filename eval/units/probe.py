@@ -7,7 +7,7 @@ activations vary as much.
 
 Source: the questions are those of Szegedy et al., "Intriguing properties of neural networks", ICLR 2014
 (arXiv 1312.6199v4), section 3.
-Cost: `5 * 2 * ablated` forwards of `ablated_images` samples; the rest is two forwards of all.
+Cost: `5 * 2 * ablated` forwards of `ablated_images` samples from the layer on; the rest is a few forwards of all.
 """
 
 from __future__ import annotations
@@ -25,11 +25,13 @@ from eval.trial import Arrays
 from eval.units import detectors, tops
 from eval.units.bases import BASES, Array, bases, live, tilted
 from eval.units.observe import AT, batched, chosen_layer, halves, respond, spread, without
+from eval.units.remembered import remembered
 from models.classifier import Classifier
 
 UNITS = "units"
 """Name of the probe in a run's folder."""
 _SIDE = 64  # pixels of a picture that is kept, at most
+_REMEMBERED = 1_200_000  # values of the images whose forward pass is remembered at a time
 _FEWEST = 4  # images of a class in each half, of which detectors and purities are told
 
 
@@ -192,38 +194,56 @@ class Units:
             which activations vary as much, `variance_b` (d, 2), the variances along both.
         """
         mean, covariance = spread(classifier, layer, samples.select(np.flatnonzero(fitted)), batch_size, device)
-        x = list(batched(samples.select(where), batch_size, device))
-        labels = torch.as_tensor(samples.labels[where])
+        components = np.linalg.eigh(covariance)
         rng = np.random.default_rng([seed, 0x61626C])
-        middle = torch.as_tensor(mean)
-
-        def judged(v: Array | None) -> tuple[Array, Array]:
-            if v is None:
-                return _judge(classifier, x, labels)
-            with without(classifier, layer, torch.as_tensor(v), middle):
-                return _judge(classifier, x, labels)
-
-        right, loss = judged(None)
-        arrays: Arrays = {"intact_right": right, "intact_loss": loss}
+        arrays: Arrays = {}
+        out: dict[str, Array] = {}
         for name in BASES:
             ours = found[name][: self.ablated]
-            theirs = [tilted(covariance, float(v @ covariance @ v), rng) for v in ours]
-            arrays[f"variance_{name}"] = np.array(
-                [[v @ covariance @ v, w @ covariance @ w] for v, w in zip(ours, theirs, strict=True)]
+            theirs = np.stack([tilted(components, float(v @ covariance @ v), rng) for v in ours])
+            both = [np.einsum("du,uw,dw->d", some, covariance, some) for some in (ours, theirs)]
+            arrays[f"variance_{name}"] = np.stack(both, axis=1)
+            out |= {f"gone:{name}": ours, f"equal:{name}": theirs}
+        directions = torch.as_tensor(np.concatenate(list(out.values())))
+        few = max(1, min(batch_size, _REMEMBERED // int(np.prod(samples.shape))))
+        parts = [
+            _judge(classifier, layer, x, torch.as_tensor(samples.labels[index]), directions, torch.as_tensor(mean))
+            for index, x in zip(
+                np.split(where, range(few, len(where), few)), batched(samples.select(where), few, device), strict=True
             )
-            for kind, some in (("gone", ours), ("equal", theirs)):
-                pairs = [judged(v) for v in some]
-                arrays[f"{kind}_right_{name}"] = np.stack([right for right, _ in pairs])
-                arrays[f"{kind}_loss_{name}"] = np.stack([loss for _, loss in pairs])
+        ]
+        right, loss = (np.concatenate([part[i] for part in parts], axis=1) for i in (0, 1))  # (1 + all, n)
+        arrays |= {"intact_right": right[0], "intact_loss": loss[0]}
+        first = 1
+        for name, some in out.items():
+            kind, _, basis = name.partition(":")
+            arrays[f"{kind}_right_{basis}"] = right[first : first + len(some)]
+            arrays[f"{kind}_loss_{basis}"] = loss[first : first + len(some)]
+            first += len(some)
         return arrays
 
 
 @torch.no_grad()
-def _judge(classifier: Classifier, x: list[Tensor], labels: Tensor) -> tuple[Array, Array]:
-    """Whether images are recognised (n,) and the cross-entropy of each (n,)."""
-    logits = torch.cat([classifier.bare(part).float().cpu() for part in x])
-    loss = F.cross_entropy(logits, labels, reduction="none")
-    return (logits.argmax(1) == labels).numpy(), loss.numpy()
+def _judge(
+    classifier: Classifier, layer: str, x: Tensor, labels: Tensor, directions: Tensor, mean: Tensor
+) -> tuple[Array, Array]:
+    """Whether images (n, C, H, W) are recognised, and their cross-entropy, (1 + D, n) each: with all, and without each.
+
+    Args:
+        classifier: the network.
+        layer: its name by `named_modules`.
+        x: the images.
+        labels: (n,) on the CPU.
+        directions: (D, U) of length 1.
+        mean: (U,) activations.
+    """
+    logits = [classifier.bare(x).float().cpu()]
+    with remembered(classifier, layer, x):
+        for v in directions:
+            with without(classifier, layer, v, mean):
+                logits.append(classifier.bare(x).float().cpu())
+    loss = [F.cross_entropy(z, labels, reduction="none") for z in logits]
+    return torch.stack([z.argmax(1) == labels for z in logits]).numpy(), torch.stack(loss).numpy()
 
 
 def _small(pictures: Array) -> Array:

@@ -64,12 +64,12 @@ def likeness(pixels: Array, chosen: Array) -> Array:
         chosen: numbers of images.
     """
     flat = pixels.reshape(len(pixels), -1).astype(np.float64)
-    flat = flat - flat.mean(0)
+    flat -= flat.mean(0)
     flat /= np.linalg.norm(flat, axis=1, keepdims=True).clip(1e-12)
-    sums = np.stack([flat[row].sum(0) for row in chosen])  # |sum|^2 holds every pair twice, and each image once
+    alike = flat @ flat.T  # (n, n)
     k = chosen.shape[1]
-    alone = np.stack([(flat[row] ** 2).sum() for row in chosen])
-    pairs: Array = ((sums**2).sum(1) - alone) / (k * (k - 1))
+    among = alike[chosen[:, :, None], chosen[:, None, :]]  # (D, k, k)
+    pairs: Array = (among.sum((1, 2)) - np.einsum("dkk->d", among)) / (k * (k - 1))
     return pairs
 
 

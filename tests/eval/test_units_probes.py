@@ -16,6 +16,7 @@ from eval.meter import Meter
 from eval.units.firing import Watch
 from eval.units.observe import chosen_layer, halves, spread, without
 from eval.units.probe import Units
+from eval.units.remembered import remembered
 from eval.units.stimuli import Stimuli
 from models.classifier import Classifier
 from models.convnets import CNN
@@ -193,3 +194,55 @@ def test_what_cannot_be_measured_is_refused() -> None:
         replace(SMALL, lead=12)(grandmothers(), images(), 64, CPU, 0)
     with pytest.raises(InputError, match="at: must be one of mean, max"):
         Units(at="median")
+
+
+class Reused(nn.Module):
+    """Calls a module twice, and changes what another returned in place."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(1, 4, 3, padding=1)
+        self.act = nn.ReLU(inplace=True)
+        self.body = nn.Sequential(nn.Conv2d(4, 4, 3, padding=1), nn.BatchNorm2d(4))
+        self.late = nn.Conv2d(4, 4, 1)
+        self.head = nn.Linear(4, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.act(self.stem(x))
+        z = self.body(y)
+        z += y
+        return self.head(self.act(self.late(z)).mean((2, 3)))
+
+
+@pytest.mark.parametrize("layer", ["stem", "body.0", "body", "late", "head"])
+def test_a_pass_from_a_layer_on_is_the_whole_pass(layer: str) -> None:
+    torch.manual_seed(0)
+    network = Classifier(Reused(), name="r", input_shape=(1, 6, 6), num_classes=3)
+    x = torch.rand(5, 1, 6, 6)
+    units = activations(network, layer, x).shape[1]
+    whole = network(x)
+    v, mean = torch.eye(units)[1], torch.zeros(units)
+    with without(network, layer, v, mean):
+        wanted = network(x)
+    with remembered(network, layer, x):
+        assert torch.equal(network(x), whole)
+        with without(network, layer, v, mean):
+            assert torch.equal(network(x), wanted)
+            assert torch.equal(network(x), wanted)  # again: nothing that is remembered was changed
+    assert torch.equal(
+        network(2 * x), Classifier(network.network, name="r", input_shape=(1, 6, 6), num_classes=3)(2 * x)
+    )
+    assert not torch.equal(network(2 * x), whole)
+
+
+def test_modules_before_the_layer_are_not_called_again(cnn: Classifier) -> None:
+    x = torch.rand(5, 1, 8, 8)
+    first = cnn.network.get_submodule("0")
+    assert isinstance(first, nn.Conv2d)
+    with remembered(cnn, "8", x):
+        logits = cnn(x)
+        kept, first.weight.data = first.weight.data, torch.zeros_like(first.weight)
+        again = cnn(x)
+        first.weight.data = kept
+    assert torch.equal(logits, again)
+    assert torch.equal(logits, cnn(x))
