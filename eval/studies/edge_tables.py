@@ -246,8 +246,9 @@ def _pictures(own: str, measured: dict[str, dict[str, Array]]) -> tuple[Pictures
         found = measured.get(name, {})
         if "filters" not in found or name == own + "_pixels":
             continue
-        weights = " ".join(f"{w:.2g}" for w in found["weights"])
-        filters.append((f"{label}; weights {weights}", sheet(around_grey(found["filters"])[:, None], 4)))
+        weights = found["weights"]
+        said = "" if (weights == 1).all() else "; weights " + " ".join(f"{w:.2g}" for w in weights)
+        filters.append((f"{label}{said}", sheet(around_grey(found["filters"])[:, None], 4)))
         t = found["templates"]  # (n, F, P, P)
         grey = around_grey(t.reshape(len(t), -1)).reshape(-1, 1, *t.shape[2:])
         templates.append((label, sheet(grey, t.shape[1])))

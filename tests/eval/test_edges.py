@@ -47,7 +47,7 @@ def test_a_small_run_fills_its_page(composed, tmp_path):
         assert section.null
         assert section.answer
     filters, templates = page.sections[-1].pictures
-    assert filters.images[0][0].startswith("8 edges, nothing learnt; weights 1 1")
+    assert filters.images[0][0].startswith("8 edges, nothing learnt")
     assert all(image.min() >= 0 and image.max() <= 1 for p in (filters, templates) for _, image in p.images)
     assert "changes 0 of" in page.sections[0].answer
 
