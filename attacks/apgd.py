@@ -89,7 +89,7 @@ class APGD:
         for some in searches(
             logits, x, goal, rng, lambda: hopeful.among(best.unbroken()), restarts=self.restarts, targets=self.targets
         ):
-            best.owner = some.owner
+            best.begin(some)
             room = threat.room(x[some.owner])
             delta: Tensor | None = None
             for factor, steps in balls:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from attacks.base import Logits, rows
 from attacks.goal import Goal
+from attacks.side_by_side import Searches
 from attacks.threat import ThreatModel, quantize
 
 
@@ -20,14 +21,20 @@ class Best:
         point: (B, C, H, W); the image itself before there is a better one.
         score: of `point`, (B,), -infinity before; infinity once the sample has left.
         owner: sample (R,) of each row.
+        alone: whether no sample has several rows.
     """
 
     def __init__(self, x: Tensor, threat: ThreatModel, *, leave: bool) -> None:
         self.point = x.clone()
         self.score = torch.full((len(x),), -torch.inf, device=x.device)
         self.owner = torch.arange(len(x), device=x.device)
+        self.alone = True
         self._box = threat.box
         self._leave = leave
+
+    def begin(self, some: Searches) -> None:
+        """Rows are those of these searches from here on."""
+        self.owner, self.alone = some.owner, some.alone
 
     def unbroken(self) -> Tensor:
         """The samples that have not left, (b,)."""
@@ -57,6 +64,34 @@ class Best:
             with torch.no_grad():
                 rounded = rows(network, found)(quantize(x_adv[found], self._box))
             score = score.index_put((found[goal[found].reached(rounded)],), score.new_tensor(torch.inf))
+        if self.alone:
+            self._keep(score, x_adv)
+        else:
+            self._keep_best(score, x_adv)
+        if len(found) == 0:
+            return None
+        going = self.score[self.owner] < torch.inf
+        self.owner = self.owner[going]
+        return going
+
+    def _keep(self, score: Tensor, x_adv: Tensor) -> None:
+        """Keep the points that are better, one a sample."""
+        whole = len(score) == len(self.score)  # each sample has its row, in order
+        before = self.score if whole else self.score[self.owner]
+        better = score > before
+        if whole:
+            self.score = torch.maximum(score, before)
+            if x_adv.device.type == "cpu" and bool(better.all()):
+                self.point = x_adv  # no copy; nobody writes into points
+            else:
+                self.point = torch.where(better[:, None, None, None], x_adv, self.point)
+            return
+        self.score = self.score.index_copy(0, self.owner, torch.maximum(score, before))
+        kept = torch.where(better[:, None, None, None], x_adv, self.point[self.owner])
+        self.point = self.point.index_copy(0, self.owner, kept)
+
+    def _keep_best(self, score: Tensor, x_adv: Tensor) -> None:
+        """Keep the points that are better, of several rows of a sample the best, and of equals the first."""
         top = self.score.scatter_reduce(0, self.owner, score, "amax")
         row = torch.arange(len(score), device=score.device)
         winner = (score == top[self.owner]) & (score > self.score[self.owner])
@@ -65,8 +100,3 @@ class Best:
         better = (chosen < len(row))[:, None, None, None]
         self.point = torch.where(better, x_adv[chosen.clamp(max=len(row) - 1)], self.point)
         self.score = top
-        if len(found) == 0:
-            return None
-        going = self.score[self.owner] < torch.inf
-        self.owner = self.owner[going]
-        return going

@@ -107,7 +107,7 @@ class FAB:
         for some in searches(
             logits, x, goal, rng, lambda: hopeful.among(best.unbroken()), restarts=self.restarts, targets=self.targets
         ):
-            best.owner = some.owner
+            best.begin(some)
             self._search(logits, x, goal, some, threat, best)
             hopeful.note(best.owner)
         return self._shortened(logits, x, goal, best) if self.minimal and self.halvings else best.point

@@ -27,6 +27,7 @@ from attacks.base import Logits, rows
 from attacks.best import Best
 from attacks.goal import Goal
 from attacks.losses import logits_and_gradient, loss_named
+from attacks.region import Region
 from attacks.rng import Rng
 from attacks.side_by_side import searches
 from attacks.threat import ThreatModel, parse_eps
@@ -85,7 +86,7 @@ class PGD:
         x = x.detach()
         best = Best(x, threat, leave=self.early_stop is not False)
         for some in searches(logits, x, goal, rng, best.unbroken, restarts=self.restarts, targets=0):
-            best.owner = some.owner
+            best.begin(some)
             start = x[best.owner]
             if self.random_start:
                 start = threat.random_start(start, some.rng)
@@ -102,9 +103,7 @@ class PGD:
         """One search from each start `x_adv` (R, C, H, W), whose samples are `best.owner` (R,)."""
         loss = loss_named(self.loss)
         spread = self.spread * x[0].numel()
-        origin = x[best.owner]
-        low, high = threat.room(origin)
-        delta = (x_adv - origin).flatten(1)
+        region = Region.around(x[best.owner], threat)
         velocity: Tensor | None = None
         for step in range(self.steps):
             here = goal[best.owner]
@@ -112,18 +111,16 @@ class PGD:
             z, gradient = logits_and_gradient(network, x_adv, loss, here)
             going = best.update(z, x_adv, here, network)
             if going is not None:
-                origin, low, high, delta, gradient = (t[going] for t in (origin, low, high, delta, gradient))
+                x_adv, gradient = x_adv[going], gradient[going]
                 velocity = None if velocity is None else velocity[going]
-                if len(origin) == 0:
+                if len(x_adv) == 0:
                     return
+                region.keep(going)
             if self.momentum > 0:
                 gradient = gradient / gradient.abs().mean(dim=(1, 2, 3), keepdim=True).clamp(min=1e-30)
                 velocity = gradient if velocity is None else self.momentum * velocity + gradient
                 gradient = velocity
-            length = self._length(step, threat.eps)
-            move = threat.table.step(gradient.flatten(1), length, delta, low, high, spread)
-            delta = threat.table.project(move.add_(delta), threat.eps, low, high)
-            x_adv = threat.place(origin, delta)
+            x_adv = region.step(x_adv, gradient, self._length(step, threat.eps), spread)
         network = rows(logits, best.owner)
         with torch.no_grad():
             z = network(x_adv)  # the last point needs no gradient, but a judgement

@@ -28,12 +28,14 @@ class Searches:
         aim: what each tries to reach: the goal, or one of the classes that reach it.
         rng: their streams.
         again: rows (R,), bool, that repeat an earlier search of the same sample and aim.
+        alone: whether each sample has one.
     """
 
     owner: Tensor
     aim: Goal
     rng: Rng
     again: Tensor
+    alone: bool
 
 
 def likeliest(logits: Logits, x: Tensor, goal: Goal, count: int) -> Tensor:
@@ -69,5 +71,5 @@ def searches(
             aim = aim.towards(torch.cat([wanted[samples, run % each] for run in runs]))
         streams = Rng(torch.cat([rng[samples].fold(run).keys for run in runs]))
         again = torch.tensor([run >= each for run in runs], device=owner.device).repeat_interleave(len(samples))
-        yield Searches(owner, aim, streams, again)
+        yield Searches(owner, aim, streams, again, len(runs) == 1)
         start = runs.stop

@@ -47,3 +47,23 @@ def test_images_keep_their_precision(
     assert found.dtype == dtype
     assert bool(goal.reached(mlp(found)).any())
     assert bool((threat.size(found, x) <= threat.eps * (1 + 1e-5)).all())
+
+
+@pytest.mark.parametrize("owner", [[0, 1, 2, 3], [1, 3]], ids=["all", "some"])
+def test_one_row_a_sample_is_kept_as_several_are(owner: list[int]) -> None:
+    draw = torch.Generator().manual_seed(0)
+    threat = ThreatModel("linf", 0.1)
+    goal = Goal(torch.zeros(len(owner), dtype=torch.int64))
+    one, several = (Best(torch.zeros(4, 1, 1, 2), threat, leave=True) for _ in range(2))
+    several.alone = False
+    for _ in range(20):
+        for best in (one, several):
+            best.owner = torch.tensor(owner)
+        score = torch.randn(len(owner), generator=draw)
+        score[0] = torch.where(score[0] < -0.5, -torch.inf, score[0])
+        points = torch.rand(len(owner), 1, 1, 2, generator=draw)
+        hit = torch.zeros(len(owner), dtype=torch.bool)
+        for best in (one, several):
+            assert best.offer(score, hit, points, goal, lambda x: x) is None
+        assert torch.equal(one.point, several.point)
+        assert torch.equal(one.score, several.score)
