@@ -24,6 +24,7 @@ from eval.spectral_slips import SLIPS, Slips
 from eval.studies.spectral_names import BOUNDED, UNTRAINED
 from eval.trial import Cohort, Trial
 from models.bounded import Bounded
+from models.renamed import Renamed
 from models.spec import Spec, comes_ready
 
 
@@ -56,13 +57,15 @@ class Spectra:
         """All models; those with the penalty, where they are trained at all; and all untrained."""
         found = [Cohort(models, data.train)]
         if self.penalty is not None:
-            fresh = {name: Bounded(spec, self.penalty) for name, spec in models.items() if not comes_ready(spec)}
+            bounded = {name: Bounded(spec, self.penalty) for name, spec in models.items() if not comes_ready(spec)}
+            fresh = {name: Renamed(spec, BOUNDED) for name, spec in bounded.items()}
             if not fresh:
                 raise InputError(
                     f"study.penalty: must be null for networks that come with their weights ({', '.join(models)})"
                 )
-            found.append(Cohort(fresh, data.train, BOUNDED))
-        return [*found, Cohort(models, data.train, UNTRAINED, untrained=True)] if self.untrained else found
+            found.append(Cohort(fresh, data.train))
+        null = {name: Renamed(spec, UNTRAINED) for name, spec in models.items()}
+        return [*found, Cohort(null, data.train, untrained=True)] if self.untrained else found
 
     def trials(self, data: Data, attacks: Mapping[str, Attack], seed: int) -> list[Trial]:
         """The attacks, which search for the smallest perturbation, and the probes, on the same images."""

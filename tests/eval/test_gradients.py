@@ -1,0 +1,165 @@
+"""The gradient check of networks: what is right passes, what is planted is named, and the page says so."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from rich.console import Console
+from torch import Tensor, nn
+
+from eval.data import Samples
+from eval.errors import InputError
+from eval.gradients import Gradients, Off
+from eval.records import read_records
+from eval.run import run
+from eval.studies.gradient_tables import blamed, wrong
+from eval.studies.gradients import Gradients as Study
+from eval.studies.readers import reading
+from models.classifier import Classifier
+
+FOLDER = "experiment=intriguing/gradients"
+QUICK = (
+    "debug=quick", "study.images=4", "study.random=2", "study.coordinates=2", "study.layer_images=1",
+    "model.cnn.widths=[4,6]", "model.mlp.widths=[8]", "model.mlp.decay=[1e-5]",
+)  # fmt: skip
+CPU = torch.device("cpu")
+
+
+def samples(n: int = 4) -> Samples:
+    x = torch.rand(n, 1, 6, 6, generator=torch.Generator().manual_seed(0)).numpy()
+    return Samples.of(x, np.arange(n) % 3, ["a", "b", "c"], "all")
+
+
+class Wrong(nn.Module):
+    """A layer of a user's, whose backward is off."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = Off.apply(x)
+        return out
+
+
+class Block(nn.Module):
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.conv, self.inner, self.pool = nn.Conv2d(1, 4, 3, 2, 1), inner, nn.MaxPool2d(2, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.pool(torch.relu_(self.inner(self.conv(x))))
+
+
+def network(inner: nn.Module) -> Classifier:
+    torch.manual_seed(0)
+    made = nn.Sequential(Block(inner), nn.Flatten(), nn.Linear(16, 3))
+    return Classifier(made, name="n", input_shape=(1, 6, 6), num_classes=3)
+
+
+def failing(found: dict[str, np.ndarray]) -> int:
+    return int(wrong(found["error"], found["kink"] | found["flat"]).sum())
+
+
+def test_a_right_network_passes_and_the_planted_copy_is_named():
+    found = Gradients()(network(nn.Identity()), samples(), 3, CPU, 0)
+    assert failing(found) == 0
+    assert (~found["kink"] & ~found["flat"]).mean() > 0.5
+    assert blamed(found) == []
+    assert blamed(found, "planted_") == [str(found["planted"])]
+    assert np.nanmax(found["single"]) < 1e-3
+
+
+def test_a_wrong_backward_in_a_users_layer_is_found_and_named():
+    found = Gradients()(network(Wrong()), samples(), 3, CPU, 0)
+    told = (~found["kink"] & ~found["flat"]).sum()
+    assert failing(found) > 0.5 * told
+    assert blamed(found) == ["0.inner"]
+
+
+class Rounding(nn.Module):
+    """Steps in place of slopes, as 8-bit inputs have: no gradient is right but 0."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + ((8 * x).round() / 8 - x).detach()
+
+
+def test_a_gradient_that_goes_straight_through_a_step_is_found():
+    found = Gradients()(network(Rounding()), samples(), 3, CPU, 0)
+    assert failing(found) > 0
+    assert blamed(found) == ["0.inner"]
+
+
+def test_neither_batches_nor_other_samples_change_what_is_found():
+    one = Gradients(layer_images=0)(network(nn.Identity()), samples(), 1, CPU, 0)
+    all_ = Gradients(layer_images=0)(network(nn.Identity()), samples(), 4, CPU, 0)
+    some = Gradients(layer_images=0)(network(nn.Identity()), samples().select(np.array([2])), 4, CPU, 0)
+    assert np.array_equal(one["kink"], all_["kink"])
+    assert np.allclose(one["error"], all_["error"], atol=1e-7)
+    assert np.allclose(some["error"], all_["error"][2:3], atol=1e-7)
+
+
+def test_a_module_that_takes_no_single_tensor_is_left_out():
+    class Two(nn.Module):
+        def forward(self, x: Tensor, y: Tensor) -> Tensor:
+            return x + y
+
+    class Outer(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.two, self.head = Two(), nn.Linear(36, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            flat = x.flatten(1)
+            return self.head(self.two(flat, flat.sin()))
+
+    torch.manual_seed(0)
+    net = Classifier(Outer(), name="n", input_shape=(1, 6, 6), num_classes=3)
+    assert Gradients()(net, samples(), 4, CPU, 0)["layer"].tolist() == ["head"]
+
+
+def test_a_small_run_tells_three_sections(composed, tmp_path):
+    about = run(composed(FOLDER, *QUICK), tmp_path, [], Console(quiet=True))
+    said = reading(about, read_records(tmp_path), tmp_path)
+    assert about.status == "complete"
+    assert [s.name for s in said.sections] == ["losses", "layers", "rounded"]
+    assert all(s.claim and s.measured and s.null and s.answer for s in said.sections)
+    assert said.sections[0].answer.startswith("Backprop is wrong at 0 of ")
+    assert said.sections[1].answer.startswith("No module of 28 has a wrong backward. Of the 4 planted ones 4 are named")
+    for path in (tmp_path / "measured").glob("*.npz"):
+        path.unlink()
+    with pytest.raises(InputError, match="has not finished"):
+        reading(dataclasses.replace(about, status="running"), read_records(tmp_path), tmp_path)
+
+
+def test_a_users_network_with_a_wrong_backward_is_found_from_the_command(command, tmp_path):
+    nets = """
+import torch
+from torch import nn
+class Bad(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        return x * 1.0
+    @staticmethod
+    def backward(ctx, g):
+        return g * 1.01
+class Layer(nn.Module):
+    def forward(self, x):
+        return Bad.apply(x)
+def build():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, 16), Layer(), nn.Tanh(), nn.Linear(16, 10))
+"""
+    Path("nets.py").write_text(nets)
+    done = command([FOLDER, "model=factory", "model.path=nets.py:build", "debug=quick", "study.images=4"])
+    assert done.code == 0
+    assert "Backprop is wrong in build: 2; build_untrained: 2." in done.out.replace("\n", " ")
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [({"images": 0}, "images: must be"), ({"random": 0}, "random: must be"), ({"noise": -1.0}, "noise: must be")],
+)
+def test_what_is_not_allowed_is_refused(options: dict[str, object], says: str):
+    with pytest.raises(InputError, match=says):
+        Study(**options)  # type: ignore[arg-type]
