@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from attacks.apgd import APGD
+from attacks.best import Best
 from attacks.fab import FAB
 from attacks.goal import Goal
 from attacks.rng import Rng
