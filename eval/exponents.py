@@ -50,14 +50,15 @@ class Exponent:
 
 
 def slope(pixels: npt.ArrayLike, logs: npt.ArrayLike) -> Floats:
-    """The slopes (...) of logs (..., D), natural, against the logarithm of `pixels` (D,).
+    """The slopes (...) of logs (..., D), natural, against the logarithm of `pixels` (D,); NaN for one size alone.
 
     >>> round(float(slope([1, 10, 100], np.log([3, 30, 300]))), 9)
     1.0
     """
     across = np.log(np.asarray(pixels, dtype=np.float64))
     across = across - across.mean()
-    found: Floats = np.asarray(np.asarray(logs, dtype=np.float64) @ across / (across @ across))
+    spread = float(across @ across)
+    found: Floats = np.asarray(np.asarray(logs, dtype=np.float64) @ across / (spread or math.nan))
     return found
 
 

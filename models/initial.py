@@ -8,8 +8,8 @@ in a network for images of the reference's size.
 A layer whose inputs become n times as many, as when each pixel is replicated n times, makes n times as large a step in
 its outputs by the same step of each weight. With a learning rate of `reference inputs / inputs` times that of the
 recipe it makes the same step, for Adam and plain gradients alike: of a linear network, trained from 0 on replicated
-pixels, each weight is 1/n of that of the network on the pixels themselves, after every step. Weight decay is not
-slowed down.
+pixels, each weight is 1/n of that of the network on the pixels themselves, after every step. Weights decay as the
+recipe says, which is not slowed down, and by no penalty of the base.
 
 Source: K. He et al., "Delving deep into rectifiers", ICCV 2015 (arXiv 1502.01852), for the deviation; for learning
 rates that go with the inverse of the number of inputs, G. Yang and E. Hu, "Feature learning in infinite-width neural
@@ -52,6 +52,7 @@ class Initial:
         for own, network in found.items():
             if network.ready:
                 raise ModelError(f"model.{own}: must be a network to train here, got one that came with its weights")
+            network.penalty = None
             first = first_layer(network.module)
             inputs = first.weight[0].numel()
             then = dict(usual[own].module.named_parameters())

@@ -34,6 +34,7 @@ def test_a_power_law_has_its_exponent(alpha, factor):
 def test_slope_is_that_of_least_squares():
     rng = np.random.default_rng(0)
     logs = rng.normal(size=(3, 4))
+    assert math.isnan(slope([4], [1.0]))
     assert slope(PIXELS, logs) == pytest.approx([np.polyfit(np.log(PIXELS), one, 1)[0] for one in logs])
 
 

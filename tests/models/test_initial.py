@@ -20,7 +20,7 @@ from models.store import load_or_fit
 from models.train import fit
 
 SHAPE = (1, 8, 8)
-PLAIN = Softmax(decay=0.0)
+PLAIN = Softmax()
 CONFIG = TrainConfig(epochs=2, batch_size=20, val_fraction=0.0)
 
 
@@ -83,6 +83,11 @@ def test_it_is_stored_and_found(tmp_path):
     other = load_or_fit(made(0.6), replace(spec, scale=0.6), CONFIG, samples(), **keys)
     assert (first.loaded, again.loaded, other.loaded) == (False, True, False)
     assert again.header["model"]["base"]["class"] == "models.paper.Softmax"
+
+
+def test_a_penalty_of_the_base_is_left_out():
+    assert build(PLAIN, "net", SHAPE, 3, seed=0)["net"].penalty is not None
+    assert made(1.0).penalty is None
 
 
 def test_a_wrong_scale_or_another_first_layer_is_refused():
