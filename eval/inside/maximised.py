@@ -13,7 +13,7 @@ Cost: for each image what `models.visualise` says; two forwards of all samples o
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -85,7 +85,7 @@ class _Maximising:
         known = np.unique(samples.labels)[: probe.classes].tolist()
         ascent = probe.ascent
         if ascent.radius is None:
-            ascent = Ascent(**{**vars(ascent), "radius": _radius(samples, classifier.bounds, batch_size)})
+            ascent = replace(ascent, radius=_radius(samples, classifier.bounds, batch_size))
         real, logits = _responses(classifier, layer.name, samples, batch_size, device)
         noise = _noise(classifier, ascent, probe.noises, seed).to(device)
         made = torch.cat(list(stimuli(classifier, layer.name, units, ascent, seed, batch_size, device)))
@@ -95,9 +95,8 @@ class _Maximising:
             for i in range(probe.starts)
         ]
         ideal = torch.cat(drawn)
-        with torch.no_grad():
-            own, said = excitation(classifier, layer.name, made), classifier(ideal)
-            loud, loud_logits = excitation(classifier, layer.name, noise), classifier(noise)
+        own, said = _batched(classifier, layer.name, made, batch_size), _batched(classifier, None, ideal, batch_size)
+        loud, loud_logits = (_batched(classifier, part, noise, batch_size) for part in (layer.name, None))
         found = {
             "layer": np.array(layer.alias or layer.name),
             "radius": np.array(ascent.radius),
@@ -127,8 +126,7 @@ class _Maximising:
     ) -> Arrays:
         """What another network says of the images."""
         n = len(units)
-        with torch.no_grad():
-            said = other(ideal).argmax(1).cpu().numpy()
+        said = _batched(other, None, ideal, batch_size).argmax(1).cpu().numpy()
         nothing = {
             "said": said,
             "matched": np.full(n, -1),
@@ -147,8 +145,7 @@ class _Maximising:
         fit, held = mixed[::2], mixed[1::2]
         matched = _correlation(real[fit][:, units], theirs[fit]).argmax(1)  # (n,)
         alike = _correlation(real[held][:, units], theirs[held]).gather(1, matched[:, None])[:, 0]
-        with torch.no_grad():
-            answers = excitation(other, place.name, made)[:, matched].T.cpu()
+        answers = _batched(other, place.name, made, batch_size).cpu()[:, matched].T
         return nothing | {
             "matched": matched.numpy(),
             "alike": alike.numpy(),
@@ -183,6 +180,12 @@ def _responses(
         units.append(excitation(classifier, layer, x).cpu())
         logits.append(classifier(x).cpu())
     return torch.cat(units), torch.cat(logits)
+
+
+@torch.no_grad()
+def _batched(classifier: Classifier, layer: str | None, x: Tensor, batch_size: int) -> Tensor:
+    """What images excite, (n, U); logits without a layer."""
+    return torch.cat([excitation(classifier, layer, some) for some in torch.split(x, batch_size)])
 
 
 def _noise(classifier: Classifier, ascent: Ascent, count: int, seed: int) -> Tensor:
