@@ -27,6 +27,7 @@ from attacks.rng import Rng
 from attacks.threat import ThreatModel
 from eval.data import Samples
 from eval.errors import InputError
+from eval.speed import multiplications
 from eval.trial import Arrays
 from models import spectral
 from models.classifier import Classifier
@@ -42,6 +43,8 @@ _FARTHEST, _NEAREST = 0.1, 1e-4  # RMS between the two of a pair, first and last
 _STRIDE = 0.02  # RMS of the first step of the image, as a part of the box
 _ATTACK_RMS = 0.05  # RMS of the budget of the attack whose pairs are measured, as a part of the box
 _PAIRS_AT_ONCE = 8
+_LEAST_PAIRS, _MOST_PAIRS = 2, 32
+_PAIR_WORK = 1.2e12  # multiplications that the search over pairs may take, if their number is not given
 _WORK = 3e11  # multiplications that certificates may take besides
 
 
@@ -50,18 +53,18 @@ class Spectra:
     """Measures networks.
 
     Attributes:
-        pairs: samples from which a search over pairs starts.
+        pairs: samples from which a search over pairs starts; None for 32, or fewer of a large network, at least 2.
         steps: of that search.
         attack_steps: of the PGD whose pairs are measured too.
     """
 
-    pairs: int = 32
+    pairs: int | None = None
     steps: int = 60
     attack_steps: int = 20
 
     def __post_init__(self) -> None:
         for key in ("pairs", "steps", "attack_steps"):
-            if getattr(self, key) < 1:
+            if getattr(self, key) is not None and getattr(self, key) < 1:
                 raise InputError(f"{key}: must be at least 1, got {getattr(self, key)}")
 
     def __call__(
@@ -109,8 +112,13 @@ class Spectra:
         self, classifier: Classifier, doubled: Classifier, samples: Samples, device: torch.device, seed: int
     ) -> Arrays:
         rows: dict[str, list[Tensor]] = {"random": [], "attack": [], "found": []}
-        for start in range(0, min(self.pairs, len(samples)), _PAIRS_AT_ONCE):
-            index = np.arange(start, min(start + _PAIRS_AT_ONCE, self.pairs, len(samples)))
+        number = self.pairs
+        if number is None:
+            work = 6 * self.steps * multiplications(classifier, samples.batch(np.arange(1)).to(device))
+            number = min(_MOST_PAIRS, max(_LEAST_PAIRS, int(_PAIR_WORK // work)))
+        number = min(number, len(samples))
+        for start in range(0, number, _PAIRS_AT_ONCE):
+            index = np.arange(start, min(start + _PAIRS_AT_ONCE, number))
             x = samples.batch(index).to(device)
             rng = Rng.of(seed, ["spectra"], [str(i) for i in samples.ids[index]], device)
             low, high = classifier.bounds

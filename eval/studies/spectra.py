@@ -34,14 +34,14 @@ class Spectra:
 
     Attributes:
         images: test images that are attacked and certified; None for all.
-        pairs: of them, from which the search for the largest ratio starts.
+        pairs: of them, from which the search for the largest ratio starts; None for 32, or fewer of a large network.
         steps: of that search.
         untrained: whether networks with weights drawn anew stand beside.
         penalty: of the norms, for networks that are trained with it besides; None for none.
     """
 
     images: int | None = 100
-    pairs: int = 32
+    pairs: int | None = None
     steps: int = 60
     untrained: bool = True
     penalty: float | None = None

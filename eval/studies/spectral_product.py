@@ -52,7 +52,7 @@ def product(run: Run, measured: Measured, names: Sequence[str]) -> Section:
         "What the product is worth",
         "The product of the layers' bounds bounds the whole network: ||f(x) \u2212 f(y)|| \u2264 L ||x \u2212 y|| "
         "(Szegedy et al. 2014, section 4.3). It may be far above what any pair of images attains.",
-        f"From each of {len(next(iter(measured.values()))['found'])} test images a search for the pair whose distance "
+        f"From each of {_numbers(measured)} test images a search for the pair whose distance "
         f"grows most, of {run.config['study']['steps']} steps; pairs of an image and its PGD example; in float64.",
         "Random directions from the same images, and networks with untrained weights.",
         answer,
@@ -67,6 +67,11 @@ def product(run: Run, measured: Measured, names: Sequence[str]) -> Section:
             ),
         ),
     )
+
+
+def _numbers(measured: Measured) -> str:
+    """How many pairs there are of the networks."""
+    return _span([len(network["found"]) for network in measured.values()])
 
 
 def radius(run: Run, measured: Measured, names: Sequence[str], distances: Mapping[str, Floats]) -> Section:

@@ -113,6 +113,13 @@ def test_a_radius_is_that_of_the_lead_over_the_product():
     assert found["radius"] == pytest.approx(expected)
 
 
+def test_large_networks_get_fewer_pairs(monkeypatch: pytest.MonkeyPatch):
+    many, net = samples(40), network()
+    assert len(Spectra(steps=1, attack_steps=1)(net, many, 40, CPU, 0)["found"]) == 32
+    monkeypatch.setattr("eval.spectra.multiplications", lambda classifier, x: 10**12)
+    assert len(Spectra(steps=1, attack_steps=1)(net, many, 40, CPU, 0)["found"]) == 2
+
+
 def test_ratios_of_equal_points_are_nothing():
     x = torch.rand(2, 1, 6, 6, dtype=torch.float64)
     assert (ratio(doubled_copy(network(), CPU), x, x) == 0).all()
