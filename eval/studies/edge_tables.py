@@ -94,7 +94,7 @@ def _lesson(run: Run, rows: pd.DataFrame) -> Section:
         ("accuracy", f"recall of {names[0]}", f"recall of {names[1]}"),
         tuple(table_rows),
     )
-    as_there, mended, straight, pixels = (cells[0] for _, cells in table_rows)
+    as_there, mended, plain, straight, pixels = (cells[0] for _, cells in table_rows)
     decided = [_clean(rows, own + ending)["clean_pred"].to_numpy() for ending in ("_pair", "_pair_both")]
     n, changed = len(decided[0]), int((decided[0] != decided[1]).sum())
     return Section(
@@ -110,7 +110,8 @@ def _lesson(run: Run, rows: pd.DataFrame) -> Section:
         "stands beside.",
         f"As in the lesson {told(as_there)} are right; to standardise the fingerprints as well changes {changed} of "
         f"{n} decisions ({told(mended)}), and can change none: standardised templates have one length, and the sum 0. "
-        f"With four straight filters {told(straight)} are right, with the mean image {told(pixels)}.",
+        f"With nothing standardised {told(plain)} are right, with four straight filters {told(straight)}, with the "
+        f"mean image {told(pixels)}.",
         (table,),
     )
 

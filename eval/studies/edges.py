@@ -87,7 +87,9 @@ class Edges:
             raise InputError(f"data: must have square images for this study, got {data.test.shape[1:]}")
         pixels = replace(spec, filters="pixel", places=side, standardise="none")
         straight = replace(spec, filters="straight")
+        plain = replace(spec, standardise="none")
         forms = {
+            "_plain": plain,
             "_straight": straight,
             "_diagonal": replace(spec, filters="diagonal"),
             "_pixels": pixels,
@@ -100,7 +102,8 @@ class Edges:
         places = list(self._places(data))
         pair = {
             "_pair": replace(spec, standardise="templates"),
-            "_pair_both": spec,
+            "_pair_both": replace(spec, standardise="both"),
+            "_pair_plain": plain,
             "_pair_straight": straight,
             "_pair_pixels": pixels,
         }

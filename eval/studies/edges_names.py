@@ -6,6 +6,7 @@ TEMPLATES = "templates"
 """Name of the probe of filters and templates."""
 RANDOM = "_random_"
 VARIANTS = {
+    "_plain": "8 edges, nothing standardised",
     "_straight": "4 straight filters",
     "_diagonal": "4 diagonal filters",
     "_pixels": "no filters: the mean image",
@@ -17,6 +18,7 @@ VARIANTS = {
 PAIR = {
     "_pair": "as in the lesson: templates standardised",
     "_pair_both": "both standardised",
+    "_pair_plain": "nothing standardised",
     "_pair_straight": "4 straight filters, both standardised",
     "_pair_pixels": "no filters: the mean image",
 }

@@ -35,7 +35,7 @@ def test_a_small_run_fills_its_page(composed, tmp_path):
     assert about.status == "complete"
     assert [s.name for s in page.sections] == ["lesson-section", "transfer-pgd", "ablation-section"]
     assert {name: len(t.rows) for name, t in by.items()} == {
-        "lesson": 4, "crossed-pgd": 3, "beyond-pgd": 2, "ablation": 8,
+        "lesson": 5, "crossed-pgd": 3, "beyond-pgd": 2, "ablation": 9,
     }  # fmt: skip
     for table in by.values():
         assert all(v is not None and math.isfinite(v.ours) and v.paper is None for _, row in table.rows for v in row)
@@ -86,6 +86,6 @@ def test_variants_do_not_take_part_in_the_transfer(data):
     assert crossed.transfer
     assert crossed.models is None
     assert {"_pair", "_straight", "_random_1"} <= set(crossed.without)
-    assert len(variants.models or ()) == 8
-    assert len(pair.models or ()) == 4
+    assert len(variants.models or ()) == 9
+    assert len(pair.models or ()) == 5
     assert not pair.attacks
