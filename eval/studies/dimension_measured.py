@@ -159,10 +159,9 @@ def listed(parts: Sequence[str]) -> str:
 def described(found: Measured) -> str:
     """What was measured, as a section says it."""
     sizes = listed([f"{side} x {side}" for side in found.sides])
-    return (
-        f"{found.images} held-out images at {sizes}; {found.seeds} networks of each kind and size, which differ in "
-        "their seed."
-    )
+    several = f"{found.seeds} networks of each kind and size, which differ in their seed"
+    networks = several if found.seeds > 1 else "one network of each kind and size"
+    return f"{found.images} held-out images at {sizes}; {networks}."
 
 
 def logs(across: Floats, up: Floats) -> Floats:

@@ -9,8 +9,8 @@ UNTRAINED = "untrained"
 HANDLES: Mapping[str, tuple[float, bool, str]] = {
     HE: (1.0, False, "He's start"),
     "he_decay": (1.0, True, "He's start, decay"),
-    "small": (0.1, False, "a tenth of it"),
-    "small_decay": (0.1, True, "a tenth of it, decay"),
+    "small": (0.1, False, "a tenth of He's"),
+    "small_decay": (0.1, True, "a tenth of He's, decay"),
     "zero": (0.0, False, "from zero"),
     "zero_decay": (0.0, True, "from zero, decay"),
 }

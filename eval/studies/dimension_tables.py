@@ -61,7 +61,7 @@ def _alone(found: Measured, records: pd.DataFrame) -> Section:
         )
         rows.append((label(model), cells))
         lines.append((label(model), logs(found.pixels, medians(distance).mean(0))))
-        words.append((label(model), cells[3]))
+        words.append((label(model), cells[3] if found.seeds > 1 else cells[4]))
     lines.append(("nearest other class", logs(found.pixels, medians(found.other))))
     exponents = Table(
         "exponents",
@@ -82,7 +82,8 @@ def _alone(found: Measured, records: pd.DataFrame) -> Section:
         described(found) + " The distance is that of the smallest L2 perturbation found, in all of R^d.",
         "delta, the exponent of the distance to the nearest image of another class: images that are only enlarged move "
         "apart by d^1/2. Network and training are the same but for d.",
-        f"Relative to how far the classes are apart, the boundary {_moves(words)}.",
+        f"Relative to how far the classes are apart, the boundary {_moves(words)} "
+        f"(alpha - delta, with 95% intervals over {'seeds' if found.seeds > 1 else 'images'}).",
         (exponents, _sizes(found), _inside(found, records)),
         (chart("alpha", "Distance to the boundary", found.pixels, "log2 of the L2 distance", lines),),
     )
@@ -97,8 +98,8 @@ def _moves(words: Sequence[tuple[str, Value]]) -> str:
         ("neither comes nearer nor goes away for", [w for w in words if not (w[1].high < 0 or w[1].low > 0)]),
     ):
         if which:
-            parts.append(f"{verb} the {listed([f'{name}: {told(value)}' for name, value in which])}")
-    return "; it ".join(parts) + " (alpha - delta, 95% over seeds)"
+            parts.append(f"{verb} {listed([f'the {name}, {told(value)}' for name, value in which])}")
+    return "; it ".join(parts)
 
 
 def _sizes(found: Measured) -> Table:
@@ -222,7 +223,7 @@ def _random(found: Measured) -> Section:
         "misleads on half the images, perturbations of RMS .06 on all: rho about 16, rho / sqrt(784) about .57.",
         described(found) + " Lines are followed to both sides.",
         "rho of exponent 1/2, and a slope of -1/2: what a flat boundary has.",
-        f"rho grows as d to the power of {listed(halves)}, 95% over seeds.{said}",
+        f"rho grows as d to the power of {listed(halves)}.{said}",
         tuple(tables),
         tuple(curves),
     )
