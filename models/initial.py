@@ -52,7 +52,9 @@ class Initial:
         for own, network in found.items():
             if network.ready:
                 raise ModelError(f"model.{own}: must be a network to train here, got one that came with its weights")
-            network.penalty = None
+            if network.penalty is not None:
+                network.penalty = None
+                network.description += ", its penalty left out"
             first = first_layer(network.module)
             inputs = first.weight[0].numel()
             then = dict(usual[own].module.named_parameters())

@@ -88,6 +88,10 @@ def test_it_is_stored_and_found(tmp_path):
 def test_a_penalty_of_the_base_is_left_out():
     assert build(PLAIN, "net", SHAPE, 3, seed=0)["net"].penalty is not None
     assert made(1.0).penalty is None
+    assert (
+        made(1.0).description
+        == "softmax regression, decay 0.0001, its penalty left out, first layer from 1 of He's weights"
+    )
 
 
 def test_a_wrong_scale_or_another_first_layer_is_refused():
