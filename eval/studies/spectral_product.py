@@ -12,6 +12,7 @@ from eval.intervals import Floats
 from eval.records import Run
 from eval.studies.cells import Table, Value, average, share
 from eval.studies.reading import Section
+from eval.studies.spectral_names import BOUNDED
 
 Measured = Mapping[str, Mapping[str, np.ndarray[Any, Any]]]
 
@@ -85,8 +86,8 @@ def radius(run: Run, measured: Measured, names: Sequence[str], distances: Mappin
             both = np.isfinite(proved) & ~np.isnan(found)
             over, compared = over + int((proved[both] > found[both]).sum()), compared + int(both.sum())
         best = np.fmax(by_product, tight)
-        reached = right & np.isfinite(found) & (found > 0) & (best > 0)
-        bracket = found[reached] / best[reached]
+        both = right & np.isfinite(found) & (found > 0) & (best > 0)
+        bracket = found[both] / best[both]
         if len(bracket):
             brackets.append(float(np.median(bracket)))
         known = [v[right & np.isfinite(v)] for v in (by_product, tight)]
@@ -97,7 +98,7 @@ def radius(run: Run, measured: Measured, names: Sequence[str], distances: Mappin
                     share(right),
                     average("number", known[0]) if len(known[0]) else None,
                     average("number", known[1]) if len(known[1]) else None,
-                    average("number", found[right & np.isfinite(found)]) if np.isfinite(found).any() else None,
+                    average("number", reached) if len(reached := found[right & np.isfinite(found)]) else None,
                     _median(bracket) if len(bracket) else None,
                 ),
             )
@@ -108,6 +109,7 @@ def radius(run: Run, measured: Measured, names: Sequence[str], distances: Mappin
         if brackets
         else f"Of {compared} radii and distances of the same image, {over} radii are above the distance."
     )
+    answer += _gained({name: row[1] for name, row in rows})
     attacks = ", ".join(str(a["name"]) for a in run.attacks) or "no attack"
     return Section(
         "radius",
@@ -130,6 +132,13 @@ def radius(run: Run, measured: Measured, names: Sequence[str], distances: Mappin
             ),
         ),
     )
+
+
+def _gained(radii: Mapping[str, Value | None]) -> str:
+    """What training with the norms as a penalty has made of the mean radius."""
+    pairs = [(name, own, radii.get(name + BOUNDED)) for name, own in radii.items()]
+    told = [f"{name} from {own.ours:.3g} to {to.ours:.3g}" for name, own, to in pairs if own is not None and to]
+    return f" With the norms as a penalty in training, the mean radius by L goes {', '.join(told)}." if told else ""
 
 
 def _median(values: Floats) -> Value:
