@@ -64,7 +64,8 @@ def _nulls(family: Family) -> str:
             "untrained (these data have no training part, or the network came with its weights, or was not trained in "
             "the plain way: none was trained on shuffled labels)"
         )
-    return f"untrained, and trained on shuffled labels, {trained['train_accuracy']:.0%} of which it learnt by heart"
+    fits = float(trained["train_accuracy"])
+    return f"untrained, and trained on shuffled labels, of which it is right about {fits:.0%} at the end of training"
 
 
 def _bases(family: Family) -> Table:
