@@ -16,6 +16,8 @@ _VALUES = 1 << 22  # of pixels at once
 def chosen(classifier: Classifier, x: Tensor, wanted: str | None) -> Layer:
     """The layer of that name; the last convolution for None, or else the first dense layer, or else the last of all.
 
+    A convolution with a map for each class, which some networks end in, is not taken for None.
+
     Raises:
         ModelError: there is no such layer.
         InputError: the network has no layer at all.
@@ -25,7 +27,7 @@ def chosen(classifier: Classifier, x: Tensor, wanted: str | None) -> Layer:
     known = layers(classifier, x)
     if not known:
         raise InputError(f"layer: {classifier.name} must have a layer that can be looked at, it has none")
-    convolutions = [layer for layer in known if layer.alias.startswith("conv")]
+    convolutions = [a for a in known if a.alias.startswith("conv") and a.units != classifier.num_classes]
     dense = [layer for layer in known if layer.alias.startswith("fc")]
     return (convolutions[-1:] or dense[:1] or known[-1:])[0]
 

@@ -74,6 +74,9 @@ def test_the_last_convolution_or_else_the_first_dense_layer_is_looked_at():
     x = samples().batch(np.arange(2))
     assert chosen(cnn(), x, None).alias == "conv2"
     assert chosen(watcher(), x, None).alias == "fc1"
+    body = nn.Sequential(nn.Conv2d(1, 5, 3), nn.Conv2d(5, 2, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    ends = Classifier(body, name="n", input_shape=(1, SIDE, SIDE), num_classes=2)
+    assert chosen(ends, x, None).alias == "conv1"  # the last has a map for each class
     assert chosen(cnn(), x, "fc1").units == 8
     layer = next(one for one in layers(cnn(), x) if one.alias == "conv2")
     assert units_of(layer, None, 4) == [0, 1, 2, 3]
