@@ -75,6 +75,8 @@ def test_a_claim_stands_with_what_became_of_it(folder: Path, tmp_path: Path) -> 
     for text in (">Tilting<", "It &lt;tilts&gt; (A. Nobody)", "40 of it", "none of it", "<strong>It is so.</strong>",
                  "How they tilt.", 'id="bend"', "a &lt;grey&gt; one"):  # fmt: skip
         assert text in html
+    assert html.count("It is so.") == 2  # among the findings too
+    assert html.count('class="card"><ul></ul>') == 0
 
 
 def test_answers_of_several_seeds_are_one_where_they_differ_in_numbers_alone() -> None:
