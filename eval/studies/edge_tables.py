@@ -33,7 +33,7 @@ def read(run: Run, records: pd.DataFrame, folder: Path) -> Reading:
     rows = records[~erred(records)]
     measured = read_measured(folder, TEMPLATES)
     sections = (_lesson(run, rows), *_transfer(run, rows), _ablation(run, rows, measured))
-    return Reading((), tuple(s.answer for s in sections), sections=sections)
+    return Reading((), (), sections=sections)
 
 
 def _network(run: Run) -> str:

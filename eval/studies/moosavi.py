@@ -30,7 +30,7 @@ def read(run: Run, records: pd.DataFrame, folder: Path) -> Reading:
         few(found, where),
         normals(found, where),
     )
-    return Reading((), tuple(section.answer for section in sections[:2]), sections=sections)
+    return Reading((), (), sections=sections)
 
 
 def _one(found: Found, where: str) -> Section:
