@@ -215,7 +215,7 @@ def test_the_best_search_of_each_norm_comes_within_a_fiftieth_of_the_pool_on_fou
         records = read_records(folder)
         pool = nearness.read(about, records, folder).csv["pool"]
         for (norm, network), best in pool.groupby(["norm", "network"]):
-            for attack in ("lbfgs", "lbfgs_strong", "fab_l2", "fab_linf"):
+            for attack in ("fab_linf",) if norm == "linf" else ("lbfgs", "lbfgs_strong", "fab_l2"):
                 own = naive(records[records["source"] == network], norm, attack)
                 if own:
                     ids = sorted(own)
