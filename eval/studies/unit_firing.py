@@ -205,8 +205,8 @@ def _turn(attack: str, one: Fired, values: tuple[Value, ...] | None) -> str:
         return said
     by = dict(zip(_COLUMNS, values, strict=True))
     return (
-        f"{said} The units of the true class fall from {between(by['true class, before'])} to "
-        f"{between(by['true class, after'])} deviations, those of the class that is named rise from "
+        f"{said} The units of the true class go from {between(by['true class, before'])} to "
+        f"{between(by['true class, after'])} deviations, those of the class that is named from "
         f"{between(by['named class, before'])} to {between(by['named class, after'])}, where its real images have "
         f"{between(by['named class, real images of it'])}; they are above those of the true class in "
         f"{told(by['named above true, after'])} of the images, before in {told(by['named above true, before'])}, with "

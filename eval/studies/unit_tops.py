@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 import numpy as np
 
-from eval.studies.cells import Table, Value
+from eval.studies.cells import Table, Value, overlap
 from eval.studies.reading import Pictures, Section
 from eval.studies.sheets import sheet
 from eval.studies.unit_family import (
@@ -73,7 +75,7 @@ def _bases(family: Family) -> Table:
     rows: list[tuple[str, tuple[Value | None, ...]]] = []
     units = first.seen[f"{what}_natural"]
     for basis in (*BASES, CHANCE):
-        alike = [number(first.seen[f"{each}_{basis}"]) for each in MEASURES]
+        alike = [_alike(first, each, basis) for each in MEASURES]
         other = first.seen[f"{what}_{basis}"]
         apart: tuple[Value | None, ...] = (None, None, None)
         if basis not in ("natural", CHANCE):
@@ -92,12 +94,20 @@ def _bases(family: Family) -> Table:
     )
 
 
+def _alike(one: Looked, what: str, basis: str) -> Value:
+    """The mean of a measure, its interval within what the measure can be."""
+    value = number(one.seen[f"{what}_{basis}"])
+    least = -1.0 if what == "likeness" else 0.0
+    most = math.inf if what == "entropy" else 1.0
+    return replace(value, low=max(least, value.low), high=min(most, value.high))
+
+
 def _networks(family: Family) -> Table:
     seed, what = family.run.seed, family.measure
     rows = []
     for one in family.networks:
         units = one.seen[f"{what}_natural"]
-        values = [number(units), number(one.seen[f"{what}_random"])]
+        values = [_alike(one, what, "natural"), _alike(one, what, "random")]
         values += [superiority(units, one.seen[f"{what}_{basis}"], seed) for basis in BASES[1:]]
         rows.append((one.label, tuple(values)))
     return Table(
@@ -117,7 +127,13 @@ def _answer(family: Family, bases: Table, networks: Table) -> str:
     units, others = by[LABELS["natural"]][place], by[LABELS["random"]][place]
     above = by[LABELS["random"]][bases.columns.index(_ABOVE)]
     assert units is not None and others is not None and above is not None  # noqa: PT018
-    verdict = _verdict(above)
+    sparse = by[LABELS["sparse"]][bases.columns.index(_ABOVE)]
+    beside_none = [
+        values[2]
+        for label, values in networks.rows
+        if values[2] is not None and label in (NO_TRAINING, SHUFFLED_LABELS)
+    ]
+    verdict = _verdict(above, sparse, beside_none)
     nulls = [
         f"{label}: {between(values[2])}"
         for label, values in networks.rows
@@ -135,12 +151,26 @@ def _answer(family: Family, bases: Table, networks: Table) -> str:
     )
 
 
-def _verdict(above: Value) -> str:
-    if above.low > 0.5:
-        return "here the claim is rejected, units have more in common"
+def _verdict(above: Value, sparse: Value | None, nulls: Sequence[Value]) -> str:
+    """What a difference between units and random directions means: nothing if nothing learnt has it as well.
+
+    Args:
+        above: how often a unit is above a random direction.
+        sparse: the same of random directions that are as one-sided as units are.
+        nulls: the same of networks that learnt nothing.
+    """
     if above.high < 0.5:
-        return "here the claim is rejected the other way, random directions have more in common"
-    return "no difference can be told, as the claim says"
+        return "here random directions have more in common"
+    if above.low <= 0.5:
+        return "no difference can be told, as the claim says"
+    but = []
+    if sparse is not None and sparse.low <= 0.5:
+        but.append("no more than random directions that are one-sided, as units are")
+    if any(overlap(above, null) for null in nulls):
+        but.append("no more so than where nothing was learnt")
+    if but:
+        return f"units have more in common, but {', and '.join(but)}, so that no meaning needs to be behind it"
+    return "here the claim is rejected, units have more in common"
 
 
 def _pictures(family: Family) -> Iterable[Pictures]:

@@ -21,6 +21,7 @@ from eval.run import run
 from eval.studies.cells import Table, Value
 from eval.studies.readers import reading
 from eval.studies.reading import Reading, Section
+from eval.studies.unit_tops import _verdict
 from eval.studies.units import UnitStudy
 from models.convnets import CNN
 from models.recipe import TrainConfig
@@ -209,6 +210,24 @@ def test_few_images_a_class_leave_what_needs_no_class(composed, tmp_path) -> Non
     assert bases["units"][2] is not None
     assert len(found.findings) == 4
     assert "directions" not in found.csv
+
+
+def value(low: float, high: float) -> Value:
+    return Value("number", (low + high) / 2, low, high, 100)
+
+
+@pytest.mark.parametrize(
+    ("above", "sparse", "null", "says"),
+    [
+        (value(0.4, 0.6), value(0.4, 0.6), value(0.4, 0.6), "no difference can be told"),
+        (value(0.3, 0.4), value(0.4, 0.6), value(0.4, 0.6), "random directions have more"),
+        (value(0.7, 0.8), value(0.7, 0.8), value(0.4, 0.6), "the claim is rejected"),
+        (value(0.7, 0.8), value(0.4, 0.5), value(0.4, 0.6), "one-sided, as units are, so that no meaning"),
+        (value(0.7, 0.8), value(0.7, 0.8), value(0.6, 0.75), "no more so than where nothing was learnt"),
+    ],
+)
+def test_a_difference_that_nulls_have_as_well_is_none(above: Value, sparse: Value, null: Value, says: str) -> None:
+    assert says in _verdict(above, sparse, [null])
 
 
 def study(**fields: Any) -> UnitStudy:
