@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from eval.intervals import Floats
+from eval.intervals import Floats, wilson
 from eval.studies.cells import Table, Value, share
 from eval.studies.reading import Curves, Section
 from eval.studies.universal_found import SOURCE, Array, Arrays, Found, above, row_of, span
@@ -40,16 +40,20 @@ def labels(found: Found, classes: int, where: str) -> Section:
             hit, chance = found.fooled(ASCENT, norm, name), d[norm] != d["clean"]
             after, drawn = a["own"][0][hit], d[norm][chance]
             values = (
-                _dominant(after), _entropy(after, classes), _dominant(drawn), _entropy(drawn, classes),
+                _dominant(after, len(after)),
+                _entropy(after, classes),
+                _dominant(drawn, int(chance.any(axis=0).sum())),
+                _entropy(drawn, classes),
                 _entropy(a["clean"], classes),
-            )  # fmt: skip
+            )
             rows.append((f"{name}, {NORMS[norm]}", values))
     table = Table(
         "induced",
         "Labels that images are fooled into",
         "Of the images that are fooled: the share that gets the commonest new label, and the entropy of the new labels "
-        "in bits; the same of those that random perturbations fool, several draws together; the entropy of all "
-        "predictions without perturbation. Entropies of few images come out too low.",
+        "in bits; the same of those that random perturbations fool, several draws together, where each image counts once "
+        "for the interval of the share; the entropy of all predictions without perturbation. Entropies of few images "
+        "come out too low.",
         ("dominant label", "entropy", "random: dominant", "random: entropy", "clean entropy"),
         tuple(rows),
     )
@@ -72,8 +76,13 @@ def labels(found: Found, classes: int, where: str) -> Section:
     )
 
 
-def _dominant(labels: Array) -> Value:
-    return share(labels == np.bincount(labels).argmax() if len(labels) else np.zeros(0, dtype=bool))
+def _dominant(labels: Array, images: int) -> Value:
+    """The share of the commonest label; with an interval for as many samples as there are `images`, not draws."""
+    if not len(labels):
+        return Value("share", np.nan, 0.0, 1.0, 0)
+    part = float((labels == np.bincount(labels).argmax()).mean())
+    low, high = wilson(part * images, images)
+    return Value("share", part, float(low), float(high), images)
 
 
 def few(found: Found, where: str) -> Section:
