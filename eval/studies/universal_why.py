@@ -51,8 +51,8 @@ def labels(found: Found, classes: int, where: str) -> Section:
         "induced",
         "Labels that images are fooled into",
         "Of the images that are fooled: the share that gets the commonest new label, and the entropy of the new labels "
-        "in bits; the same of those that random perturbations fool, several draws together, where each image counts once "
-        "for the interval of the share; the entropy of all predictions without perturbation. Entropies of few images "
+        "in bits; the same of those that random perturbations fool, several draws together (each image counts once "
+        "for the interval of the share); the entropy of all predictions without perturbation. Entropies of few images "
         "come out too low.",
         ("dominant label", "entropy", "random: dominant", "random: entropy", "clean entropy"),
         tuple(rows),
