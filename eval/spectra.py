@@ -44,7 +44,7 @@ _STRIDE = 0.02  # RMS of the first step of the image, as a part of the box
 _ATTACK_RMS = 0.05  # RMS of the budget of the attack whose pairs are measured, as a part of the box
 _PAIRS_AT_ONCE = 8
 _LEAST_PAIRS, _MOST_PAIRS = 2, 32
-_PAIR_WORK = 1.2e12  # multiplications that the search over pairs may take, if their number is not given
+_PAIR_WORK = 4e11  # multiplications that the search over pairs may take, if their number is not given
 _WORK = 3e11  # multiplications that certificates may take besides
 
 

@@ -117,7 +117,7 @@ def _layers(measured: Measured, trained: Sequence[str]) -> Section:
         curves += _spectra(name, network, "trained" if null is not None else "")
         if null is not None and not name.endswith(BOUNDED):
             curves += _spectra(name + UNTRAINED, null, "untrained")
-        told.append(_first(name, network, null))
+        told.append(_first(name, network, null) + _agreed([row[1][0] for row in rows]))
     return Section(
         "layers",
         "Table 5: the norms of the layers",
@@ -157,6 +157,13 @@ def _first(name: str, network: Mapping[str, Array], null: Mapping[str, Array] | 
     more = sum(network["low"][i] > null["high"][j] for i, j in grown)
     before = sum(null["low"][j] > 1 for _, j in grown)
     return f"{text}, {before} untrained; training has made {more} of {len(grown)} longer."
+
+
+def _agreed(norms: Sequence[Value | None]) -> str:
+    """How many of the paper's numbers are those of this network; nothing of networks that are not the paper's."""
+    beside = [v for v in norms if v is not None and v.paper is not None]
+    same = sum(not v.apart for v in beside)
+    return f" Of Table 5's {len(beside)} numbers {same} are this network's, up to their rounding." if beside else ""
 
 
 def _spectra(name: str, network: Mapping[str, Array], what: str) -> list[Curves]:

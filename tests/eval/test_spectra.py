@@ -182,3 +182,29 @@ def test_what_is_not_allowed_is_refused(options: dict[str, object], says: str):
 def test_an_attack_with_a_budget_is_refused(composed, tmp_path: Path):
     with pytest.raises(InputError, match=r"attack\.pgd: must search for the smallest L2 perturbation"):
         run(composed(FOLDER, "debug=quick", "attack=[pgd]"), tmp_path, [], Console(quiet=True))
+
+
+@pytest.mark.slow
+def test_the_papers_numbers_stand_beside_those_of_alexnet(composed, tmp_path):
+    from PIL import Image
+    from torchvision.models import alexnet as build
+
+    torch.manual_seed(0)
+    torch.save(build(weights=None).state_dict(), tmp_path / "alexnet.pth")
+    for name in ("0", "1"):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        pixels = np.random.default_rng(int(name)).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / "photos" / name / "a.png")
+    options = (
+        "model=torchvision/alexnet", f"model.weights={tmp_path}/alexnet.pth", "data=images", "data.num_classes=1000",
+        f"data.root={tmp_path}/photos", "attack=[]", "study.untrained=false", "study.pairs=2", "study.steps=2",
+    )  # fmt: skip
+    about = run(composed(FOLDER, *options), tmp_path / "run", [], Console(quiet=True))
+    said = reading(about, read_records(tmp_path / "run"), tmp_path / "run")
+    (table,) = [t for t in said.all_tables if t.name.startswith("norms")]
+    papers = [row[0].paper for _, row in table.rows if row[0] is not None and row[0].paper is not None]
+    assert papers == [2.75, 10, 7, 7.5, 11, 3.12, 4, 4]
+    first = dict(table.rows)["features.0: Conv2d 64\u00d73\u00d711\u00d711 s4"]
+    assert first[2].ours == pytest.approx(first[0].ours / 4)  # as printed
+    assert [row[0].ours for label, row in table.rows if "MaxPool" in label] == pytest.approx([2, 2, 2])
+    assert "Of Table 5's 8 numbers 0 are this network's" in said.sections[0].answer
