@@ -121,9 +121,11 @@ class TrainConfig:
         """
         trained: Any = parameters
         if paces is not None:
+            alike: dict[float, list[nn.Parameter]] = {}
+            for parameter, pace in zip(parameters, paces, strict=True):
+                alike.setdefault(pace, []).append(parameter)
             trained = [
-                {"params": [p], "pace": pace, "weight_decay": self.weight_decay / pace}
-                for p, pace in zip(parameters, paces, strict=True)
+                {"params": some, "pace": pace, "weight_decay": self.weight_decay / pace} for pace, some in alike.items()
             ]
         if self.optimizer == "adam":
             return torch.optim.AdamW(trained, lr=self.lr, weight_decay=self.weight_decay)

@@ -102,7 +102,8 @@ class _Fit:
         if self.pools is not None and self.pools.renews(x, y, step):
             with self.frozen():
                 self.pools.renew(step)
-        self.train_mode()
+        if not self.view.training:
+            self.train_mode()
         logits = self.view(x_adv)
         loss = self.network.criterion(x_adv, logits, y, config.label_smoothing)
         if self.perturb is not None and config.adversarial_weight < 1:
