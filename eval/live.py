@@ -124,7 +124,7 @@ def robust_accuracy(
     device = torch.device("cpu") if weights is None else weights.device
     with _left_as_it_was(model), torch.inference_mode(False), torch.enable_grad():
         samples, classifier = _subject(model, data, device, mean, std, limit, size, seed)
-        probe = samples.batch(np.arange(min(_PROBE, len(samples)))).to(device)
+        probe = samples.batch(np.arange(min(_PROBE, max(batch_size, 2), len(samples)))).to(device)
         with devices.drawing(device, seed, _NAME):
             check(classifier, probe, samples.labels)
             clean = clean_pass(classifier, samples, batch_size, device)

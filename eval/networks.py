@@ -108,7 +108,7 @@ def enter(
     usual = test
     for cohort in cohorts:
         test = usual if cohort.test is None else cohort.test
-        probe = test.batch(np.arange(min(_PROBE, len(test)))).to(device)
+        probe = test.batch(np.arange(min(_PROBE, max(plan.batch_size, 2), len(test)))).to(device)
         seed = plan.seed if cohort.seed is None else cohort.seed
         perturb = perturbation(plan.adversary if cohort.config is None else cohort.adversary, seed, device)
         pools = None if cohort.pools is None else cohort.pools.pools(seed)
