@@ -41,7 +41,7 @@ def read(run: Run, records: pd.DataFrame, folder: Path) -> Reading:
         dimension_causes.volume(found),
         dimension_causes.noise(found),
     )
-    return Reading((), tuple(f"{s.title}: {s.answer}" for s in sections), sections=sections)
+    return Reading((), (), sections=sections)
 
 
 def _alone(found: Measured, records: pd.DataFrame) -> Section:

@@ -71,7 +71,6 @@ def test_every_section_of_a_small_run_says_something(go, tmp_path):
     assert all(len(row) == len(t.columns) for t in by.values() for _, row in t.rows)
     assert all(0 <= v.ours <= 1 for vs in values(said).values() for v in vs if v.kind == "share")
     assert all(v.ours == 0 for v in (dict(by["sizes"].rows)[r][-1] for r, _ in by["sizes"].rows))  # all were found
-    assert len(said.findings) == 6
 
 
 def test_a_linear_network_is_as_theory_says(go, tmp_path):
