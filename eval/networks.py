@@ -30,7 +30,8 @@ from models.fold import fold
 from models.pools import Pools
 from models.randomise import randomise
 from models.recipe import TrainConfig
-from models.spec import Network, Spec, build, derive, trained_as
+from models.renamed import Renamed
+from models.spec import Network, Spec, build, derive, names_itself, trained_as
 from models.store import load_or_fit
 from models.tensorboard import tensorboard
 from models.train import Perturb
@@ -117,7 +118,10 @@ def enter(
                 found |= {e.name: e for e in _substitutes(cohort, entrant, probe, test, seed, device, console)}
             continue
         for node, spec in cohort.specs.items():
-            networks = build(spec, node + cohort.suffix, test.shape, len(test.classes), seed=seed)
+            renamed = bool(cohort.suffix) and names_itself(spec)
+            spec = Renamed(spec, cohort.suffix) if renamed else spec  # noqa: PLW2901
+            name = node if renamed else node + cohort.suffix
+            networks = build(spec, name, test.shape, len(test.classes), seed=seed)
             for name, network in networks.items():
                 if name in found:
                     raise InputError(f"model.{node}: names must differ, got {name!r} twice")

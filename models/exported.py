@@ -34,6 +34,11 @@ class Exported:
     bounds: list[float] = field(default_factory=lambda: [0.0, 1.0])
 
     @property
+    def names_itself(self) -> bool:
+        """Whether its networks may have names of their own: those of the files."""
+        return True
+
+    @property
     def ready(self) -> bool:
         """Whether the networks come with their weights: always."""
         return True

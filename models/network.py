@@ -46,6 +46,11 @@ class Factory:
     unpickle: bool = False
 
     @property
+    def names_itself(self) -> bool:
+        """Whether its networks may have names of their own: those of the functions."""
+        return True
+
+    @property
     def ready(self) -> bool:
         """Whether the networks come with their weights: all do that are not to be trained here."""
         return not self.train

@@ -157,6 +157,17 @@ def comes_ready(spec: Spec) -> bool:
 
 
 @runtime_checkable
+class _NamesItself(Protocol):
+    @property
+    def names_itself(self) -> bool: ...
+
+
+def names_itself(spec: Spec) -> bool:
+    """Whether the networks of a spec may have other names than the one they are built under."""
+    return isinstance(spec, _NamesItself) and spec.names_itself
+
+
+@runtime_checkable
 class _Sized(Protocol):
     @property
     def side(self) -> int | None: ...

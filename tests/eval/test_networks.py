@@ -84,3 +84,15 @@ def test_an_untrained_network_is_drawn_anew_and_depends_on_the_seed_alone(compos
         assert entrant.fingerprint == same[name].fingerprint != other[name].fingerprint
     learnt = plan.models["factory"].build("factory", data.test.shape, 10)["plain"].module[1].weight
     assert not torch.equal(one["factory_untrained"].classifier.network[1].weight, learnt)
+
+
+@pytest.mark.parametrize("path", ["{0}/nets.py:plain", "[{0}/nets.py:plain,{0}/nets.py:normed]"], ids=["one", "two"])
+def test_networks_with_names_of_their_own_take_the_suffix_of_a_second_cohort(composed, tmp_path, path):
+    (tmp_path / "nets.py").write_text(NETS)
+    plan = read(composed("model=factory", f"model.path={path.format(tmp_path)}"))
+    data = load(plan)
+    cohorts = [Cohort(plan.models, None), Cohort(plan.models, None, "_untrained", untrained=True)]
+    found = enter(plan, cohorts, data.test, torch.device("cpu"), Console(quiet=True), tmp_path)
+    own = [name for name in ("plain", "normed") if name in path]
+    assert [e.name for e in found] == own + [f"{name}_untrained" for name in own]
+    assert len({e.fingerprint for e in found}) == len(found)
