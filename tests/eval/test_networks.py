@@ -77,13 +77,13 @@ def test_an_untrained_network_is_drawn_anew_and_depends_on_the_seed_alone(compos
         return {e.name: e for e in found}
 
     one, same, other = entered(0), entered(0), entered(1)
-    assert list(one) == ["softmax_untrained", "factory_untrained"]
+    assert list(one) == ["softmax_untrained", "plain_untrained"]
     for name, entrant in one.items():
         assert entrant.trained is None
         assert entrant.description.endswith("untrained")
         assert entrant.fingerprint == same[name].fingerprint != other[name].fingerprint
     learnt = plan.models["factory"].build("factory", data.test.shape, 10)["plain"].module[1].weight
-    assert not torch.equal(one["factory_untrained"].classifier.network[1].weight, learnt)
+    assert not torch.equal(one["plain_untrained"].classifier.network[1].weight, learnt)
 
 
 @pytest.mark.parametrize("path", ["{0}/nets.py:plain", "[{0}/nets.py:plain,{0}/nets.py:normed]"], ids=["one", "two"])
