@@ -1,8 +1,8 @@
 """One perturbation for all images: how many it fools, on which networks, into which classes, and made on how few.
 
-For each network a perturbation is made in Linf and one in L2, by the algorithm of the paper and by a stronger ascent
-(`attacks.universal`), on training images; where the data have no training part, on one half of the test images. Judged
-are other images, by all networks; random perturbations of the same size stand beside (`eval.universal`).
+For each network a perturbation is made in Linf and one in L2, by the algorithm of the paper and by an ascent inside the
+box (`attacks.universal`), on training images; where the data have no training part, on one half of the test images.
+Judged are other images, by all networks; random perturbations of the budget's size stand beside (`eval.universal`).
 
 Source: Moosavi-Dezfooli, Fawzi, Fawzi and Frossard, "Universal adversarial perturbations", CVPR 2017 (arXiv
 1610.08401).

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from eval.intervals import Bools
+from eval.intervals import Bools, Floats, wilson
 from eval.records import Run
-from eval.studies.cells import Table, Value, average, overlap
+from eval.studies.cells import Table, Value, overlap
 from eval.studies.universal_names import ASCENT, MAKERS
 
 Array = np.ndarray[Any, Any]
@@ -27,12 +27,16 @@ class Found:
         drawn: by network.
         names: of the networks, in their order.
         imagenet: whether the paper's numbers are about such data and budgets.
+        linf: the budget in Linf.
+        passes: of the paper's algorithm, at most.
     """
 
     made: Mapping[tuple[str, str], Mapping[str, Arrays]]
     drawn: Mapping[str, Arrays]
     names: Sequence[str]
     imagenet: bool
+    linf: float
+    passes: int
 
     def fooled(self, maker: str, norm: str, name: str, place: int = 0) -> Bools:
         """Which of the judged images the perturbation that was made for a network fools there."""
@@ -48,9 +52,9 @@ class Found:
         return np.asarray(arrays["other"][place] != arrays["other_clean"][place], dtype=bool)
 
     def random(self, kind: str, name: str) -> Value:
-        """The share that random perturbations fool: the mean over draws, its interval over images."""
+        """The share that random perturbations fool: the mean over draws."""
         arrays = self.drawn[name]
-        return average("share", (arrays[kind] != arrays["clean"]).mean(axis=0))
+        return mean_share((arrays[kind] != arrays["clean"]).mean(axis=0))
 
     @property
     def l2(self) -> float:
@@ -93,6 +97,16 @@ def cell(table: Table, row: str, column: str) -> Value:
     value = dict(table.rows)[row][table.columns.index(column)]
     assert value is not None
     return value
+
+
+def mean_share(values: Floats) -> Value:
+    """The mean of shares (n,), one an image, with Wilson's interval as if each were one draw.
+
+    Too wide rather than too narrow; that of a normal mean has no width where no draw fools any image.
+    """
+    n, mean = len(values), float(values.mean())
+    low, high = wilson(mean * n, n)
+    return Value("share", mean, float(low), float(high), n)
 
 
 def above(value: Value | None, null: Value | None) -> bool:

@@ -57,6 +57,8 @@ def test_a_small_run_fills_its_page(composed, tmp_path):
     assert all(v is None or v.paper is None for t in by.values() for _, row in t.rows for v in row)  # not theirs
     assert by["few"].columns == ("1", "9", "40")
     assert dict(by["across-linf"].rows)["softmax"][0] == dict(by["fooled-linf"].rows)["softmax: ascent"][1]
+    assert all(0 < row[6].ours <= 1 + 1e-5 for n in ("linf", "l2") for _, row in by[f"fooled-{n}"].rows)
+    assert all(v.low < v.high for _, row in by["span"].rows for v in row[:4])  # also where nothing is fooled
     assert all(s.claim and s.measured and s.null and s.answer for s in page.sections)
     assert all(image.min() >= 0 and image.max() <= 1 for _, image in page.sections[0].pictures[0].images)
 
