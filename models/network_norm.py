@@ -49,6 +49,8 @@ _JOINS = (torch.cat, torch.concat)
 _PRODUCTS = (operator.mul, torch.mul, "mul")
 _QUOTIENTS = (operator.truediv, torch.div, "div")
 _MEANS = (torch.mean, "mean")
+_ASKED, _SHAPES = ("size", "dim"), ("shape", "dtype", "device", "ndim")  # the same for every image
+_TURNED = ("T", "mT", "H", "mH")
 
 
 @dataclass(frozen=True)
@@ -185,7 +187,10 @@ class _Reader:
         except Exception as error:  # the call is the user's, and may do anything
             raise NoBoundError(f"{node.name}: {type(error).__name__}: {(str(error) or '?').splitlines()[0]}") from error
         values = _values(args) + _values(tuple(kwargs.values()))
-        if not values or node.target in ("size", "dim") or node.target is getattr or not _tensors(result):
+        if not values or node.target in _ASKED or (node.target is getattr and args[1] in _SHAPES):
+            return result
+        if not _tensors(result):  # a number that depends on the image, which later calls would take for a constant
+            self.reason = self.reason or f"{node.name}: a number is taken from the image's values, with no known bound"
             return result
         total = math.inf
         if module is not None:
@@ -246,7 +251,7 @@ def _combined(target: Any, args: Any, kwargs: Any, values: list[_Value], result:
 
 def _factor(target: Any, args: Any, kwargs: Any, before: Any, result: Any) -> float:
     """The norm of a function of one result, and constants; infinite where it is not known."""
-    if _moves(target, args, kwargs, before, result):
+    if (target is getattr and args[1] in _TURNED) or _moves(target, args, kwargs, before, result):
         return 1.0
     if target in _MEANS and isinstance(result, Tensor):
         return math.sqrt(result.numel() / before.numel())

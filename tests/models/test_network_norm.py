@@ -119,6 +119,34 @@ def test_where_no_product_is_known_the_layers_have_their_norms(network: nn.Modul
     assert {layer.name for layer in found.layers if layer.norm is not None} >= {"conv", "head"}
 
 
+class Turned(nn.Module):
+    """A path through a transposed map, whose weights are large."""
+
+    def __init__(self, way: str) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.mix, self.head, self.way = nn.Linear(9, 9, bias=False), nn.Linear(162, 5), way
+        with torch.no_grad():
+            self.mix.weight.copy_(10 * torch.eye(9))
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.way == "transposed":
+            return self.head((x + self.mix(x.mT).mT).flatten(1))
+        return self.head(x.flatten(1)) + (100 * x.mean().item() if self.way == "number" else x.shape[2] * 0.1)
+
+
+@pytest.mark.parametrize("way", ["transposed", "number", "shape"])
+def test_no_path_from_the_image_is_taken_for_a_constant(way: str) -> None:
+    net = classifier(Turned(way))
+    found = network_norm(net, images(2))
+    x = images(2, seed=1)
+    y = x + 0.05
+    ratio = float(((net(x) - net(y)).norm(dim=1) / (x - y).flatten(1).norm(dim=1)).max())
+    assert max(steepest(net, x), ratio) <= found.total * (1 + 1e-6)
+    assert math.isinf(found.total) == (way == "number")
+    assert ("no known bound" in found.reason) == (way == "number")
+
+
 class Scaling(nn.Linear):
     def forward(self, x: Tensor) -> Tensor:
         return super().forward(x.flatten(1)) * (2.0 if x.dtype == torch.float32 else 1.0)
