@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from eval import effort, metrics
 from eval.diagnosis.reading import Diagnosis, diagnoses
@@ -34,11 +35,16 @@ def show(run: Run, records: pd.DataFrame, folder: Path, console: Console) -> Non
         for line in said.told:
             console.print(line, highlight=False, soft_wrap=True, markup=False)
     else:
+        told = diagnoses(run, records, folder)
         if run.attacks:
-            _table(run, records, console)
-        for found in diagnoses(run, records, folder):
+            _table(run, records, console, {found.model for found in told if found.against})
+        for found in told:
             style = "bold red" if found.against else "bold"
             console.print(f"[{style}]{found.model}:[/] {found.verdict}", highlight=False, soft_wrap=True)
+            if found.against:
+                console.print(
+                    f"  what to do: {'; or '.join(found.advice)}", highlight=False, soft_wrap=True, markup=False
+                )
             for text in below(found, metrics.Threat.of(run)):
                 console.print(f"  {text}", highlight=False, soft_wrap=True)
     for line in run.warnings:
@@ -61,7 +67,7 @@ def below(found: Diagnosis, threat: metrics.Threat) -> list[str]:
     return lines
 
 
-def _table(run: Run, records: pd.DataFrame, console: Console) -> None:
+def _table(run: Run, records: pd.DataFrame, console: Console, doubted: Collection[str] = ()) -> None:
     """Print clean and robust accuracy of each model under each attack, with 95% intervals.
 
     Beside minimal attacks stands the median distance in the norm that they minimise, over the samples that were
@@ -83,7 +89,8 @@ def _table(run: Run, records: pd.DataFrame, console: Console) -> None:
         sheet.add_column(f"median {norms[0]}" if len(norms) == 1 else "median", justify="right", no_wrap=True)
     for model in (str(m["name"]) for m in run.models):
         row = clean[model]
-        sheet.add_row(model, "none", f"{row['clean_accuracy']:.1%}", f"{row['low']:.1%} - {row['high']:.1%}")
+        named = Text(model).append(" (not trustworthy, see below)", "bold red") if model in doubted else Text(model)
+        sheet.add_row(named, "none", f"{row['clean_accuracy']:.1%}", f"{row['low']:.1%} - {row['high']:.1%}")
         for attack in [*(str(a["name"]) for a in run.attacks), metrics.WORST]:
             if (model, attack) not in found:
                 continue

@@ -106,6 +106,11 @@ class Page:
     csv: dict[str, pd.DataFrame] = field(repr=False)
 
     @property
+    def doubted(self) -> frozenset[str]:
+        """The models whose numbers are not to be trusted."""
+        return frozenset(found.model for found in self.diagnoses if found.against)
+
+    @property
     def charts(self) -> tuple[Chart, ...]:
         """All charts, as they are saved beside the page."""
         return (*self.curves, *(chart for part in self.hurt for chart in part.charts), *self.distortions)

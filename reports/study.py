@@ -50,6 +50,12 @@ class Page:
         return tuple(Drawn(s, tuple(drawn(c) for c in s.curves if c.lines)) for s in self.reading.sections)
 
     @property
+    def beside(self) -> bool:
+        """Whether any number has one of the literature beside it."""
+        cells = (v for table in self.reading.all_tables for _, values in table.rows for v in values)
+        return any(v is not None and v.paper is not None for v in cells)
+
+    @property
     def all_charts(self) -> tuple[Chart, ...]:
         """Those of the sections too."""
         return (*self.charts, *(chart for section in self.sections for chart in section.charts))

@@ -68,10 +68,11 @@ def _missed(seen: Seen) -> Told:
         return AIMED
     names = ("pgd", "step", "half", "noise", "scores", "longer", "again", "targeted")
     found = np.logical_or.reduce([seen.searches[n] for n in names if n in seen.searches])
-    missed = found & np.isin(samples, list(seen.standing))
-    return f"{share(missed)} images left standing by the attacks of this run fall to a search of the diagnosis", bool(
-        missed.any()
-    )
+    missed = found[np.isin(samples, list(seen.standing))]
+    if missed.size == 0:
+        return "the attacks of this run left none of the images standing that were searched", False
+    text = f"{share(missed)} images left standing by the attacks of this run fall to a search of the diagnosis"
+    return text, bool(missed.any())
 
 
 def _stages(seen: Seen) -> Told:

@@ -63,6 +63,11 @@ class Diagnosis:
         return tuple(sorted(self.checks, key=place))
 
     @property
+    def advice(self) -> tuple[str, ...]:
+        """What to do about what speaks against it, each once."""
+        return tuple(dict.fromkeys(check.question.remedy for check in self.against))
+
+    @property
     def verdict(self) -> str:
         """In a sentence."""
         if not self.against:

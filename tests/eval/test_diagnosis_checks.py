@@ -214,3 +214,20 @@ def test_searches_without_gradients_are_counted_by_the_images_that_they_break_to
     (check,) = (c for c in found.checks if c.question.name == "stages")
     assert check.saw == f"{' and '.join(blind)} broke {count} of 1000 images that gradients had not"
     assert check.fired is (count > 2)
+
+
+def test_what_was_missed_is_counted_among_what_was_left_standing() -> None:
+    seen = replace(changed("searches", noise=ONE), standing=frozenset({"test/5", "test/9"}))
+    (check,) = (c for c in diagnose(seen) if c.question.name == "missed")
+    names = ("pgd", "step", "half", "noise", "scores", "longer", "again", "targeted")
+    rows = [list(seen.searches["sample"]).index(s) for s in ("test/5", "test/9")]
+    hits = sum(any(seen.searches[n][row] for n in names if n in seen.searches) for row in rows)
+    assert check.fired == (hits > 0)
+    assert check.saw.startswith(f"{hits} of 2 images left standing")  # not of all that were searched
+    assert len(seen.searches["sample"]) > 2
+
+
+def test_nothing_is_missed_where_nothing_was_left_standing() -> None:
+    (check,) = (c for c in diagnose(replace(HEALTHY, standing=frozenset())) if c.question.name == "missed")
+    assert check.fired is False
+    assert "left none of the images standing" in check.saw

@@ -68,3 +68,17 @@ def test_a_bracket_beside_attacks_that_aim_at_classes_says_that_it_does_not(page
     assert "whatever the attacks aim at" not in shown(page, BRACKET)
     aimed = replace(page, run=replace(page.run, goal="least_likely"))
     assert "and any other class counts here, whatever the attacks aim at" in shown(aimed, BRACKET)
+
+
+def test_a_number_that_is_not_to_be_trusted_is_marked_wherever_it_stands(page: Page) -> None:
+    model = page.cards[0].model
+    broken = replace(BRACKET, broken=("test/7",))
+    found = Diagnosis(model, diagnose(Seen(bracket=broken)), broken)
+    html = render("run.html.j2", replace(page, diagnoses=(found,)))
+    card, table = html.index('id="headline"'), html.index('id="robust"')
+    assert "<strong>Not trustworthy:</strong>" in html[card:table]
+    assert html.count("<strong>Not trustworthy:</strong>") == 1
+    assert html.count('<small class="flag">not trustworthy</small>') == 1
+    assert "What to do:</strong> " + found.against[0].question.remedy.replace("&", "&amp;") in html
+    assert "not trustworthy</small>" not in shown(page, BRACKET)
+    assert html.index('href="#trust"') < html.index('href="#headline"')
