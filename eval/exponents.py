@@ -107,6 +107,7 @@ def exponent(pixels: npt.ArrayLike, values: Floats, beside: Floats | None = None
             logs = np.log(medians(counted[..., index]))  # (S, D, resamples)
             if usual is not None:
                 logs = logs - np.log(medians(usual[..., index]))
+        logs = np.where(np.isfinite(logs), logs, math.nan)  # a median of 0 or of what was not found has no logarithm
         return slope(pixels, logs.swapaxes(1, 2))
 
     n = values.shape[-1]

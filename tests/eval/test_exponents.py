@@ -111,3 +111,12 @@ def test_a_cap_is_as_far_as_the_bound_says_and_two_caps_are_nearer():
 def test_half_spaces_are_where_noise_says():
     sigma = np.array([0.5, 1.0, 3.0])
     assert half_space(sigma, stats.norm.sf(0.7 / sigma)) == pytest.approx([0.7] * 3)
+
+
+def test_an_exponent_of_what_was_not_found_is_not_known() -> None:
+    values = np.full((2, 3, 5), np.inf)
+    values[1] = np.array([1.0, 2.0, 4.0])[:, None]
+    found = exponent([1, 4, 16], values)
+    assert np.isnan(found.by_seed[0])
+    assert found.by_seed[1] == pytest.approx(0.5)
+    assert np.isnan(found.near)

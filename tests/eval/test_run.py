@@ -22,10 +22,11 @@ from reports.build import write
 OUTCOMES = ["source", "role", "attack", "eps", "target_model", "sample", "success", "success_8bit", "adv_pred"]
 _FOLDER = CONF / "experiment"
 EXPERIMENTS = sorted(p.relative_to(_FOLDER).with_suffix("").as_posix() for p in _FOLDER.rglob("*.yaml"))
-WITHOUT_A_DOWNLOAD = {
+OVERRIDES = {
     "cat_to_toaster": ["data=digits", "target=3", "study.of=8"],
     "cat_to_toaster/physical": ["data=digits", "model=cnn"],
     "cat_to_toaster/transfer": ["data=digits", "model=[cnn,mlp_relu]", "goal=random"],
+    "intriguing/units": ["debug.samples=40"],  # nine of each half, twice
 }
 
 
@@ -275,11 +276,14 @@ def test_networks_train_adversarially(small_run, composed, tmp_path):
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_every_experiment_runs(composed, tmp_path, experiment):
-    more = WITHOUT_A_DOWNLOAD.get(experiment, [])
+    more = OVERRIDES.get(experiment, [])
     cfg = composed(f"experiment={experiment}", "debug=quick", "debug.samples=30", *more)
     about = run(cfg, tmp_path, [], Console(quiet=True))
     assert about.status == "complete"
     ran = set(read_records(tmp_path)["attack"])
+    for path in (tmp_path / "measured").glob("*.npz"):  # of probes that attack by themselves
+        with np.load(path) as arrays:
+            ran |= set(np.ravel(arrays["attack"]).tolist()) if "attack" in arrays else set()
     assert all(any(name.startswith(a["name"]) for name in ran) for a in about.attacks)
     assert write(tmp_path).exists()
 
