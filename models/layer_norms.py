@@ -77,6 +77,8 @@ def layer_norm(module: nn.Module, shape: tuple[int, ...]) -> Norm | None:
             same = type(module).forward is kind.forward and "forward" not in vars(module)
             with torch.no_grad():
                 return known(module, shape) if same else None
+    if isinstance(module, nn.CELU) and not module.alpha > 0:
+        return None  # its slope grows without bound on one side
     if type(module) in _SLOPES:
         return _exact(_SLOPES[type(module)], "steepest slope")
     return _exact(1.0, "moves entries") if type(module) in _MOVING else None
@@ -227,7 +229,7 @@ def _padded(module: Any, shape: tuple[int, ...]) -> Norm:
 
 
 def _contrast(module: Any, shape: tuple[int, ...]) -> Norm | None:
-    if isinstance(module, nn.InstanceNorm2d) and module.track_running_stats:
+    if (isinstance(module, nn.InstanceNorm2d) and module.track_running_stats) or not module.eps > 0:
         return None
     gamma = 1.0 if module.weight is None else float(module.weight.detach().double().abs().max())
     return Norm(0.0, gamma / math.sqrt(module.eps) * _ROUNDING, "input without contrast")

@@ -37,7 +37,7 @@ def read(run: Run, records: pd.DataFrame, folder: Path) -> Reading:
         _alone(found, records),
         _random(found),
         _gradients(found),
-        dimension_causes.causes(found, float(run.config["study"]["decay"])),
+        *([dimension_causes.causes(found, float(run.config["study"]["decay"]))] if found.handled else []),
         dimension_causes.volume(found),
         dimension_causes.noise(found),
     )

@@ -73,16 +73,20 @@ def _both(one: Looked) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
     return best(one, "natural", count), best(one, "random", count)
 
 
+def _area(one: Looked, basis: str, direction: int, c: int) -> float:
+    """Under the curve of a detector on the images that are told, by the side that the other ones chose."""
+    area, side = float(one.seen[f"area_{basis}"][direction, c]), float(one.seen[f"side_{basis}"][direction, c])
+    return area if side > 0 else 1 - area
+
+
 def _classes(family: Family) -> Table:
     first = family.first
     (units, right), (others, theirs) = _both(first)
     majority = detectors.majority(member(first, first.told))
     rows = []
     for c, number_ in enumerate(first.seen["classes"][:_SHOWN]):
-        areas = [
-            float(first.seen[f"area_{basis}"][i, c]) for basis, i in (("natural", units[c]), ("random", others[c]))
-        ]
-        areas = [max(area, 1 - area) for area in areas]
+        chosen = (("natural", units[c]), ("random", others[c]))
+        areas = [_area(first, basis, i, c) for basis, i in chosen]
         n = len(right)
         rows.append(
             (

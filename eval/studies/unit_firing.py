@@ -47,8 +47,9 @@ class Fired:
         return z
 
     def kept(self, stage: str, basis: str = "natural") -> Array:
-        """The share (n,) of the strongest directions before that are so afterwards."""
-        before, after = (self._top(self.standard(self.stages[s], basis)) for s in ("before", stage))
+        """The share (n,) of the strongest before that are so afterwards, of as many directions as there are units."""
+        most = len(self.one.seen["live"])  # of more directions fewer would be kept by chance
+        before, after = (self._top(self.standard(self.stages[s], basis)[:, :most]) for s in ("before", stage))
         shares: Array = (before & after).sum(1) / self.strongest
         return shares
 

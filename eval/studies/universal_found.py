@@ -86,8 +86,10 @@ def row_of(name: str, maker: str) -> str:
 
 
 def span(values: Iterable[Value]) -> str:
-    """The least and the greatest of some shares, in words."""
+    """The least and the greatest of some shares, in words; empty of none."""
     shares = [v.ours for v in values]
+    if not shares:
+        return ""
     low, high = f"{min(shares):.1%}", f"{max(shares):.1%}"
     return low if low == high else f"{low} to {high}"
 

@@ -61,7 +61,8 @@ def labels(found: Found, classes: int, where: str) -> Section:
     more = sum(above(a, b) for a, b in pairs)
     answer = (
         f"The commonest new label takes {span([a for a, _ in pairs])} of the fooled images, of those that random "
-        f"perturbations fool {span([b for _, b in pairs])}; clearly more in {more} of {len(pairs)} cases."
+        f"perturbations fool {span([b for _, b in pairs if b.n]) or 'nothing, since they fool none'}; clearly more in "
+        f"{more} of {len(pairs)} cases."
         if pairs
         else "No image was fooled."
     )

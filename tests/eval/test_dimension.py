@@ -73,6 +73,13 @@ def test_every_section_of_a_small_run_says_something(go, tmp_path):
     assert all(v.ours == 0 for v in (dict(by["sizes"].rows)[r][-1] for r, _ in by["sizes"].rows))  # all were found
 
 
+def test_without_handles_the_page_leaves_their_section_out(go, tmp_path):
+    short = ("study.sides=[8,16]", "study.seeds=1", "study.handled=[]", "study.handles=[he]", "debug.samples=25")
+    about, said = go(tmp_path, *SMALL, *short, "model=small/cnn", "study.models=[cnn]")
+    assert about.status == "complete"
+    assert [s.name for s in said.sections] == ["dimension", "random", "gradients", "volume", "noise"]
+
+
 def test_a_linear_network_is_as_theory_says(go, tmp_path):
     about, said = go(tmp_path, *PLAIN)
     found = Measured.of(about, tmp_path)

@@ -129,6 +129,11 @@ def test_contrast_normalisation_attains_its_bounds_nearly() -> None:
     assert float((out[1] - out[0]).norm() / (x[1] - x[0]).norm()) == pytest.approx(found.high, rel=1e-3)
 
 
+@pytest.mark.parametrize("module", [nn.LayerNorm(4, eps=0.0), nn.GroupNorm(2, 4, eps=0.0), nn.CELU(alpha=-1.0)])
+def test_what_has_no_bound_has_none(module: nn.Module) -> None:
+    assert layer_norm(module.double(), (4,)) is None
+
+
 class Twisted(nn.Linear):
     def forward(self, x: Tensor) -> Tensor:
         return 2 * super().forward(x)
