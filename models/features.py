@@ -66,23 +66,27 @@ class _ReachedError(Exception):
 
 
 @torch.no_grad()
-def layers(classifier: Classifier, x: Tensor) -> list[Layer]:
-    """The modules of a network that return a tensor (B, ...), in the order in which they are first called.
+def layers(classifier: Classifier, x: Tensor, *, every: bool = False) -> list[Layer]:
+    """The modules of a network that return values (B, U) or maps (B, U, H, W) of U units, as they are first called.
 
     Args:
         classifier: whose layers they are.
         x: images (B, C, H, W) to be sent through it.
+        every: those too that return any other tensor (B, ...), such as tokens, or maps with their units last.
     """
     module = classifier.network
     aliases = _aliases(module)
     found: dict[str, Layer] = {}
 
-    def note(name: str, kind: str, output: Any) -> None:
-        if name not in found and isinstance(output, Tensor) and output.ndim > 1 and len(output) == len(x):
-            found[name] = Layer(name, aliases.get(name, ""), kind, tuple(output.shape[1:]))
+    def note(name: str, part: nn.Module, output: Any) -> None:
+        if name in found or not isinstance(output, Tensor) or output.ndim < 2 or len(output) != len(x):
+            return
+        last = isinstance(part, nn.Linear | nn.LayerNorm)  # of more than values they work on what comes last
+        if every or output.ndim == 2 or (output.ndim == 4 and not last):
+            found[name] = Layer(name, aliases.get(name, ""), type(part).__name__, tuple(output.shape[1:]))
 
     hooks = [
-        part.register_forward_hook(lambda m, _, out, name=name: note(name, type(m).__name__, out))
+        part.register_forward_hook(lambda m, _, out, name=name: note(name, m, out))
         for name, part in module.named_modules()
         if name
     ]
@@ -120,7 +124,8 @@ def _nearest(wanted: str, known: Sequence[Layer]) -> str:
     names = [layer.alias or layer.name for layer in known]
     near = difflib.get_close_matches(wanted, [*names, *(layer.name for layer in known)], n=3)
     shown = ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
-    return f"did you mean {' or '.join(near)}? It has {shown}" if near else f"it has {shown or 'none'}"
+    has = f"It has {shown or 'none'}, of those that return values or maps of units"
+    return f"did you mean {' or '.join(near)}? {has}" if near else has.replace("It", "it", 1)
 
 
 def _aliases(module: nn.Module) -> dict[str, str]:

@@ -128,7 +128,7 @@ def _called(classifier: Classifier, x: Tensor) -> list[LayerNorm]:
     modules = dict(classifier.network.named_modules())
     hooks = [module.register_forward_pre_hook(note(name)) for name, module in modules.items()]
     try:
-        names = [layer.name for layer in layers(classifier, x)]
+        names = [layer.name for layer in layers(classifier, x, every=True)]
     finally:
         for hook in hooks:
             hook.remove()

@@ -116,8 +116,10 @@ class Ascent:
             x = x + self.step * width * ahead
             x = self._regularised(x, gradient, grey, (step + 1) % self.every == 0)
             if bool(silent.any()):
-                louder = noise(draws, x.shape[1:], bounds, min(1.0, NOISE * 2 ** (step + 1))).to(x)
-                x = torch.where(silent.view(-1, 1, 1, 1), louder, x)
+                rows = silent.nonzero()[:, 0]  # the others' streams stay as they are
+                own = [draws[row] for row in rows.tolist()]
+                louder = noise(own, x.shape[1:], bounds, min(1.0, NOISE * 2 ** (step + 1)))
+                x = x.index_copy(0, rows, louder.to(x))
             x = self._kept(x, grey, width)
         with torch.no_grad():
             best, _ = _better(x, score(x), best, record)

@@ -95,6 +95,15 @@ def _treated(found: Measured, model: str) -> Sequence[tuple[str, Floats]]:
     return [own[0], (_PROJECTED, found.distance(model, probe="projected")), *own[1:]]
 
 
+def _mean(values: Floats) -> Floats:
+    """The means (...) of values (..., n) that are not NaN; NaN where there are none."""
+    known = ~np.isnan(values)
+    count = known.sum(axis=-1)
+    total = np.where(known, values, 0.0).sum(axis=-1)
+    found: Floats = np.where(count > 0, total / np.maximum(count, 1), math.nan)
+    return found
+
+
 def volume(found: Measured) -> Section:
     """Whether a random step leaves the cell, as it would a ball."""
     rows: list[tuple[str, tuple[Value | None, ...]]] = []
@@ -104,8 +113,9 @@ def volume(found: Measured) -> Section:
         distance, random = found.distance(model), found.random(model)
         wrong = np.isnan(distance)
         for i, side in enumerate(found.sides):
-            shares = [np.nanmean(np.where(wrong[:, i], math.nan, left[:, i, :, k]), axis=-1) for k in (0, 1)]
-            worst = [max(most, float(share.mean())) for most, share in zip(worst, shares, strict=True)]
+            unknown = (~np.isfinite(distance[:, i]), wrong[:, i])  # no step is as long as what was not found
+            shares = [_mean(np.where(unknown[k], math.nan, left[:, i, :, k])) for k in (0, 1)]
+            worst = [max(most, float(_mean(share))) for most, share in zip(worst, shares, strict=True)]
             hit = np.isfinite(distance[:, i]).sum(-1) / (~wrong[:, i]).sum(-1)
             volume_near = float(near_surface(_DEPTH, found.pixels[i]))
             ball = (2 / found.pixels[i]) ** 0.5
@@ -163,7 +173,7 @@ def noise(found: Measured) -> Section:
             some = np.isfinite(distance) & (error[..., k] > 0) & (error[..., k] < 1)
             ratio = np.full(distance.shape, math.nan)
             ratio[some] = half_space(times, error[..., k][some])  # in units of r_adv
-            cells += [mean_of(np.nanmean(np.where(np.isnan(distance), math.nan, error[..., k]), axis=-1), "share")]
+            cells += [mean_of(_mean(np.where(np.isfinite(distance), error[..., k], math.nan)), "share")]
             cells += [mean_of(medians(ratio))]
             cells += [mean_of((some & (ratio >= 1)).sum(-1) / np.maximum(some.sum(-1), 1), "share")]
         rows.append((label(model), tuple(cells)))

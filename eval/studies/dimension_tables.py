@@ -95,7 +95,7 @@ def _moves(words: Sequence[tuple[str, Value]]) -> str:
     for verb, which in (
         ("comes nearer as d grows for", [w for w in words if w[1].high < 0]),
         ("goes away for", [w for w in words if w[1].low > 0]),
-        ("neither comes nearer nor goes away for", [w for w in words if not (w[1].high < 0 or w[1].low > 0)]),
+        ("cannot be told to move for", [w for w in words if not (w[1].high < 0 or w[1].low > 0)]),
     ):
         if which:
             parts.append(f"{verb} {listed([f'the {name}, {told(value)}' for name, value in which])}")
@@ -141,7 +141,7 @@ def _inside(found: Measured, records: pd.DataFrame) -> Table:
         free = dict(
             zip(clean["sample"].drop_duplicates().astype(str), found.distance(model)[0, found.at_native], strict=True)
         )
-        both = np.array([(boxed[s], free[s]) for s in boxed if free[s] > 0]).reshape(-1, 2)
+        both = np.array([(boxed[s], free[s]) for s in boxed if 0 < free[s] < math.inf]).reshape(-1, 2)
         ratio = both[:, 0] / both[:, 1]
         rows.append((label(model), tuple(_middle(v) for v in (both[:, 1], both[:, 0], ratio))))
     return Table(

@@ -93,3 +93,24 @@ def test_parameters_that_cannot_be_drawn_again_are_refused() -> None:
 
     with pytest.raises(ModelError, match="must have a reset_parameters"):
         randomise(nn.Sequential(Odd()), 0)
+
+
+class Tokens(nn.Module):
+    """Patches as tokens, and their mean."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patch, self.mix = nn.Conv2d(1, 6, 4, 4), nn.Linear(6, 6)
+        self.norm, self.head = nn.LayerNorm(6), nn.Linear(6, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        tokens = self.patch(x).flatten(2).mT
+        return self.head(self.norm(self.mix(tokens)).mean(1))
+
+
+def test_tokens_are_not_taken_for_units() -> None:
+    net = Classifier(Tokens(), name="t", input_shape=(1, 8, 8), num_classes=3)
+    assert [layer.name for layer in layers(net, X)] == ["patch", "head"]
+    assert [layer.name for layer in layers(net, X, every=True)] == ["patch", "mix", "norm", "head"]
+    with pytest.raises(ModelError, match="of those that return values or maps of units"):
+        find_layer(net, X, "norm")
