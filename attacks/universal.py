@@ -41,7 +41,7 @@ from attacks.rng import Rng
 from attacks.threat import ThreatModel
 
 NORMS = frozenset({"l2", "linf"})
-_CHUNK = 256  # images judged at once
+_CHUNK, _VALUES = 256, 1 << 22  # images that are judged at once, and their pixels, at most
 _LOOKS = 10  # times that `Ascent` compares what it has
 
 
@@ -55,10 +55,15 @@ class Shared(Protocol):
         """
 
 
+def at_once(x: Tensor) -> int:
+    """How many of the images (N, C, H, W) a network is shown together: few large ones, whose maps fill the memory."""
+    return max(1, min(_CHUNK, _VALUES // x[0].numel()))
+
+
 @torch.no_grad()
-def predictions(logits: Logits, x: Tensor, chunk: int = _CHUNK) -> Tensor:
+def predictions(logits: Logits, x: Tensor, chunk: int | None = None) -> Tensor:
     """Predicted classes (N,)."""
-    return torch.cat([logits(part).argmax(1) for part in torch.split(x, chunk)])
+    return torch.cat([logits(part).argmax(1) for part in torch.split(x, chunk or at_once(x))])
 
 
 def shifted(x: Tensor, v: Tensor, box: tuple[float, float] | None) -> Tensor:
@@ -66,11 +71,9 @@ def shifted(x: Tensor, v: Tensor, box: tuple[float, float] | None) -> Tensor:
     return x + v if box is None else (x + v).clamp(*box)
 
 
-def fooled(
-    logits: Logits, x: Tensor, v: Tensor, clean: Tensor, box: tuple[float, float] | None, chunk: int = _CHUNK
-) -> float:
+def fooled(logits: Logits, x: Tensor, v: Tensor, clean: Tensor, box: tuple[float, float] | None) -> float:
     """The share of images whose prediction is not what it is without v, `clean` (N,)."""
-    now = [predictions(logits, shifted(part, v, box), chunk) for part in torch.split(x, chunk)]
+    now = [predictions(logits, shifted(part, v, box)) for part in torch.split(x, at_once(x))]
     return float((torch.cat(now) != clean).double().mean())
 
 
@@ -186,7 +189,7 @@ class Ascent:
         """See `Shared`."""
         _check(threat, "Ascent")
         with torch.no_grad():
-            z = torch.cat([logits(part) for part in torch.split(x, _CHUNK)])
+            z = torch.cat([logits(part) for part in torch.split(x, at_once(x))])
         clean = z.argmax(1)
         cap = self.cap * float(-Goal(clean).margin(z).mean())
         best, most = torch.zeros_like(x[0]), -1.0

@@ -31,7 +31,7 @@ from torch import Tensor
 from attacks.deepfool import deepfool
 from attacks.rng import Rng
 from attacks.threat import ThreatModel, parse_eps, quantize
-from attacks.universal import Shared, predictions, random_like, scaled, shifted
+from attacks.universal import Shared, at_once, predictions, random_like, scaled, shifted
 from eval.data import Samples, balanced
 from eval.trial import Arrays, Probe
 from models.classifier import Classifier
@@ -173,7 +173,7 @@ class Directions:
         """
         x = _all(self.images, device)
         names = [str(draw) for draw in range(self.draws)]
-        unit = normals(classifier, x, max(1, batch_size // _CLASSES))
+        unit = normals(classifier, x, max(1, min(batch_size, at_once(x)) // _CLASSES))
         dim = x[0].numel()
         chance = scaled(Rng.of(seed, ["normals"], map(str, range(len(unit))), device).normal(dim), 1.0)
         _, singular, right = torch.linalg.svd(unit, full_matrices=False)  # (m,), (m, D)

@@ -5,6 +5,9 @@ Source: J. Adebayo et al., "Sanity checks for saliency maps", NeurIPS 2018 (arXi
 
 from __future__ import annotations
 
+import copy
+from typing import Any
+
 import torch
 from torch import nn
 
@@ -28,9 +31,10 @@ def randomise(module: nn.Module, seed: int, only: str | None = None) -> None:
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.default_generator.manual_seed(seed)
         for name, part in parts:
-            reset = getattr(part, "reset_parameters", None)
-            if callable(reset):
-                reset()
+            if callable(getattr(part, "reset_parameters", None)):
+                fresh: Any = copy.deepcopy(part).cpu()  # whose draws are those of the seed, wherever the network lives
+                fresh.reset_parameters()
+                part.load_state_dict(fresh.state_dict())
             elif any(True for _ in part.parameters(recurse=False)):
                 raise ModelError(
                     f"model: the weights of {name or 'the network'} ({type(part).__name__}) must have a "

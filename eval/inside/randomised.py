@@ -89,7 +89,7 @@ class Randomised:
                     shown.append(after[0]["gradient"][0])
         spread = self.square.over(*x.shape[2:])
         edges = _edges(x)
-        aliases = {layer.name: layer.alias or layer.name for layer in layers(classifier, x[:1])}
+        aliases = {layer.name: layer.alias or layer.name for layer in layers(classifier, x[:1], every=True)}
         return {
             "layer": np.array([aliases.get(names[top], names[top]) for top in chosen]),
             **{name: torch.stack(values, 1).numpy() for name, values in found.items()},
@@ -102,7 +102,7 @@ class Randomised:
 
     def _stages(self, classifier: Classifier, x: Tensor) -> tuple[list[str], list[int]]:
         """The layers that can be drawn again, from the top, and the places of those that are looked at."""
-        known = [layer.name for layer in layers(classifier, x)]
+        known = [layer.name for layer in layers(classifier, x, every=True)]
         parts = dict(classifier.network.named_modules())
         drawn = [
             name
