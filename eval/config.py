@@ -84,6 +84,17 @@ def _untaken(name: str, node: Any) -> bool:
     )
 
 
+def _check_budget(threat: Mapping[str, Any]) -> None:
+    """Refuse a norm that the command line sets and leaves with the eps of another one."""
+    said = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
+    keys = {o.partition("=")[0].lstrip("+") for o in said}
+    if "threat.norm" in keys and not keys & {"threat", "threat.eps"}:
+        raise InputError(
+            f"threat.norm: must come with an eps of its own, got {threat['norm']} with eps={threat['eps']} of another "
+            "norm; write threat.eps=... too, or choose a threat such as threat=l2_1"
+        )
+
+
 def _adversary(train: Mapping[str, Any]) -> tuple[Attack, ThreatModel] | None:
     """The attack and the budget of adversarial training."""
     content = dict(train["adversary"])
@@ -175,6 +186,7 @@ def read(cfg: DictConfig) -> Plan:
             f"image: is read by data=photo alone, got {content['image']} with data={content['data']['name']}"
         )
     threat, debug = content["threat"], Debug(**content["debug"])
+    _check_budget(threat)
     distinct: dict[float, tuple[str, ThreatModel]] = {}  # the same budget in two spellings counts once
     for text in map(str, [threat["eps"], *(threat["curve"] if debug.curve else [])]):
         level = budget(threat["norm"], text)

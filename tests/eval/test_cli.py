@@ -51,6 +51,7 @@ def test_a_job_of_a_sweep_that_is_refused_does_not_end_the_sweep(command, tmp_pa
         (["attack.pgd.steps=ten"], "attack.pgd.steps"),
         (["threat.eps=8"], "8/255"),
         (["attack=[pgd]", "threat.norm=l0", "threat.eps=3", "threat.curve=[]"], "attack.pgd: supports the norm"),
+        (["threat.norm=l2"], "threat.norm: must come with an eps of its own, got l2 with eps=0.1"),
         (["device=cuda:77"], "device: this machine has no cuda:77"),
         (["goal=toaster"], "goal: must be untargeted, "),
         (["data=images", "data.root=nowhere"], "nowhere"),
