@@ -283,7 +283,8 @@ def test_every_experiment_runs(composed, tmp_path, experiment):
     ran = set(read_records(tmp_path)["attack"])
     for path in (tmp_path / "measured").glob("*.npz"):  # of probes that attack by themselves
         with np.load(path) as arrays:
-            ran |= set(np.ravel(arrays["attack"]).tolist()) if "attack" in arrays else set()
+            names = np.ravel(arrays["attack"]) if "attack" in arrays else np.array([], np.str_)
+            ran |= set(names.tolist()) if names.dtype.kind == "U" else set()
     assert all(any(name.startswith(a["name"]) for name in ran) for a in about.attacks)
     assert write(tmp_path).exists()
 
