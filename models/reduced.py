@@ -1,8 +1,8 @@
 """A network that is searched in 16 bits and asked in 32.
 
 Where a gradient is wanted, forward and backward run in bfloat16, which processors with instructions for it do faster;
-where none is wanted, as when a candidate is judged, the network itself answers. So a search that asks
-again without a gradient before it lets a sample go (as `attacks.best` does) lets none go for a rounding of 16 bits.
+where none is wanted, as when a candidate is judged, the network itself answers. So a search that asks again without a
+gradient before it lets a sample go (as `attacks.best` does) lets none go for a rounding of 16 bits.
 
 bfloat16 has 8 bits of mantissa: its logits are right to some 0.4%, its gradients point about the same way. That is
 enough for steps of signs and of unit length, and not for a search along the decision boundary.
