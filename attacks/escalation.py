@@ -80,7 +80,7 @@ class Escalation:
         steep = self._climb(turn)
         if threat.norm in Square.norms:
             turn.spend(Square(queries=self.queries), turn.broken.left())
-        misled = turn.among((turn.broken.margin > steep) | _flat(logits, x, goal))
+        misled = turn.among((turn.margin > steep) | _flat(logits, x, goal))
         turn.spend(EOT(averaged, self.draws, _neighbours(threat, x)), misled)
         if threat.norm in Square.norms:
             turn.spend(Square(queries=_MORE * self.queries), turn.among(turn.of(misled)))
@@ -88,10 +88,10 @@ class Escalation:
 
     def _climb(self, turn: _Turn) -> Tensor:
         """Gradient searches of ever more steps; how near each sample (B,) came by them."""
-        going, before = turn.broken.left(), turn.broken.margin
+        going, before = turn.broken.left(), turn.margin
         for search in range(self.rounds):
             turn.spend(APGD(steps=self.steps * 2**search, loss="margin", early_stop=True), going)
-            now = turn.broken.margin
+            now = turn.margin
             gain = now - before
             if search > 0:
                 foreseen = now + _FACTOR * gain * (self.rounds - 1 - search)
@@ -99,7 +99,7 @@ class Escalation:
             else:
                 going = turn.among(turn.of(going))
             before = now
-        return turn.broken.margin
+        return turn.margin
 
 
 class _Turn:
@@ -109,6 +109,11 @@ class _Turn:
         self.logits, self.x, self.goal, self.threat, self.rng = logits, x, goal, threat, rng
         self.broken = Broken(x)
         self._searches = 0
+
+    @property
+    def margin(self) -> Tensor:
+        """How near each sample (B,) has come so far."""
+        return self.broken.margin.clone()
 
     def spend(self, attack: Attack, index: Tensor) -> None:
         """Let an attack try the samples `index` (b,), and keep what is better."""

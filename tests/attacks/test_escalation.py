@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -134,21 +138,68 @@ def test_a_random_network_is_attacked_in_the_mean():
     assert int(meter.forwards.max()) >= 8 * 5  # draws x steps
 
 
-def test_a_search_that_is_not_at_rest_goes_on():
-    class Slow(nn.Module):
-        """The lead rises by as much with each doubling of the steps that were looked at."""
+class Long(nn.Module):
+    """A lead whose gradient by the first pixel alone counts, and shrinks as it rises: each doubling of steps gains."""
 
-        def __init__(self) -> None:
-            super().__init__()
-            self.looks = 0
+    def __init__(self, end: float) -> None:
+        super().__init__()
+        self.end = end
 
-        def forward(self, x: Tensor) -> Tensor:
-            self.looks += 1
-            rising = torch.tensor(float(self.looks)).log2() - 12.0
-            return two(rising + 0.0 * x.flatten(1).sum(1) + 1e-3 * (x.flatten(1)).sum(1))
+    def forward(self, x: Tensor) -> Tensor:
+        return two(x.flatten(1)[:, 0] - self.end)
 
-    _, meter = run(SMALL, Slow(), images(1))
-    assert int(meter.backwards.max()) > 5 + 10 + 20
+
+@dataclass(frozen=True)
+class Doubling:
+    """A search that comes as far as its steps allow: 0.01 a doubling of 5."""
+
+    steps: int
+    loss: str = ""
+    early_stop: bool = True
+    norms: ClassVar[frozenset[str]] = frozenset({"linf"})
+    minimal: ClassVar[bool] = False
+
+    def __call__(self, logits, x, goal, threat, *, rng):
+        asked.append(self.steps)
+        ahead = 0.01 * (1 + math.log2(self.steps / 5)) * (x.flatten(1)[:, 1] > 0.5).view(-1, 1, 1, 1)
+        return x + ahead * torch.ones_like(x)
+
+
+asked: list[int] = []
+
+
+@pytest.mark.parametrize(
+    ("end", "searches"),
+    [(0.535, [5, 10, 20, 40]), (0.565, [5, 10, 20, 40, 80]), (0.58, [5, 10, 20, 40]), (0.9, [5, 10])],
+)
+def test_a_search_that_gains_goes_on_as_long_as_that_could_bring_it_there(monkeypatch, end, searches):
+    monkeypatch.setattr("attacks.escalation.APGD", Doubling)
+    asked.clear()
+    x = torch.full((1, *SHAPE), 0.5)
+    x[0, 0, 0, 1] = 0.6
+    run(Escalation(steps=5, rounds=5, queries=1, draws=1), Long(end), x)
+    assert asked == searches
+
+
+def test_a_search_that_gains_nothing_ends(monkeypatch):
+    monkeypatch.setattr("attacks.escalation.APGD", Doubling)
+    asked.clear()
+    run(Escalation(steps=5, rounds=5, queries=1, draws=1), Long(0.505), torch.full((1, *SHAPE), 0.5))
+    assert asked == [5, 10]
+
+
+class Steeper(nn.Module):
+    """What a search by scores finds and a gradient does not: it points away from the goal."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        mean = x.flatten(1).mean(1)
+        return two(mean.detach() - 0.62 - (mean - mean.detach()))
+
+
+def test_who_is_misled_by_gradients_gets_many_more_queries():
+    x = torch.full((4, *SHAPE), 0.5)
+    _, meter = run(Escalation(steps=3, rounds=2, queries=10, draws=1), Steeper(), x)  # 0.1 is not enough
+    assert int(meter.forwards.min()) > 16 * 10
 
 
 def test_outcomes_do_not_depend_on_the_batch():
