@@ -30,7 +30,7 @@ from attacks.threat import ThreatModel, parse_eps, unlimited
 from eval.data import Samples
 from eval.floor import floor, in_turns
 from eval.judge import judge
-from eval.libraries import LIBRARIES, Asked, Library
+from eval.libraries import LIBRARIES, Asked
 from eval.meter import Meter
 from eval.speed import lay_out
 from eval.trial import Arrays
@@ -155,13 +155,9 @@ class Timing:
         for name in self.libraries if self.norm == "linf" and plain.bounds == (0.0, 1.0) else ():
             library = LIBRARIES[name]
             if library.version:
-                search = partial(_library, library, x=x, labels=goal.labels, asked=asked)
+                search = partial(library, x=x, labels=goal.labels, asked=asked)
                 found.append(Contender(LIBRARY, library.label, plain, search, threat, library.version))
         return found
-
-
-def _library(library: Library, network: Any, x: Tensor, labels: Tensor, asked: Asked) -> Tensor:
-    return library(network, x, labels, asked)
 
 
 def _levers(plain: Classifier, x: Tensor) -> dict[str, nn.Module]:
