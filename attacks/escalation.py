@@ -3,7 +3,7 @@
     stand-in    the network offers one                                 its gradients are followed
     random      two answers to the image differ                        the expected answer is attacked
     unsettled   twice the steps bring the search nearer the goal, and  twice as many again, while that lasts
-                as much from each doubling to come would get it there
+                thrice that from each doubling to come gets it there
     misled      a search by scores gets nearer than one by gradients,  smoothed gradients, and many more queries
                 or there is no gradient
 
