@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from attacks.goal import Goal
 from attacks.losses import LOSSES, logits_and_gradient
-from eval.data import Samples
+from eval.data import Samples, in_turn
 from eval.errors import InputError
 from eval.gradcheck import Checked, check, directions, gradients_of
 from eval.spectra import doubled_copy
@@ -59,7 +59,7 @@ class Gradients:
         random: directions of each image.
         noise: standard deviation of what is added to each image.
         coordinates: single pixels of each image.
-        layer_images: images on which the layers are checked; 0: no layers.
+        layer_images: images, balanced by class, on which the layers are checked; 0: no layers.
     """
 
     random: int = 4
@@ -141,9 +141,8 @@ class Gradients:
     def _layers(self, doubled: Classifier, samples: Samples, device: torch.device, seed: int) -> Arrays:
         """Every module that takes one tensor and returns one, in the order of `named_modules`."""
         names = [name for name, _ in doubled.network.named_modules() if name]
-        many = min(self.layer_images, len(samples))
         found: dict[str, list[tuple[Tensor, Tensor]]] = {}
-        for i in range(many):
+        for i in in_turn(samples.labels, seed)[: self.layer_images]:
             g = _drawn(seed, "layers", str(samples.ids[i]))
             x = self._moved(samples, np.arange(i, i + 1), [g], device)
             moved = x + _TANGENT * directions(x.shape[1:], g, 1, 0).to(device)

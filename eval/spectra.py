@@ -25,7 +25,7 @@ from attacks.goal import Goal
 from attacks.pgd import PGD
 from attacks.rng import Rng
 from attacks.threat import ThreatModel
-from eval.data import Samples
+from eval.data import Samples, in_turn
 from eval.errors import InputError
 from eval.speed import multiplications
 from eval.trial import Arrays
@@ -53,7 +53,8 @@ class Spectra:
     """Measures networks.
 
     Attributes:
-        pairs: samples from which a search over pairs starts; None for 32, or fewer of a large network, at least 2.
+        pairs: samples, balanced by class, from which a search over pairs starts; None for 32, or fewer of a large
+            network, at least 2.
         steps: of that search.
         attack_steps: of the PGD whose pairs are measured too.
     """
@@ -116,9 +117,9 @@ class Spectra:
         if number is None:
             work = 6 * self.steps * multiplications(classifier, samples.batch(np.arange(1)).to(device))
             number = min(_MOST_PAIRS, max(_LEAST_PAIRS, int(_PAIR_WORK // work)))
-        number = min(number, len(samples))
-        for start in range(0, number, _PAIRS_AT_ONCE):
-            index = np.arange(start, min(start + _PAIRS_AT_ONCE, number))
+        chosen = in_turn(samples.labels, seed)[:number]
+        for start in range(0, len(chosen), _PAIRS_AT_ONCE):
+            index = chosen[start : start + _PAIRS_AT_ONCE]
             x = samples.batch(index).to(device)
             rng = Rng.of(seed, ["spectra"], [str(i) for i in samples.ids[index]], device)
             low, high = classifier.bounds

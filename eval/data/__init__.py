@@ -13,7 +13,7 @@ from eval.data.images import Images
 from eval.data.photo import Photo
 from eval.data.samples import Data, Samples
 from eval.data.spec import Spec
-from eval.data.subset import balanced, limited, split
+from eval.data.subset import balanced, in_turn, limited, split
 from eval.data.things import Things
 
 __all__ = [
@@ -28,6 +28,7 @@ __all__ = [
     "Torchvision",
     "balanced",
     "class_number",
+    "in_turn",
     "limited",
     "split",
 ]

@@ -22,22 +22,46 @@ def _generator(stream: int, seed: int) -> np.random.Generator:
     return np.random.default_rng([stream, seed])
 
 
-def _ranks(labels: Labels, rng: np.random.Generator) -> npt.NDArray[np.int64]:
-    """The place (N,) of each sample in a random order of its class."""
-    order = rng.permutation(len(labels))
-    by_class = order[np.argsort(labels[order], kind="stable")]
-    counts = np.bincount(labels)
+def _ranks(labels: Labels, order: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """How many (n,) of its class stand before each of the samples `order` (n,)."""
+    own = labels[order]
+    by_class = np.argsort(own, kind="stable")
+    counts = np.bincount(own)
     starts = np.repeat(np.cumsum(counts) - counts, counts)
-    ranks = np.empty(len(labels), dtype=np.int64)
-    ranks[by_class] = np.arange(len(labels)) - starts
+    ranks = np.empty(len(order), dtype=np.int64)
+    ranks[by_class] = np.arange(len(order)) - starts
     return ranks
 
 
-def balanced(labels: Labels, limit: int, seed: int, key: str = "data.limit") -> npt.NDArray[np.int64]:
-    """Which `limit` samples to keep, ascending: the classes take turns, and one that runs out is passed over.
+def in_turn(labels: Labels, seed: int, among: npt.NDArray[np.bool_] | None = None) -> npt.NDArray[np.int64]:
+    """The samples in an order in which the classes take turns, and one that runs out is passed over.
 
-    Counts differ by at most one among classes that did not run out, and a smaller limit with the same seed
-    gives a subset of a larger one's.
+    Within a class and among the classes it is random. The first n of it are balanced: counts differ by at most one
+    among classes that did not run out. Neighbours are of different classes until a single one is left.
+
+    Args:
+        labels: (N,) class of each sample.
+        seed: non-negative.
+        among: (N,) which samples take part; None for all. Two that share samples keep them in one order by class.
+
+    Returns:
+        Their numbers (n,); a permutation of 0..N-1 without `among`.
+
+    Raises:
+        InputError: the seed is negative.
+    """
+    rng = _generator(_BALANCED, seed)
+    turn = rng.permutation(int(labels.max(initial=0)) + 1)
+    order = rng.permutation(len(labels))
+    if among is not None:
+        order = order[among[order]]
+    return order[np.lexsort((turn[labels[order]], _ranks(labels, order)))]
+
+
+def balanced(labels: Labels, limit: int, seed: int, key: str = "data.limit") -> npt.NDArray[np.int64]:
+    """Which `limit` samples to keep, ascending: the first of `in_turn`.
+
+    A smaller limit with the same seed gives a subset of a larger one's.
 
     Args:
         labels: (N,) class of each sample.
@@ -52,9 +76,7 @@ def balanced(labels: Labels, limit: int, seed: int, key: str = "data.limit") -> 
         raise InputError(
             f"{key}: must be in 1..{len(labels)}, the samples there are, got {limit}; {key}=null takes all"
         )
-    rng = _generator(_BALANCED, seed)
-    turn = rng.permutation(int(labels.max()) + 1)
-    return np.sort(np.lexsort((turn[labels], _ranks(labels, rng)))[:limit])
+    return np.sort(in_turn(labels, seed)[:limit])
 
 
 def stratified(labels: Labels, fraction: float, seed: int) -> npt.NDArray[np.bool_]:
@@ -73,7 +95,10 @@ def stratified(labels: Labels, fraction: float, seed: int) -> npt.NDArray[np.boo
     share, remainder = np.divmod(counts * total, len(labels))  # integers: no share is lost to rounding
     by_remainder = np.lexsort((rng.permutation(len(counts)), -remainder))
     share[by_remainder[: total - share.sum()]] += 1
-    return _ranks(labels, rng) < share[labels]
+    order = rng.permutation(len(labels))
+    chosen = np.zeros(len(labels), dtype=np.bool_)
+    chosen[order] = _ranks(labels, order) < share[labels[order]]
+    return chosen
 
 
 def split(samples: Samples, fraction: float, seed: int) -> tuple[Samples, Samples]:

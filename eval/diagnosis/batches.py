@@ -1,4 +1,4 @@
-"""The first correctly classified samples, batch by batch: what every probe of the diagnosis works on."""
+"""Some correctly classified samples, batch by batch: what the probes of the diagnosis, and others, work on."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from attacks.goal import Goal
 from attacks.rng import Rng
-from eval.data import Samples
+from eval.data import Samples, in_turn
 from models.classifier import Classifier
 
 
@@ -41,19 +42,30 @@ def batches(
     seed: int,
     name: str,
 ) -> Iterator[Batch]:
-    """The first `images` samples that are classified correctly, in order; fewer if there are not so many."""
-    found = 0
-    for start in range(0, len(samples), batch_size):
-        index = np.arange(start, min(start + batch_size, len(samples)))
-        x = samples.batch(index).to(device)
+    """Samples that are classified correctly, at most `images` of them, whose classes take turns.
+
+    Networks that classify much the same samples correctly get much the same of them.
+
+    Cost: a forward of all samples.
+    """
+    right = np.concatenate([_right(classifier, samples, index, device) for index in _parts(len(samples), batch_size)])
+    chosen = in_turn(samples.labels, seed, right)[:images]
+    for part in _parts(len(chosen), batch_size):
+        index = chosen[part]
+        ids = samples.ids[index].tolist()
         labels = torch.as_tensor(samples.labels[index], device=device)
-        with torch.no_grad():
-            right = torch.nonzero(classifier(x).argmax(1) == labels)[:, 0][: images - found]
-        if len(right) == 0:
-            continue
-        ids = samples.ids[index[right.cpu().numpy()]].tolist()
         rng = Rng.of(seed, ["diagnosis", name], ids, device)
-        yield Batch(ids, x[right], Goal(labels[right]), rng)
-        found += len(right)
-        if found >= images:
-            return
+        yield Batch(ids, samples.batch(index).to(device), Goal(labels), rng)
+
+
+def _parts(n: int, size: int) -> list[npt.NDArray[np.int64]]:
+    return [np.arange(start, min(start + size, n)) for start in range(0, n, size)]
+
+
+@torch.no_grad()
+def _right(
+    classifier: Classifier, samples: Samples, index: npt.NDArray[np.int64], device: torch.device
+) -> npt.NDArray[np.bool_]:
+    said = classifier(samples.batch(index).to(device)).argmax(1).cpu().numpy()
+    found: npt.NDArray[np.bool_] = said == samples.labels[index]
+    return found

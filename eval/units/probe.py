@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from eval.data import Samples
+from eval.data import Samples, in_turn
 from eval.errors import InputError
 from eval.trial import Arrays
 from eval.units import detectors, tops
@@ -53,7 +53,7 @@ class Units:
         most: directions of each basis at most.
         best: images that a direction is judged by.
         ablated: directions of each basis that are taken out, 0 for none.
-        ablated_images: on which.
+        ablated_images: on which, balanced by class.
         shown: directions of each basis whose images are kept.
         lead: the unit that comes first; None for any.
     """
@@ -121,7 +121,7 @@ class Units:
             f"{key}_{tops.CHANCE}": value for key, value in self._by_chance(samples.labels[told], pixels, seed).items()
         }
         if self.ablated and len(arrays["live"]):
-            where = told[: self.ablated_images]
+            where = np.sort(in_turn(samples.labels, seed, ~fitted)[: self.ablated_images])
             arrays |= self._ablate(
                 classifier, layer.name, found, samples, fitted, where, batch_size, device, seed
             )  # fmt: skip

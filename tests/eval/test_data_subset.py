@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from eval.data import Samples, balanced, limited, split
+from eval.data import Samples, balanced, in_turn, limited, split
 from eval.data.subset import of_classes
 from eval.errors import InputError
 
@@ -105,3 +105,44 @@ def test_the_samples_of_some_classes_keep_their_labels_ids_and_order():
     assert chosen.classes == samples.classes
     with pytest.raises(InputError, match="at least one sample"):
         of_classes(samples, (2,))
+
+
+@settings(deadline=None)
+@given(label_lists, seeds)
+def test_classes_take_turns_until_one_is_left(labels, seed):
+    order = in_turn(labels, seed)
+    assert sorted(order.tolist()) == list(range(len(labels)))
+    said = labels[order]
+    for n in range(1, len(said) + 1):
+        counts, available = np.bincount(said[:n], minlength=6), np.bincount(labels, minlength=6)
+        unfinished = counts[counts < available]
+        assert counts.max() - unfinished.min(initial=counts.max()) <= 1
+    for i in np.flatnonzero(said[1:] == said[:-1]):
+        assert len(set(said[i:].tolist())) == 1
+    for limit in (1, len(labels) // 2, len(labels)):
+        assert np.array_equal(balanced(labels, max(1, limit), seed), np.sort(order[: max(1, limit)]))
+
+
+@settings(deadline=None)
+@given(label_lists, seeds, st.data())
+def test_a_part_takes_turns_as_well_and_keeps_the_order_of_the_whole(labels, seed, data):
+    among = np.array(data.draw(st.lists(st.booleans(), min_size=len(labels), max_size=len(labels))))
+    order, whole = in_turn(labels, seed, among), in_turn(labels, seed)
+    assert sorted(order.tolist()) == np.flatnonzero(among).tolist()
+    for kind in range(6):
+        own = [i for i in whole if labels[i] == kind and among[i]]
+        assert [i for i in order if labels[i] == kind] == own
+    counts = np.bincount(labels[order[: len(order) // 2]], minlength=6)
+    available = np.bincount(labels[among], minlength=6)
+    unfinished = counts[counts < available]
+    assert counts.max() - unfinished.min(initial=counts.max()) <= 1
+
+
+def test_the_order_within_and_among_classes_is_drawn_by_the_seed():
+    labels = np.repeat(np.arange(6), 4)
+    orders = {tuple(in_turn(labels, seed)) for seed in range(20)}
+    assert len(orders) == 20
+    assert len({tuple(labels[list(order[:6])]) for order in orders}) > 10
+    assert {order[0] % 4 for order in orders} == {0, 1, 2, 3}
+    with pytest.raises(InputError, match="seed: must be at least 0"):
+        in_turn(labels, -1)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -91,7 +93,11 @@ def test_only_samples_that_are_right_take_part():
     for batch_size in (7, 40):
         found = list(batches(classifier, samples, 20, batch_size, CPU, 0, "x"))
         ids = [i for batch in found for i in batch.ids]
-        assert ids == [f"test/{i:05}" for i in range(40) if i % 10][:20]
+        place = {f"test/{i:05}": i for i in range(40)}
+        assert len(set(ids)) == 20
+        assert all(place[i] % 10 for i in ids)
+        labels = torch.cat([batch.goal.labels for batch in found])
+        assert labels.tolist() == [samples.labels[place[i]] for i in ids]
         assert torch.cat([batch.x for batch in found]).shape == (20, 1, 8, 8)
 
 
@@ -211,6 +217,8 @@ def test_the_way_to_a_neighbour_crosses_the_boundary_where_halving_says(norm):
     classifier = Classifier(network, name="net", input_shape=(1, 8, 8), num_classes=4)
     samples = Samples.of(x.numpy(), labels.tolist(), "abcd", "test")
     seen = Neighbours(norm=norm, eps="0.2")(classifier, samples, 16, CPU, 0)
+    kept = [samples.ids.tolist().index(i) for i in seen["sample"]]
+    x, labels = x[kept], labels[kept]
     size = ThreatModel(norm, 1.0).size
     walks = []
     for image, label in zip(x, labels, strict=True):  # the same by walking in small steps
@@ -229,7 +237,7 @@ def test_the_ways_of_all_images_at_once_end_where_they_end_one_at_a_time(norm):
     classifier, samples = about(net())
     seen = Neighbours(norm=norm, eps="0.3", images=30)(classifier, samples, 16, CPU, 0)
     threat = ThreatModel(norm, 0.3)
-    kept = np.flatnonzero(np.isin(samples.ids, seen["sample"]))
+    kept = np.array([samples.ids.tolist().index(i) for i in seen["sample"]])
     x, labels = samples.batch(kept), torch.from_numpy(samples.labels[kept].copy())
     walks, near = [], []
     for image, label in zip(x, labels, strict=True):
@@ -295,3 +303,37 @@ def test_gradients_inside_forward_are_seen_whatever_name_they_go_by():
     by_func.forward = lambda x: by_func.network(x + 0 * torch.func.grad(lambda y: by_func.network(y).sum())(x))
     assert measure(Answers(), by_func)["autograd"] > 0
     assert measure(Answers(), net())["autograd"] == 0
+
+
+def sorted_by_class(wrong: tuple[int, ...] = ()) -> tuple[Classifier, Samples]:
+    """A network that reads the class from the first pixels, but for some images, and 8 images a class, in order."""
+    labels = np.repeat(np.arange(4), 8)
+    pixels = np.zeros((32, 1, 2, 2), np.float32)
+    pixels.reshape(32, 4)[np.arange(32), labels] = 1
+    for i in wrong:
+        pixels[i] = pixels[i][:, ::-1, ::-1]
+    classifier = Classifier(nn.Flatten(), name="n", input_shape=(1, 2, 2), num_classes=4)
+    return classifier, Samples.of(pixels, labels, "abcd", "sorted")
+
+
+@pytest.mark.parametrize("batch_size", [5, 32])
+def test_some_samples_of_a_folder_in_order_are_of_all_its_classes(batch_size: int):
+    classifier, samples = sorted_by_class(wrong=(0, 1, 2, 3, 4, 5))  # two of the first class are right
+
+    def labels(images: int) -> list[int]:
+        found = batches(classifier, samples, images, batch_size, CPU, 0, "x")
+        return [int(k) for batch in found for k in batch.goal.labels]
+
+    assert np.bincount(labels(8), minlength=4).tolist() == [2] * 4
+    assert np.bincount(labels(14), minlength=4).tolist() == [2, 4, 4, 4]
+    order = labels(100)
+    assert len(order) == 26
+    assert all(a != b for a, b in pairwise(order))
+
+
+def test_networks_that_get_other_samples_right_share_most():
+    def ids(wrong: tuple[int, ...]) -> set[str]:
+        classifier, samples = sorted_by_class(wrong)
+        return {i for batch in batches(classifier, samples, 12, 32, CPU, 0, "x") for i in batch.ids}
+
+    assert len(ids((0, 9)) & ids((17, 30))) >= 9

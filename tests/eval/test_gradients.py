@@ -99,6 +99,21 @@ def test_neither_batches_nor_other_samples_change_what_is_found():
     assert np.allclose(some["error"], all_["error"][2:3], atol=1e-7)
 
 
+def test_layers_are_checked_on_images_of_different_classes(monkeypatch: pytest.MonkeyPatch):
+    asked: list[str] = []
+
+    def noted(seed: int, *labels: str) -> torch.Generator:
+        asked.extend(labels[1:])
+        return torch.Generator().manual_seed(0)
+
+    monkeypatch.setattr("eval.gradients._drawn", noted)
+    x = torch.rand(6, 1, 6, 6, generator=torch.Generator().manual_seed(0)).numpy()
+    folder = Samples.of(x, np.repeat(np.arange(3), 2), ["a", "b", "c"], "sorted")
+    Gradients(random=1, coordinates=0, layer_images=3)(network(nn.Identity()), folder, 6, CPU, 0)
+    kinds = {str(i): int(k) for i, k in zip(folder.ids, folder.labels, strict=True)}
+    assert sorted({kinds[i] for i in asked}) == [0, 1, 2]
+
+
 def test_a_module_that_takes_no_single_tensor_is_left_out():
     class Two(nn.Module):
         def forward(self, x: Tensor, y: Tensor) -> Tensor:

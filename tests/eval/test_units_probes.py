@@ -185,6 +185,16 @@ def test_a_watcher_keeps_what_the_units_say_of_each_image_and_of_noise_as_large(
     assert not np.array_equal(seen["before"][:6], seen["noise"][:6])
 
 
+def test_directions_are_taken_out_on_images_of_all_classes() -> None:
+    samples = images()
+    ordered = samples.select(np.argsort(samples.labels, kind="stable"))  # as a folder of images is
+    right = grandmothers()
+    right.network[3].bias.data[:] = torch.tensor([9.0, 0, 0, 0])  # it says the first class, always
+    found = replace(SMALL, ablated_images=20)(right, ordered, 64, CPU, 0)
+    assert found["intact_right"].sum() == 5
+    assert len(found["intact_right"]) == 20
+
+
 def test_what_cannot_be_measured_is_refused() -> None:
     with pytest.raises(InputError, match="at least 20 test samples"):
         SMALL(grandmothers(), images(12), 64, CPU, 0)
