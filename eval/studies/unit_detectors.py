@@ -217,7 +217,7 @@ def ablation(family: Family) -> Section:
         f"Without one direction: {first.name}",
         "What a direction says beyond its mean is taken from the activations, at every place of a feature map: the "
         f"mean over {d} directions, on {n} images. Beside each, a random direction along which activations vary as "
-        "much. Loss is the cross-entropy of the label. Intervals are over directions.",
+        "much. Loss is the cross-entropy of the label. Intervals are over directions." + _at_maxima(family),
         _LOST,
         tuple((LABELS[basis], _lost(first, basis)) for basis in BASES),
     )
@@ -244,6 +244,16 @@ def ablation(family: Family) -> Section:
         f"variance by {percents(equal)}: a unit costs {percents(more)} more, and {between(loss, 4)} nats of loss: "
         f"{away}.",
         tables=(bases, networks),
+    )
+
+
+def _at_maxima(family: Family) -> str:
+    """What is taken out where responses are maxima over places."""
+    if family.run.config["study"]["at"] != "max" or len(family.first.seen["shape"]) < 2:
+        return ""
+    return (
+        " Responses are maxima over places; what is taken out is the direction of the activations at each place, as "
+        "their mean over the places would show it, and not one of the maxima."
     )
 
 

@@ -181,13 +181,6 @@ def points(values: Array) -> Value:
     return number(values, "excess")
 
 
-def difference(one: Array, other: Array) -> Value:
-    """How much greater the mean of some numbers (n,) is than that of others (m,), with its interval."""
-    a, b = number(one), number(other)
-    half = math.hypot(a.high - a.ours, b.high - b.ours)
-    return Value("number", a.ours - b.ours, a.ours - b.ours - half, a.ours - b.ours + half, min(a.n, b.n))
-
-
 def between(value: Value, digits: int = 2) -> str:
     """A number as a sentence has it, with its 95% interval.
 

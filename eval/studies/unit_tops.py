@@ -8,8 +8,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from eval.studies.cells import Table, Value, overlap
+from eval.studies.cells import Table, Value
 from eval.studies.reading import Pictures, Section
+from eval.studies.resampled import beyond
 from eval.studies.sheets import sheet
 from eval.studies.unit_family import (
     LABELS,
@@ -165,9 +166,9 @@ def _verdict(above: Value, sparse: Value | None, nulls: Sequence[Value]) -> str:
         return "no difference can be told, as the claim says"
     but = []
     if sparse is not None and sparse.low <= 0.5:
-        but.append("no more than random directions that are one-sided, as units are")
-    if any(overlap(above, null) for null in nulls):
-        but.append("no more so than where nothing was learnt")
+        but.append("are not shown to have more than random directions that are one-sided, as units are")
+    if any(beyond(above, null).low <= 0 for null in nulls):
+        but.append("are not shown to be more so than where nothing was learnt")
     if but:
         return f"units have more in common, but {', and '.join(but)}, so that no meaning needs to be behind it"
     return "here the claim is rejected, units have more in common"

@@ -8,11 +8,13 @@ from itertools import combinations
 
 import numpy as np
 
+from eval.intervals import paired_mean
 from eval.records import read_measured
 from eval.studies.cells import Table, Value
 from eval.studies.reading import Pictures, Section
+from eval.studies.resampled import beyond, verdict
 from eval.studies.sheets import sheet
-from eval.studies.unit_family import LABELS, Array, Family, Looked, between, difference, number
+from eval.studies.unit_family import LABELS, Array, Family, Looked, between, number
 from eval.studies.unit_names import ROBUST, UNTRAINED
 from eval.units import matching
 from eval.units.bases import BASES
@@ -31,27 +33,27 @@ def stability(family: Family) -> Section | None:
         kinds["untrained, two seeds"] = list(combinations(untrained, 2))
     if untrained:
         kinds["trained and untrained"] = [(one, untrained[0]) for one in trained]
-    found = {label: {basis: _common(pairs, basis) for basis in BASES} for label, pairs in kinds.items()}
+    found = {label: {basis: common(pairs, basis) for basis in BASES} for label, pairs in kinds.items()}
     table = Table(
         "stability_pairs",
         "The same direction in another network",
         "The correlation of matched directions on images that they were not matched on; n counts pairs. More "
-        "directions are matched better by chance: units and random directions are as many. Intervals are over pairs of "
-        "directions, the networks held fixed.",
+        "directions are matched better by chance: units and random directions are as many. Intervals are over other "
+        "directions of these networks, the networks and the images held fixed: pairs that share a direction, as those "
+        "of one unit with its matches in two other networks, depend on one another, and count for less than as many "
+        "that share none (Aronow et al. 2015).",
         tuple(LABELS[basis] for basis in BASES),
-        tuple((label, tuple(number(by[basis]) for basis in BASES)) for label, by in found.items()),
+        tuple((label, tuple(by[basis] for basis in BASES)) for label, by in found.items()),
     )
     ours = found["trained, two seeds"]
-    gap = difference(ours["natural"], ours["random"])
-    verdict = (
-        "units are found again more than random directions are"
-        if gap.low > 0
-        else "units are found again less than random directions are"
-        if gap.high < 0
-        else "no difference can be told"
+    gap = beyond(ours["natural"], ours["random"])
+    says = verdict(
+        gap,
+        "units are found again more than random directions are",
+        "units are found again less than random directions are",
     )
     nulls = "; ".join(
-        f"{label}: {between(number(by['natural']))} for units, {between(number(by['random']))} for random directions"
+        f"{label}: {between(by['natural'])} for units, {between(by['random'])} for random directions"
         for label, by in found.items()
         if label != "trained, two seeds"
     )
@@ -65,16 +67,28 @@ def stability(family: Family) -> Section | None:
         "correlated on the other.",
         null="As many random directions, matched alike; untrained networks, whose units have in common what the "
         "images and the architecture give.",
-        answer=f"Matched units of two seeds correlate by {between(number(ours['natural']))}, matched random "
-        f"directions by {between(number(ours['random']))}: a difference of {between(gap)}, {verdict}. As "
+        answer=f"Matched units of two seeds correlate by {between(ours['natural'])}, matched random "
+        f"directions by {between(ours['random'])}: a difference of {between(gap)}, {says}. As "
         f"nulls, {nulls}.",
         tables=(table,),
     )
 
 
-def _common(pairs: Sequence[Pair], basis: str) -> Array:
-    """The correlations of the matched directions of all pairs of networks, on the images told."""
-    return np.concatenate([matched(one, other, basis)[1] for one, other in pairs])
+def common(pairs: Sequence[Pair], basis: str) -> Value:
+    """The mean correlation of the matched directions of all pairs of networks, on the images told, with its interval.
+
+    A direction is one thing in all pairs of networks in which its network is.
+    """
+    names = sorted({net.name for pair in pairs for net in pair})
+    size = max(net.count(basis) for pair in pairs for net in pair)
+    first = {name: place * size for place, name in enumerate(names)}  # the number of a network's first direction
+    values, ends = [], []
+    for one, other in pairs:
+        pairing, said = matched(one, other, basis)
+        values.append(said)
+        ends.append(np.stack([first[one.name] + pairing.one, first[other.name] + pairing.other], axis=1))
+    said = np.concatenate(values)
+    return Value("number", *paired_mean(said, np.concatenate(ends)), len(said))
 
 
 def matched(one: Looked, other: Looked, basis: str) -> tuple[matching.Matched, Array]:

@@ -21,6 +21,8 @@ from eval.run import run
 from eval.studies.cells import Table, Value
 from eval.studies.readers import reading
 from eval.studies.reading import Reading, Section
+from eval.studies.unit_detectors import ablation
+from eval.studies.unit_family import family
 from eval.studies.unit_tops import _verdict
 from eval.studies.units import UnitStudy
 from models.convnets import CNN
@@ -212,6 +214,15 @@ def test_few_images_a_class_leave_what_needs_no_class(composed, tmp_path) -> Non
     assert "directions" not in found.csv
 
 
+@pytest.mark.parametrize(("at", "shape", "says"), [("max", (4, 8, 8), 1), ("mean", (4, 8, 8), 0), ("max", (4,), 0)])
+def test_what_is_taken_out_is_told_where_responses_are_maxima(done, at: str, shape: tuple[int, ...], says: int) -> None:
+    found = family(done[0], done[2])
+    config = {**found.run.config, "study": {**found.run.config["study"], "at": at}}
+    first = dataclasses.replace(found.first, seen={**found.first.seen, "shape": np.array(shape)})
+    there = dataclasses.replace(found, run=dataclasses.replace(found.run, config=config), networks=(first,))
+    assert ablation(there).tables[0].note.count("direction of the activations at each place") == says
+
+
 def value(low: float, high: float) -> Value:
     return Value("number", (low + high) / 2, low, high, 100)
 
@@ -223,7 +234,7 @@ def value(low: float, high: float) -> Value:
         (value(0.3, 0.4), value(0.4, 0.6), value(0.4, 0.6), "random directions have more"),
         (value(0.7, 0.8), value(0.7, 0.8), value(0.4, 0.6), "the claim is rejected"),
         (value(0.7, 0.8), value(0.4, 0.5), value(0.4, 0.6), "one-sided, as units are, so that no meaning"),
-        (value(0.7, 0.8), value(0.7, 0.8), value(0.6, 0.75), "no more so than where nothing was learnt"),
+        (value(0.7, 0.8), value(0.7, 0.8), value(0.6, 0.75), "not shown to be more so than where nothing was learnt"),
     ],
 )
 def test_a_difference_that_nulls_have_as_well_is_none(above: Value, sparse: Value, null: Value, says: str) -> None:
