@@ -14,6 +14,15 @@ from torch import nn
 from models.errors import ModelError
 
 
+def drawable(module: nn.Module) -> dict[str, bool]:
+    """The parts that have parameters of their own, by name, and whether they can be drawn again."""
+    return {
+        name: callable(getattr(part, "reset_parameters", None))
+        for name, part in module.named_modules()
+        if any(True for _ in part.parameters(recurse=False))
+    }
+
+
 def randomise(module: nn.Module, seed: int, only: str | None = None) -> None:
     """Draw the parameters of a network again, in place, as its layers draw them when they are made.
 

@@ -28,6 +28,7 @@ from attacks.rng import Rng
 from attacks.threat import ThreatModel, parse_eps
 from eval.data import Samples
 from eval.diagnosis.batches import batches
+from eval.inside.another import another, in_common
 from eval.inside.layer import at_once, chosen
 from eval.inside.maximised import eight_bits
 from eval.inside.ranks import rank_correlation
@@ -106,7 +107,8 @@ class Mapped:
             the attack failed; `size` (n, a) RMS of the perturbation; rank correlations (n, a) with the maps of the
             image as it is: of the label's map `label_attacked` and `label_noise`, of the predicted class's
             `said_attacked` and, before the attack, `said_clean`, of gradients `gradient_attacked` and
-            `gradient_noise`; and from one image to the next `another` (n,). Of the first images `x` (m, C, H, W) uint8
+            `gradient_noise`; and `another` (n,), with the map of the `partner` (n,), the number of an image of another
+            class where there is one, NaN where there is no other. Of the first images `x` (m, C, H, W) uint8
             and `map` (m, H, W), and of the first attack that succeeded `x_attacked` and `map_attacked`, else of zeros.
             Means over all images as they are: `deletion_curve` and `insertion_curve` (4, steps + 1). Names and states
             alone where no image is classified correctly.
@@ -131,8 +133,8 @@ class Mapped:
             if name in found:
                 found[name] = found[name].mean(0)
         if count:
-            drops = torch.from_numpy(found["drop"])
-            found["another"] = np.array([rank_correlation(drops[i - 1], drops[i]) for i in range(count)])
+            found["partner"] = another(found["label"])
+            found["another"] = in_common(torch.from_numpy(found["drop"]), found["partner"])
         states_of = [f"{name}:{what}" for name in self.attacks for what in ("attacked", "noise")]
         return found | {"attack": np.array(list(self.attacks), np.str_), "state": np.array(["clean", *states_of])}
 

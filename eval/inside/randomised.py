@@ -6,7 +6,8 @@ change tells nothing of the network; one that is of the image alone, such as its
 Source: J. Adebayo et al., "Sanity checks for saliency maps", NeurIPS 2018 (arXiv 1810.03292), section 3, and figures 2
 to 4 for rank correlations; edges as in its section 5.1.
 Departures: of many layers some are looked at, the first and the last among them; in the cascade all above one are drawn
-again.
+again. A part with parameters and without a `reset_parameters`, or one whose answer is no tensor, is left as it is, and
+named.
 Cost: per image, layer, way and draw a forward and a backward, and a forward for each place of the square.
 """
 
@@ -22,6 +23,7 @@ from torch import Tensor
 from eval.data import Samples
 from eval.diagnosis.batches import batches
 from eval.errors import InputError
+from eval.inside.another import another, in_common
 from eval.inside.layer import at_once
 from eval.inside.mapped import Square
 from eval.inside.ranks import rank_correlation
@@ -30,7 +32,7 @@ from models.classifier import Classifier
 from models.deletion import gradient_map
 from models.features import layers
 from models.occlusion import occlusion
-from models.randomise import randomise
+from models.randomise import drawable, randomise
 from models.spec import derive
 
 RANDOMISED = "randomised"
@@ -59,9 +61,11 @@ class Randomised:
         """Rank correlations with the maps of the network as it is.
 
         Returns:
-            `layer` (l,) names from the top; of n images `occlusion_cascade` and `occlusion_alone` (n, l), and the same
-            of `gradient`, the gradient's size; `occlusion_another` and `gradient_another` (n,), of two images on the
-            network as it is; `occlusion_edges` and `gradient_edges` (n,), of the map with the image's edges. `x`
+            `layer` (l,) names from the top; `left` (k,), parts with parameters that cannot be drawn again, and stay as
+            they are; of n images `sample` (n,) ids, `occlusion_cascade` and `occlusion_alone` (n, l), and the same of
+            `gradient`, the gradient's size; `occlusion_another` and `gradient_another` (n,), on the network as it is
+            with the map of the `partner` (n,), the number of an image of another class where there is one, NaN where
+            there is no other; `occlusion_edges` and `gradient_edges` (n,), of the map with the image's edges. `x`
             (C, H, W), the first image, with `first_gradient` (l + 1, H, W) in the cascade, as it is at first.
         """
         batch_size = at_once(classifier, batch_size)
@@ -70,7 +74,8 @@ class Randomised:
             return {"layer": np.array([], np.str_)}
         x = torch.cat([part.x for part in parts])
         labels = torch.cat([part.goal.labels for part in parts])
-        names, chosen = self._stages(classifier, x[:1])
+        names, chosen, left = self._stages(classifier, x[:1])
+        partner = another(labels.cpu().numpy())
         maps = self._maps(classifier, x, labels, batch_size)
         found: dict[str, list[Tensor]] = {f"{kind}_{way}": [] for kind in maps for way in ("cascade", "alone")}
         shown = [maps["gradient"][0]]
@@ -92,27 +97,26 @@ class Randomised:
         aliases = {layer.name: layer.alias or layer.name for layer in layers(classifier, x[:1], every=True)}
         return {
             "layer": np.array([aliases.get(names[top], names[top]) for top in chosen]),
+            "left": np.array(left, np.str_),
+            "sample": np.array([sample for part in parts for sample in part.ids]),
+            "partner": partner,
             **{name: torch.stack(values, 1).numpy() for name, values in found.items()},
-            **{f"{kind}_another": _each(values, values.roll(1, 0)).numpy() for kind, values in maps.items()},
+            **{f"{kind}_another": in_common(values, partner) for kind, values in maps.items()},
             "occlusion_edges": _each(torch.stack([spread.spread(m) for m in maps["occlusion"]]), edges).numpy(),
             "gradient_edges": _each(maps["gradient"], edges).numpy(),
             "x": x[0].cpu().numpy(),
             "first_gradient": torch.stack(shown).cpu().numpy().astype(np.float32),
         }
 
-    def _stages(self, classifier: Classifier, x: Tensor) -> tuple[list[str], list[int]]:
-        """The layers that can be drawn again, from the top, and the places of those that are looked at."""
+    def _stages(self, classifier: Classifier, x: Tensor) -> tuple[list[str], list[int], list[str]]:
+        """The layers that can be drawn again, from the top, places of those that are looked at, and what is left."""
         known = [layer.name for layer in layers(classifier, x, every=True)]
-        parts = dict(classifier.network.named_modules())
-        drawn = [
-            name
-            for name in reversed(known)
-            if hasattr(parts[name], "reset_parameters") and any(True for _ in parts[name].parameters(recurse=False))
-        ]
+        able = drawable(classifier.network)
+        drawn = [name for name in reversed(known) if able.get(name)]
         if not drawn:
             raise InputError(f"model: {classifier.name} must have layers that can be drawn again, it has none")
         places = np.linspace(0, len(drawn) - 1, min(self.layers, len(drawn))).round().astype(int)
-        return drawn, places.tolist()
+        return drawn, places.tolist(), [name or "the network itself" for name in able if name not in drawn]
 
     def _maps(self, classifier: Classifier, x: Tensor, labels: Tensor, batch_size: int) -> dict[str, Tensor]:
         """Of the labels: occlusion (n, R, S) and gradient (n, H, W)."""

@@ -10,7 +10,7 @@ from eval.intervals import Floats
 from eval.studies.cells import Table, Value
 from eval.studies.inside_names import MAPS, Array, Measured, Networks, sentence
 from eval.studies.reading import Curves, Pictures, Section
-from eval.studies.resampled import resampled, said
+from eval.studies.resampled import of_pairs, resampled, said, verdict
 from eval.studies.sheets import sheet
 
 _PICTURED = 4  # images a network
@@ -71,10 +71,13 @@ def map_section(measured: Measured, networks: Networks) -> Section:
 
 
 def _verdict(gained: tuple[Value, ...]) -> str:
-    sure = [value.low > 0 for value in gained]
-    if all(sure):
-        return "it knows which pixels matter"
-    return "by one of the two it knows which pixels matter" if any(sure) else "no better than chance"
+    found = {verdict(value, "better", "worse", "") for value in gained} - {""}
+    if not found:
+        return "no difference from chance can be told"
+    if len(found) > 1:
+        return "by one of the two it knows which pixels matter, by the other it is worse than chance"
+    by = "" if all(verdict(value, "better", "worse", "") for value in gained) else "by one of the two "
+    return by + ("it knows which pixels matter" if found == {"better"} else "it is worse than chance")
 
 
 def _counts(known: Mapping[str, Mapping[str, Array]], networks: Networks) -> str:
@@ -149,8 +152,9 @@ def attack_section(measured: Measured, networks: Networks) -> Section:
             apart_gradient = columns["gradient_noise"] - columns["gradient_attacked"]
             found = {what: resampled(values) for what, values in columns.items()}
             gap, gap_gradient = resampled(apart), resampled(apart_gradient)
+            two = of_pairs(one["another"], one["partner"])
             size = resampled(one["size"][:, a], kind="size")
-            moves.append((label, (size, *found.values(), gap, gap_gradient, resampled(one["another"]))))
+            moves.append((label, (size, *found.values(), gap, gap_gradient, two)))
             worths += [
                 (f"{label}, {what}", tuple(map(resampled, gains(one, state, 0))))
                 for what, state in (("attacked", 1 + 2 * a), ("noise", 2 + 2 * a))
@@ -159,8 +163,13 @@ def attack_section(measured: Measured, networks: Networks) -> Section:
                 lines.append(
                     f"under {attack} the label's maps of {networks.labels[name]} keep a rank correlation of "
                     f"{said(found['label_attacked'])} with what they were (on {gap.n} images), under noise of the same "
-                    f"size {said(found['label_noise'])}, and two images have {said(resampled(one['another']))}: "
-                    + ("the attack moves them" if gap.low > 0 else "the attack moves them no more than noise does")
+                    f"size {said(found['label_noise'])}, and two images have {said(two)}: "
+                    + verdict(
+                        gap,
+                        "the attack moves them more than noise does",
+                        "noise moves them more than the attack does",
+                        "no difference between the attack and noise can be told",
+                    )
                 )
     table = Table(
         "moved",
@@ -169,7 +178,8 @@ def attack_section(measured: Measured, networks: Networks) -> Section:
         "attacked, and under Gaussian noise of the perturbation's RMS; of the occlusion map of the class that is "
         "predicted then, and of that class's map before the attack, which is the reverse of the label's as far as the "
         "two share one probability; of the gradient's map. More than noise: the difference, image by image. Another "
-        "image: of the occlusion maps of two images. Images on which the attack failed are left out.",
+        "image: of the occlusion maps of two images, of different classes where there are several; its interval knows "
+        "that an image is in several pairs. Images on which the attack failed are left out.",
         (
             "RMS",
             "label's map, attacked",

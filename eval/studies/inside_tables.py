@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -9,14 +10,15 @@ import pandas as pd
 
 from eval.intervals import Floats
 from eval.records import Run, read_measured
-from eval.studies.cells import Table, Value, overlap
+from eval.studies.cells import Table, Value
 from eval.studies.inside_maps import attack_section, gains, heat, map_section, seen
-from eval.studies.inside_names import OTHER, ROBUST, Measured, Networks, sentence
+from eval.studies.inside_names import OTHER, ROBUST, Array, Measured, Networks, sentence
 from eval.studies.inside_units import class_section, filter_section, unit_section
 from eval.studies.reading import Pictures, Reading, Section
-from eval.studies.resampled import resampled, said
+from eval.studies.resampled import of_pairs, resampled, said, verdict
 
 _KINDS = ("occlusion", "gradient")
+_NAMED = 5  # parts of a network in a sentence
 
 
 def read(run: Run, records: pd.DataFrame, folder: Path) -> Reading:
@@ -47,26 +49,32 @@ def read(run: Run, records: pd.DataFrame, folder: Path) -> Reading:
 def check_section(measured: Measured, networks: Networks) -> Section:
     """Whether maps depend on what was learnt."""
     rows: list[tuple[str, tuple[Value | None, ...]]] = []
-    lines, images = [], []
+    lines, images, stay = [], [], []
     known = {name: measured[name] for name in networks.trained if len(measured[name]["layer"])}
     for name, one in known.items():
         label = networks.labels[name]
         for place, layer in enumerate(map(str, one["layer"])):
             cells = [resampled(one[f"{kind}_{way}"][:, place]) for kind in _KINDS for way in ("cascade", "alone")]
             rows.append((f"{label}: {layer}", tuple(cells)))
-        nulls = {what: [resampled(one[f"{kind}_{what}"]) for kind in _KINDS] for what in ("another", "edges")}
+        nulls = {
+            "another": [of_pairs(one[f"{kind}_another"], one["partner"]) for kind in _KINDS],
+            "edges": [resampled(one[f"{kind}_edges"]) for kind in _KINDS],
+        }
+        if len(one["left"]):
+            stay.append(f" In {label} what cannot be drawn again stays as it was: {_listed(one['left'])}.")
         rows += [
             (f"{label}: {text}", (nulls[what][0], None, nulls[what][1], None))
             for what, text in (("another", "maps of two images"), ("edges", "map and edges of the image"))
         ]
         if name in networks.models:
-            for kind in _KINDS:
-                last, null = resampled(one[f"{kind}_cascade"][:, -1]), resampled(one[f"{kind}_another"])
-                more = last.ours > null.ours and not overlap(last, null)
-                how = "more than" if more else "no more than"
+            left = f"but {_listed(one['left'])} " if len(one["left"]) else ""
+            for kind, null in zip(_KINDS, nulls["another"], strict=True):
+                last = one[f"{kind}_cascade"][:, -1]
+                gap = of_pairs(last - one[f"{kind}_another"], one["partner"])
                 lines.append(
-                    f"with all layers of {label} drawn again its {kind} maps correlate at {said(last)} with what they "
-                    f"were, {how} those of two images, {said(null)}"
+                    f"with all layers of {label} {left}drawn again its {kind} maps correlate at "
+                    f"{said(resampled(last))} with what they were, those of two images at {said(null)}: image by image "
+                    f"{said(gap)} more, {verdict(gap, 'they keep something', 'less than two images share')}"
                 )
             titles = ["as it is", *(f"from the top to {layer}" for layer in one["layer"])]
             images += [
@@ -77,8 +85,8 @@ def check_section(measured: Measured, networks: Networks) -> Section:
         "Maps before and after layers are drawn again",
         "Mean rank correlation with the map of the network as it is, from the top layer down: with that layer and all "
         "above it drawn again, and with that layer alone; intervals are over images, not over draws of the "
-        "weights. Below: maps of two different images on the network as it is, and the map with the edges of its "
-        "image, which know nothing of the network.",
+        "weights. Below: maps of two images, of different classes where there are several, on the network as it is, "
+        "and the map with the edges of its image, which know nothing of the network." + "".join(stay),
         ("occlusion, from the top", "occlusion, alone", "gradient, from the top", "gradient, alone"),
         tuple(rows),
     )
@@ -105,6 +113,12 @@ def check_section(measured: Measured, networks: Networks) -> Section:
     )
 
 
+def _listed(parts: Array) -> str:
+    """Names of parts, not too many."""
+    first = ", ".join(map(str, parts[:_NAMED]))
+    return first if len(parts) <= _NAMED else f"{first} and {len(parts) - _NAMED} more"
+
+
 def robust_section(mapped: Measured, drawn: Measured, networks: Networks) -> Section | None:
     """Networks that were trained robustly beside plain ones and those of another seed; None without any."""
     known = seen(mapped, networks)
@@ -123,7 +137,8 @@ def robust_section(mapped: Measured, drawn: Measured, networks: Networks) -> Sec
             gained = [resampled(values) for kind in (0, 1) for values in gains(known[name], 0, kind)]
             rows.append((networks.labels[name], (edges[name], agreed, *gained)))
         if model in edges and robust in edges:
-            lines.append(_beside(known, networks, edges, model, robust))
+            gaps = {name: resampled(_edges_more(drawn[robust], drawn[name])) for name in edges if name != robust}
+            lines.append(_beside(known, networks, edges, gaps, model, robust))
     if not rows:
         return None
     table = Table(
@@ -156,14 +171,21 @@ def robust_section(mapped: Measured, drawn: Measured, networks: Networks) -> Sec
     )
 
 
-def _beside(known: Measured, networks: Networks, edges: dict[str, Value], model: str, robust: str) -> str:
-    """What is said of a robustly trained network: it differs if it does from the model and from the other seed's."""
-    mine, plain = edges[robust], {name: value for name, value in edges.items() if name != robust}
-    more = all(mine.low > value.high for value in plain.values())
-    less = all(mine.high < value.low for value in plain.values())
-    how = "more than those" if more else "less than those" if less else "not clearly otherwise than those"
-    others = " and ".join(f"of {networks.labels[name]}, {said(value)}" for name, value in plain.items())
-    text = f"gradients of {networks.labels[robust]} follow the edges of the image at {said(mine)}, {how} {others}"
+def _gap(gap: Value) -> str:
+    if not gap.n:
+        return "no image in common"
+    return f"image by image {said(gap)} more, {verdict(gap, 'the first more', 'the first less')}, n={gap.n}"
+
+
+def _beside(
+    known: Measured, networks: Networks, edges: dict[str, Value], gaps: dict[str, Value], model: str, robust: str
+) -> str:
+    """What is said of a robustly trained network beside the model and the other seed's."""
+    plain = {name: (value, gaps[name]) for name, value in edges.items() if name != robust}
+    others = " and ".join(
+        f"those of {networks.labels[name]} at {said(value)} ({_gap(gap)})" for name, (value, gap) in plain.items()
+    )
+    text = f"gradients of {networks.labels[robust]} follow the edges of the image at {said(edges[robust])}, {others}"
     agreed = [f"{said(resampled(agreement(known, model, name)))}" for name in edges if name != model]
     if len(agreed) < 2:
         return f"{text}; occlusion maps of the two agree at {agreed[0]}"
@@ -172,12 +194,22 @@ def _beside(known: Measured, networks: Networks, edges: dict[str, Value], model:
     )
 
 
+def _edges_more(one: Mapping[str, Array], other: Mapping[str, Array]) -> Floats:
+    """How much more (m,) one network's gradients follow the edges than another's, on the images of both."""
+    pairs = _shared(one, other)
+    return np.array([one["gradient_edges"][i] - other["gradient_edges"][j] for i, j in pairs], dtype=np.float64)
+
+
+def _shared(one: Mapping[str, Array], other: Mapping[str, Array]) -> list[tuple[int, int]]:
+    """The places of the images that both were measured on."""
+    places = {str(sample): j for j, sample in enumerate(other["sample"])}
+    return [(i, places[str(sample)]) for i, sample in enumerate(one["sample"]) if str(sample) in places]
+
+
 def agreement(known: Measured, one: str, other: str) -> Floats:
     """Rank correlations (m,) of two networks' occlusion maps on the images that both were measured on."""
     a, b = known[one], known[other]
-    places = {str(sample): i for i, sample in enumerate(b["sample"])}
-    pairs = [(i, places[str(sample)]) for i, sample in enumerate(a["sample"]) if str(sample) in places]
-    return np.array([_spearman(a["drop"][i], b["drop"][j]) for i, j in pairs], dtype=np.float64)
+    return np.array([_spearman(a["drop"][i], b["drop"][j]) for i, j in _shared(a, b)], dtype=np.float64)
 
 
 def _spearman(one: Floats, other: Floats) -> float:

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 import numpy as np
 
 from eval.intervals import Bools, Floats
-from eval.studies.cells import Table, Value, overlap, share, told
+from eval.studies.cells import Table, Value, share, told
 from eval.studies.inside_names import OTHER, UNTRAINED, Array, Measured, Networks, model_of, sentence
 from eval.studies.reading import Pictures, Section
-from eval.studies.resampled import resampled, said
+from eval.studies.resampled import beyond, resampled, said, verdict
 from eval.studies.sheets import filters, sheet
 
 _DEAD = 0.01  # of the strongest filter's root mean square
@@ -59,8 +59,8 @@ def filter_section(measured: Measured, networks: Networks) -> Section | None:
         own, null = medians.get(model), medians.get(model + UNTRAINED)
         if own is None or null is None:
             continue
-        how = "no smoother than" if overlap(own, null) else "smoother than" if own.ours < null.ours else "rougher than"
-        lines.append(f"the median filter of {model} has a roughness of {said(own)}, {how} untrained, {said(null)}")
+        how = verdict(beyond(own, null), "the untrained is smoother", "the trained is smoother")
+        lines.append(f"the median filter of {model} has a roughness of {said(own)}, untrained {said(null)}: {how}")
     n = ", ".join(f"{networks.labels[name]} {value.n}" for name, value in medians.items())
     return Section(
         "first-layer",
@@ -68,7 +68,7 @@ def filter_section(measured: Measured, networks: Networks) -> Section | None:
         "Filters of a first layer show what they look for: a mix of smooth edges and strokes, with some that are dead "
         "(Zeiler and Fergus 2014, sections 4.1 and 4.3).",
         f"The weights of up to 64 filters of each network, as they are ({n}).",
-        "The same networks before they learnt anything: their filters are as rough as chance makes them.",
+        "The same architecture before it learnt anything: its filters are as rough as chance makes them.",
         sentence(lines, "no network could be compared with its untrained form"),
         (table,),
         pictures=filters(measured, networks.labels),
@@ -96,8 +96,8 @@ def unit_section(measured: Measured, networks: Networks) -> Section:
                     f"any real image, {told(agreed[2])} of those made for other units"
                 )
             if agreed[1] is not None and null is not None:
-                how = "no more than" if overlap(agreed[1], null) or agreed[1].ours < null.ours else "more than"
-                text += f": {how} {label} itself answers images of an untrained network, {told(null)}"
+                how = verdict(beyond(agreed[1], null), "which is less", "which is more")
+                text += f"; {label} itself answers {told(null)} of an untrained network's images: {how}"
             lines.append(text)
     table = Table(
         "stimuli",

@@ -145,10 +145,11 @@ def test_smooth_filters_are_told_from_rough_ones():
     smooth, rough = np.ones((20, 1, 5, 5)), draw.normal(size=(20, 1, 5, 5))
     smooth = smooth + 0.1 * rough
     of = {n: {"weights": w, "units": np.array(20)} for n, w in (("a", smooth), ("a_untrained", rough))}
-    assert "smoother than untrained" in filter_section(of, NET).answer
+    assert filter_section(of, NET).answer.endswith(": the trained is smoother.")
     swapped = {"a": of["a_untrained"], "a_untrained": of["a"]}
-    assert "rougher than untrained" in filter_section(swapped, NET).answer
-    assert "no smoother than" in filter_section({"a": of["a"], "a_untrained": of["a"]}, NET).answer
+    assert filter_section(swapped, NET).answer.endswith(": the untrained is smoother.")
+    same = {"a": of["a"], "a_untrained": of["a"]}
+    assert filter_section(same, NET).answer.endswith(": no difference can be told.")
     assert filter_section({"a": {}}, NET) is None
 
 
@@ -179,6 +180,22 @@ def test_units_are_told_with_the_best_real_image_and_the_matched_unit():
     assert "100.0% (51.0 to 100.0%) of 4 units of fc1 more than any real image, by 2.0" in section.answer
     seen = dict(class_section(of, NET).tables[0].rows)["a"]
     assert [v.ours for v in seen] == [1.0, 1.0, 0.25]
+    assert section.answer.endswith(
+        "; a itself answers 100.0% (51.0 to 100.0%) of an untrained network's images: no difference can be told."
+    )
+
+
+def test_matched_units_are_told_from_those_of_an_untrained_network_where_their_shares_are_apart():
+    def said(null: float) -> str:
+        of = {}
+        for name in NET.labels:
+            others = np.array([other for other in NET.labels if other != name])
+            of[name] = excited(40) | {"other": others}
+        of["a_untrained"]["answers"] = np.full((2, 40, 40), null)
+        return unit_section(of, NET).answer
+
+    assert said(0.0).endswith("untrained network's images: which is less.")
+    assert said(1.0).endswith("no difference can be told.")
 
 
 def mapped(n: int = 10, gain: float = 0.3, kept: float = 0.2) -> dict[str, np.ndarray]:
@@ -191,6 +208,7 @@ def mapped(n: int = 10, gain: float = 0.3, kept: float = 0.2) -> dict[str, np.nd
     return {
         **{"attack": np.array(["pgd"]), "state": np.array(["clean", "pgd:attacked", "pgd:noise"])},
         **{"sample": np.arange(n).astype(str), "label": np.zeros(n, int), "another": np.full(n, 0.1)},
+        "partner": np.roll(np.arange(n), 1),
         **{"drop": np.random.default_rng(0).random((n, 3, 3)), "deletion": down, "insertion": up},
         **{"deletion_curve": np.ones((4, 5)), "insertion_curve": np.ones((4, 5))},
         **{name: np.full((n, 1), value) for name, value in whole.items()},
@@ -203,9 +221,12 @@ def test_answers_about_maps_follow_the_numbers():
     good, bad = {"a": mapped()}, {"a": mapped(gain=0.0, kept=0.95)}
     assert "0.30 (0.30 to 0.30) in deletion and 0.30" in map_section(good, NET).answer
     assert map_section(good, NET).answer.endswith("it knows which pixels matter.")
-    assert map_section(bad, NET).answer.endswith("no better than chance.")
-    assert "the attack moves them." in attack_section(good, NET).answer
-    assert "the attack moves them no more than noise does." in attack_section(bad, NET).answer
+    assert map_section(bad, NET).answer.endswith("no difference from chance can be told.")
+    assert map_section({"a": mapped(gain=-0.1)}, NET).answer.endswith("it is worse than chance.")
+    assert attack_section(good, NET).answer.endswith("the attack moves them more than noise does.")
+    assert attack_section(bad, NET).answer.endswith("noise moves them more than the attack does.")
+    apart = {"a": mapped() | {"label_attacked": 0.9 + np.array([[-0.2], [0.2]] * 5)}}
+    assert attack_section(apart, NET).answer.endswith("no difference between the attack and noise can be told.")
     assert "no image was classified correctly" in map_section({"a": {}}, NET).answer.lower()
 
 
@@ -216,19 +237,33 @@ def test_networks_agree_on_the_images_that_both_were_measured_on():
 
 
 def test_a_map_that_stays_is_told_from_one_that_goes():
-    def of(cascade: float) -> dict[str, np.ndarray]:
+    def of(cascade: float, left: tuple[str, ...] = ()) -> dict[str, np.ndarray]:
         n = 12
         noise = np.random.default_rng(0).normal(0, 0.02, (n, 2))
+        wide = np.linspace(-0.5, 0.5, n)  # so far from image to image that its mean has a wide interval
         kinds = ("occlusion", "gradient")
         return {
             "layer": np.array(["fc2", "fc1"]),
+            "left": np.array(left, np.str_),
+            "partner": np.roll(np.arange(n), 1),
             **{f"{k}_{way}": cascade + noise for k in kinds for way in ("cascade", "alone")},
-            **{f"{k}_{what}": noise[:, 0] for k in kinds for what in ("another", "edges")},
+            **{f"{k}_{what}": wide for k in kinds for what in ("another", "edges")},
             "first_gradient": np.zeros((3, 4, 4)),
         }
 
-    assert "more than those of two images" in check_section({"a": of(0.8), "a_other": of(0.8)}, NET).answer
-    assert "no more than those of two images" in check_section({"a": of(0.0), "a_other": of(0.0)}, NET).answer
+    def said(one: dict[str, np.ndarray]) -> str:
+        return check_section({"a": one, "a_other": one}, NET).answer
+
+    assert said(of(0.8)).endswith("more, they keep something.")
+    assert said(of(-0.8)).endswith("more, less than two images share.")
+    assert said(of(0.0)).endswith("more, no difference can be told.")
+    near = of(0.0)
+    near["gradient_cascade"] = near["gradient_another"][:, None] + 0.1 + np.zeros((12, 2))  # 0.1 on every image
+    assert said(near).endswith("image by image 0.10 (0.10 to 0.10) more, they keep something.")
+    assert "With all layers of a drawn again its occlusion maps" in said(of(0.0))
+    assert "With all layers of a but p, q drawn again its" in said(of(0.0, ("p", "q")))
+    table = check_section({"a": of(0.0, ("p", "q")), "a_other": of(0.0)}, NET).tables[0]
+    assert table.note.endswith("In a what cannot be drawn again stays as it was: p, q.")
 
 
 def test_a_robust_network_differs_only_where_it_does_so_from_another_seed_too():
@@ -240,16 +275,27 @@ def test_a_robust_network_differs_only_where_it_does_so_from_another_seed_too():
     }
     networks, maps = Networks(("a",), labels), {name: mapped() for name in ("a", "a_other", "a_robust")}
 
-    def said(plain: float, other: float, robust: float) -> str:
-        edges = dict(zip(maps, (plain, other, robust), strict=True))
-        drawn = {n: {"layer": np.array(["fc1"]), "gradient_edges": np.full(8, value)} for n, value in edges.items()}
+    wide = np.linspace(-0.4, 0.4, 8)  # the same for all networks: a property of the images
+
+    def said(plain: float, other: float, robust: float, first: int = 0) -> str:
+        drawn = {
+            name: {
+                "layer": np.array(["fc1"]),
+                "gradient_edges": np.roll(value + wide, -start),
+                "sample": np.roll(np.arange(8), -start).astype(str) if start < 8 else np.arange(8, 16).astype(str),
+            }
+            for name, value, start in zip(maps, (plain, other, robust), (0, 3, first), strict=True)
+        }
         section = robust_section(maps, drawn, networks)
         assert section is not None
         return section.answer
 
-    assert "0.50 (0.50 to 0.50), more than those of a, 0.10" in said(0.1, 0.2, 0.5)
-    assert "less than those of a" in said(0.7, 0.6, 0.5)
-    assert "not clearly otherwise than those of a" in said(0.1, 0.6, 0.5)
+    more, apart = said(0.1, 0.6, 0.5), said(0.5, 0.5, 0.5)
+    assert "those of a at 0.10" in more
+    assert "image by image 0.40 (0.40 to 0.40) more, the first more, n=8" in more
+    assert "image by image -0.10 (-0.10 to -0.10) more, the first less, n=8" in more
+    assert apart.count("image by image 0.00 (0.00 to 0.00) more, no difference can be told, n=8") == 2
+    assert said(0.1, 0.1, 0.5, first=8).count("(no image in common)") == 2
     assert "agree with those of a at 1.00 (1.00 to 1.00), those of another seed at 1.00" in said(0.1, 0.1, 0.5)
     assert robust_section(maps, {}, NET) is None
 

@@ -16,6 +16,7 @@ from attacks.lbfgs import LBFGS
 from attacks.pgd import PGD
 from eval.data import Samples
 from eval.errors import InputError
+from eval.inside.another import another, in_common
 from eval.inside.layer import at_once, chosen, units_of
 from eval.inside.mapped import Mapped, Square
 from eval.inside.maximised import Maximised
@@ -150,12 +151,88 @@ def test_where_an_attack_fails_nothing_is_said_of_it():
 
 def test_maps_depend_on_neither_batch_size_nor_neighbours():
     probe = Mapped(images=8, attacks={"lbfgs": LBFGS(evaluations=30)})
-    net, data = watcher(), samples()
+    net, data = cnn(), samples()
+    with torch.no_grad():
+        data = data.relabelled(net(data.batch(np.arange(len(data)))).argmax(1).numpy())
     one, other = (probe(net, data, size, CPU, 0) for size in (3, 64))
     for name in ("drop", "deletion", "insertion", "label_attacked", "said_clean"):
         np.testing.assert_allclose(one[name], other[name], atol=1e-5, err_msg=name)
     few = Mapped(images=3, attacks={"lbfgs": LBFGS(evaluations=30)})(net, data, 64, CPU, 0)
     np.testing.assert_allclose(few["drop"], other["drop"][:3], atol=1e-6)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.integers(0, 3), min_size=1, max_size=20))
+def test_another_image_is_of_another_class_where_there_is_one(labels):
+    found = another(labels)
+    n = len(labels)
+    for i, j in enumerate(found):
+        near = [(i - k) % n for k in range(1, n)]
+        assert j == next((k for k in near if labels[k] != labels[i]), near[0] if near else i)
+    assert len(another([])) == 0
+
+
+def test_what_two_maps_have_in_common_is_not_that_of_one_with_itself():
+    maps = torch.rand(3, 4, 4)
+    found = in_common(maps, np.array([1, 0, 2]))
+    assert found[0] == found[1] == pytest.approx(rank_correlation(maps[0], maps[1]))
+    assert math.isnan(found[2])
+
+
+def test_the_null_of_a_folder_in_order_is_of_images_of_two_classes():
+    data = samples(24)
+    ordered = data.select(np.argsort(data.labels, kind="stable"))
+    found = Mapped("fc1", images=8)(watcher(scale=4.0), ordered, 64, CPU, 0)
+    assert np.bincount(found["label"]).tolist() == [4, 4]
+    assert (found["label"][found["partner"]] != found["label"]).all()
+    drops = torch.from_numpy(found["drop"])
+    assert found["another"] == pytest.approx(in_common(drops, found["partner"]))
+    drawn = Randomised(8, layers=2, draws=1)(watcher(), ordered, 64, CPU, 0)
+    kinds = dict(zip(ordered.ids.tolist(), ordered.labels.tolist(), strict=True))
+    labels = np.array([kinds[i] for i in drawn["sample"]])
+    assert (labels[drawn["partner"]] != labels).all()
+    assert set(drawn["sample"]) == set(found["sample"])
+    (alone,) = Mapped("fc1", images=1)(watcher(scale=4.0), ordered, 64, CPU, 0)["another"]
+    assert math.isnan(alone)  # and not 1, as with itself
+
+
+class Scaled(nn.Module):
+    """Has a parameter of its own that nobody can draw again."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.factor = nn.Parameter(torch.ones(1))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x * self.factor
+
+
+class Recurrent(nn.Module):
+    """Has a part that answers with no tensor."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner, self.last = nn.LSTM(SIDE, 4, batch_first=True), nn.Linear(4 * SIDE, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.last(self.inner(x[:, 0])[0].flatten(1))
+
+
+@pytest.mark.parametrize(
+    ("body", "left"),
+    [
+        (nn.Sequential(nn.Flatten(), nn.Linear(64, 4), Scaled(), nn.Linear(4, 2)), ["2"]),
+        (Recurrent(), ["inner"]),
+        (nn.Sequential(nn.Flatten(), nn.Linear(64, 4), nn.Linear(4, 2)), []),
+    ],
+)
+def test_parts_that_stay_as_they_were_are_named(body, left):
+    net = Classifier(body, name="n", input_shape=(1, SIDE, SIDE), num_classes=2)
+    data = samples()
+    with torch.no_grad():
+        data = data.relabelled(net(data.batch(np.arange(len(data)))).argmax(1).numpy())
+    found = Randomised(2, layers=2, draws=1)(net, data, 8, CPU, 0)
+    assert found["left"].tolist() == left
 
 
 def test_a_network_that_is_always_wrong_has_no_maps():
