@@ -50,6 +50,7 @@ class Gradients:
 
     def cohorts(self, data: Data, models: Mapping[str, Spec], seed: int) -> list[Cohort]:
         """All models, and the same untrained."""
+        # Renamed, not given a cohort's suffix: built under the model's name, it has the model's initial weights.
         null = {name: Renamed(spec, UNTRAINED) for name, spec in models.items()}
         return [Cohort(models, data.train), *([Cohort(null, data.train, untrained=True)] if self.untrained else [])]
 

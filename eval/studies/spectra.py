@@ -55,6 +55,7 @@ class Spectra:
 
     def cohorts(self, data: Data, models: Mapping[str, Spec], seed: int) -> list[Cohort]:
         """All models; those with the penalty, where they are trained at all; and all untrained."""
+        # Renamed, not given a cohort's suffix: built under the model's name, they begin with its initial weights.
         found = [Cohort(models, data.train)]
         if self.penalty is not None:
             bounded = {name: Bounded(spec, self.penalty) for name, spec in models.items() if not comes_ready(spec)}

@@ -28,6 +28,7 @@ Measured = Mapping[str, Mapping[str, Array]]
 _TABLE_5 = ("2.75", "10", "7", "7.5", "11", "3.12", "4", "4")
 _LAYERED = ("Conv2d", "Linear")
 _DRAWN = 6  # layers on a chart
+_UNIT = 1 + 1e-6  # a norm that is not above 1, but for rounding
 _SURE = 1e-6  # a part of a norm that its two bounds may be apart where it counts as known
 _CLAIM = (
     "The layers of a network are unstable: bounds of their Lipschitz constants lie above 1 from the first convolution "
@@ -149,14 +150,25 @@ def _same(null: Mapping[str, Array] | None, network: Mapping[str, Array], i: int
 
 def _first(name: str, network: Mapping[str, Array], null: Mapping[str, Array] | None) -> str:
     weighted = [i for i, kind in enumerate(network["kind"]) if network["weight"][i] or kind in _LAYERED]
-    above = sum(network["low"][i] > 1 for i in weighted)
-    text = f"{name}: {above} of {len(weighted)} layers with weights have a norm above 1"
+    missing = len(network["unknown"])
+    text = f"{name}: {_above(network, weighted)}"
+    text += f"; of {missing} besides no bound is known" if missing else ""
     grown = [(i, j) for i in weighted if (j := _same(null, network, i)) is not None]
     if null is None or not grown:
         return text + "."
     more = sum(network["low"][i] > null["high"][j] for i, j in grown)
-    before = sum(null["low"][j] > 1 for _, j in grown)
-    return f"{text}, {before} untrained; training has made {more} of {len(grown)} longer."
+    open_ = len(grown) - more - sum(network["high"][i] < null["low"][j] for i, j in grown)
+    grew = f"training has made {more} of {len(grown) - open_} larger" + (f", {open_} not known" if open_ else "")
+    return f"{text}; untrained, {_above(null, [j for _, j in grown])}; {grew}."
+
+
+def _above(network: Mapping[str, Array], places: Sequence[int]) -> str:
+    """How many of some layers have a norm above 1, of those whose bounds say it."""
+    over = sum(bool(network["low"][i] > 1) for i in places)
+    within = sum(bool(network["high"][i] <= _UNIT) for i in places)
+    unsure = len(places) - over - within
+    text = f"{over} of {over + within} layers with weights have a norm above 1"
+    return text + (f", of {unsure} it is not known" if unsure else "")
 
 
 def _agreed(norms: Sequence[Value | None]) -> str:

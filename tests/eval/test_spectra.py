@@ -13,17 +13,20 @@ import torch
 from rich.console import Console
 from torch import Tensor, nn
 
-from eval.data import Samples
+from eval.data import Data, Samples
 from eval.errors import InputError
 from eval.records import read_records
 from eval.run import run
 from eval.spectra import Spectra, doubled_copy, ratio
 from eval.spectral_slips import Slips, pooled, strided
+from eval.studies.gradients import Gradients
 from eval.studies.readers import reading
 from eval.studies.spectra import Spectra as Study
 from eval.studies.spectral_slips import slips
-from eval.studies.spectral_tables import alexnet
+from eval.studies.spectral_tables import _first, alexnet
 from models.classifier import Classifier
+from models.paper import MLP
+from models.spec import build
 
 FOLDER = "experiment=intriguing/spectra"
 QUICK = (
@@ -118,6 +121,59 @@ def test_large_networks_get_fewer_pairs(monkeypatch: pytest.MonkeyPatch):
     assert len(Spectra(steps=1, attack_steps=1)(net, many, 40, CPU, 0)["found"]) == 32
     monkeypatch.setattr("eval.spectra.multiplications", lambda classifier, x: 10**12)
     assert len(Spectra(steps=1, attack_steps=1)(net, many, 40, CPU, 0)["found"]) == 2
+
+
+def test_searches_for_pairs_start_from_all_classes(monkeypatch: pytest.MonkeyPatch):
+    asked: list[int] = []
+    climb = Spectra._climb
+
+    def noted(self, doubled, x, direction, unit):
+        asked.extend(int(value) for value in x[:, 0, 0, 0])
+        return climb(self, doubled, x, direction, unit)
+
+    monkeypatch.setattr(Spectra, "_climb", noted)
+    labels = np.repeat(np.arange(3), 8)
+    x = np.zeros((24, 1, 6, 6), np.float32)
+    x[:, 0, 0, 0] = labels
+    folder = Samples.of(x, labels, ["a", "b", "c"], "sorted")
+    Spectra(pairs=9, steps=1, attack_steps=1)(network(), folder, 24, CPU, 0)
+    assert np.bincount(asked).tolist() == [3, 3, 3]
+
+
+def shown(layers: dict[str, tuple[float, float]], unknown: tuple[str, ...] = ()) -> dict[str, np.ndarray]:
+    bounds = np.array(list(layers.values()))
+    return {
+        "layer": np.array(list(layers)), "kind": np.array(["Conv2d"] * len(layers)),
+        "weight": np.array(["1"] * len(layers)), "low": bounds[:, 0], "high": bounds[:, 1],
+        "unknown": np.array(unknown, np.str_),
+    }  # fmt: skip
+
+
+def test_layers_of_which_no_bound_says_it_are_neither_above_1_nor_below():
+    known = {"a": (2.0, 2.0), "b": (0.5, 0.5), "c": (0.0, 30.0), "d": (0.9, 1.1)}
+    text = _first("n", shown(known, ("e (Odd)",)), None)
+    assert text == (
+        "n: 1 of 2 layers with weights have a norm above 1, of 2 it is not known; of 1 besides no bound is known."
+    )
+    text = _first("n", shown(known), shown({"a": (1.0, 1.0), "b": (0.7, 0.7), "c": (0.0, 30.0), "d": (0.1, 0.2)}))
+    assert text == (
+        "n: 1 of 2 layers with weights have a norm above 1, of 2 it is not known; untrained, 0 of 3 layers with "
+        "weights have a norm above 1, of 1 it is not known; training has made 2 of 3 larger, 1 not known."
+    )
+    assert _first("n", shown({"a": (2.0, 2.0)}), None) == "n: 1 of 1 layers with weights have a norm above 1."
+
+
+def test_the_null_is_the_network_before_it_was_trained():
+    """So that what training does to a layer is told of one and the same layer."""
+    data = Data("some", "", samples(), samples())
+    for study in (Study(penalty=0.1), Gradients()):
+        own, *others = study.cohorts(data, {"mlp": MLP([4], decay=[0.0])}, 3)
+        first = build(own.specs["mlp"], "mlp" + own.suffix, (1, 6, 6), 3, seed=3)["mlp"].module.state_dict()
+        for cohort in others:
+            ((name, network),) = build(cohort.specs["mlp"], "mlp", (1, 6, 6), 3, seed=3).items()
+            assert name + cohort.suffix in ("mlp_bounded", "mlp_untrained")
+            assert not cohort.suffix  # whose networks are drawn under the name that it makes
+            assert all(torch.equal(a, first[k]) for k, a in network.module.state_dict().items())
 
 
 def test_ratios_of_equal_points_are_nothing():
