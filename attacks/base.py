@@ -72,6 +72,32 @@ def stand_in(logits: Logits) -> Logits | None:
     return logits.stand_in() if isinstance(logits, HasStandIn) else None
 
 
+@runtime_checkable
+class Rough(Protocol):
+    """A network whose answers are rounded where a gradient is wanted, and its own where none is (`torch.no_grad`)."""
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Logits (B, K) of images (B, C, H, W)."""
+
+    def exact(self) -> Logits | None:
+        """The network as it is, gradients included, for the same batch; None where this is it."""
+
+
+def bears_rounding(attack: object) -> bool:
+    """Whether a search may ask a `Rough` network: it lets samples leave by what is confirmed, and ends exactly."""
+    return bool(getattr(attack, "bears_rounding", False))
+
+
+def is_rough(logits: Logits) -> bool:
+    """Whether answers that come with a gradient are rounded."""
+    return isinstance(logits, Rough) and logits.exact() is not None
+
+
+def exact(logits: Logits) -> Logits:
+    """The network as it is, gradients included."""
+    return (logits.exact() if isinstance(logits, Rough) else None) or logits
+
+
 class Attack(Protocol):
     """A perturbation search. Its fields are its hyper-parameters; its state is local to the call.
 

@@ -1,6 +1,7 @@
 """The best point per sample, where several searches of one sample share a batch and samples leave it.
 
-A sample leaves once a point of it reaches the goal, also after rounding to 8 bits; all its searches end with it.
+A sample leaves once a point of it reaches the goal, also after rounding to 8 bits; all its searches end with it. Where
+answers come roughly with gradients (`attacks.base.Rough`), the exact network confirms both, and no margin is believed.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from attacks.base import Logits, rows
+from attacks.base import Logits, is_rough, rows
 from attacks.goal import Goal
 from attacks.side_by_side import Searches
 from attacks.threat import ThreatModel, quantize
@@ -31,6 +32,7 @@ class Best:
         self.alone = True
         self._box = threat.box
         self._leave = leave
+        self._ours = True  # whether `point` is in no other hands
 
     def begin(self, some: Searches) -> None:
         """Rows are those of these searches from here on."""
@@ -41,9 +43,25 @@ class Best:
         return torch.nonzero(self.score < torch.inf)[:, 0]
 
     def update(self, z: Tensor, x_adv: Tensor, goal: Goal, network: Logits) -> Tensor | None:
-        """Keep the point with the largest margin. Returns the rows (R,), bool, that go on, or None when all do."""
-        margin = goal.margin(z).nan_to_num(nan=-torch.inf, neginf=-torch.inf)
-        return self.offer(margin, goal.reached(z), x_adv, goal, network)
+        """Keep the point with the largest margin; of a network that answers roughly, those alone that are confirmed.
+
+        Args:
+            z: logits (R, K) at the points.
+            x_adv: points (R, C, H, W).
+            goal: of the rows.
+            network: for the rows; called on those that hit.
+
+        Returns:
+            The rows (R,), bool, that go on, or None when all do.
+        """
+        margin = goal.margin(z)
+        found = self.owner[:0]
+        if self._leave:
+            found = torch.nonzero(margin >= 0)[:, 0]
+            found = found[goal[found].reached(z[found])] if len(found) > 0 else found
+        if is_rough(network):
+            return self._take(torch.full_like(margin, -torch.inf), found, x_adv, goal, network, rough=True)
+        return self._take(margin.nan_to_num(nan=-torch.inf, neginf=-torch.inf), found, x_adv, goal, network)
 
     def offer(self, score: Tensor, hit: Tensor, x_adv: Tensor, goal: Goal, network: Logits) -> Tensor | None:
         """Keep what is better.
@@ -58,12 +76,20 @@ class Best:
         Returns:
             The rows (R,), bool, that go on, or None when all do.
         """
-        score = score.to(self.score.dtype)  # of float64 images it may come in float64
         found = torch.nonzero(hit)[:, 0] if self._leave else self.owner[:0]
+        return self._take(score, found, x_adv, goal, network)
+
+    def _take(
+        self, score: Tensor, found: Tensor, x_adv: Tensor, goal: Goal, network: Logits, *, rough: bool = False
+    ) -> Tensor | None:
+        """Keep what is better; the rows `found` (f,) hit, by a `rough` answer, or by one that needs no confirmation."""
+        score = score.to(self.score.dtype)  # of float64 images it may come in float64
         if len(found) > 0:
-            with torch.no_grad():
-                rounded = rows(network, found)(quantize(x_adv[found], self._box))
-            score = score.index_put((found[goal[found].reached(rounded)],), score.new_tensor(torch.inf))
+            wanted = goal[found]
+            confirmed = wanted.reached(self._asked(network, found, quantize(x_adv[found], self._box)))
+            if rough:
+                confirmed &= wanted.reached(self._asked(network, found, x_adv[found]))
+            score = score.index_put((found[confirmed],), score.new_tensor(torch.inf))
         if self.alone:
             self._keep(score, x_adv)
         else:
@@ -74,6 +100,12 @@ class Best:
         self.owner = self.owner[going]
         return going
 
+    @staticmethod
+    @torch.no_grad()
+    def _asked(network: Logits, found: Tensor, x: Tensor) -> Tensor:
+        """Logits (f, K) of the points `x` (f, C, H, W) of the rows `found` (f,)."""
+        return rows(network, found)(x)
+
     def _keep(self, score: Tensor, x_adv: Tensor) -> None:
         """Keep the points that are better, one a sample."""
         whole = len(score) == len(self.score)  # each sample has its row, in order
@@ -81,14 +113,24 @@ class Best:
         better = score > before
         if whole:
             self.score = torch.maximum(score, before)
-            if x_adv.device.type == "cpu" and bool(better.all()):
-                self.point = x_adv  # no copy; nobody writes into points
-            else:
+            if x_adv.device.type == "cpu":
+                self._keep_rows(torch.nonzero(better)[:, 0], x_adv)
+            else:  # where to count them would mean to wait for the device
                 self.point = torch.where(better[:, None, None, None], x_adv, self.point)
             return
         self.score = self.score.index_copy(0, self.owner, torch.maximum(score, before))
         kept = torch.where(better[:, None, None, None], x_adv, self.point[self.owner])
         self.point = self.point.index_copy(0, self.owner, kept)
+
+    def _keep_rows(self, some: Tensor, x_adv: Tensor) -> None:
+        """Keep the points of the rows `some` (b,), and copy no more than must be."""
+        if len(some) == len(x_adv):
+            self.point, self._ours = x_adv, False  # nobody writes into points that are not theirs
+        elif self._ours and 2 * len(some) <= len(x_adv):
+            self.point.index_copy_(0, some, x_adv[some])
+        elif len(some) > 0:
+            better = torch.zeros(len(x_adv), dtype=torch.bool).index_fill_(0, some, value=True)
+            self.point, self._ours = torch.where(better[:, None, None, None], x_adv, self.point), True
 
     def _keep_best(self, score: Tensor, x_adv: Tensor) -> None:
         """Keep the points that are better, of several rows of a sample the best, and of equals the first."""

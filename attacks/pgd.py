@@ -10,20 +10,22 @@ Dong et al., "Boosting adversarial attacks with momentum", CVPR 2018 (arXiv 1710
 Tramer and Boneh, NeurIPS 2019 (arXiv 1904.13000).
 Departures: the best point met is returned, not the last one; the last one is judged too. Restarts share a batch, as
 `attacks.side_by_side` says. With `early_stop` a sample leaves the batch once an iterate reaches the goal, also after
-rounding to 8 bits.
+rounding to 8 bits. Of a network that answers roughly (`attacks.base.Rough`) nothing is believed but what it confirms,
+and the last tenth of the steps, in which the margins are compared, is left to the exact one.
 Cost: at most restarts * (steps + 1) forwards, plus one for each iterate found adversarial, and
 restarts * steps backwards per sample; fewer for a sample that leaves.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from attacks.base import Logits, rows
+from attacks.base import Logits, exact, rows
 from attacks.best import Best
 from attacks.goal import Goal
 from attacks.losses import logits_and_gradient, loss_named
@@ -33,6 +35,7 @@ from attacks.side_by_side import searches
 from attacks.threat import ThreatModel, parse_eps
 
 _LAST_STEP = 1 / 16  # where the default step length ends, as a share of eps
+_EXACT = 1 / 10  # share of the steps, the last ones, that rounded gradients are not good enough for
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,7 @@ class PGD:
 
     norms: ClassVar[frozenset[str]] = frozenset({"l1", "l2", "linf"})
     minimal: ClassVar[bool] = False
+    bears_rounding: ClassVar[bool] = True
 
     steps: int = 40
     step_size: str | None = None
@@ -105,9 +109,10 @@ class PGD:
         spread = self.spread * x[0].numel()
         region = Region.around(x[best.owner], threat)
         velocity: Tensor | None = None
+        quick = self.steps - math.ceil(self.steps * _EXACT)
         for step in range(self.steps):
             here = goal[best.owner]
-            network = rows(logits, best.owner)
+            network = rows(logits if step < quick else exact(logits), best.owner)
             z, gradient = logits_and_gradient(network, x_adv, loss, here)
             going = best.update(z, x_adv, here, network)
             if going is not None:
@@ -121,7 +126,7 @@ class PGD:
                 velocity = gradient if velocity is None else self.momentum * velocity + gradient
                 gradient = velocity
             x_adv = region.step(x_adv, gradient, self._length(step, threat.eps), spread)
-        network = rows(logits, best.owner)
+        network = rows(exact(logits), best.owner)
         with torch.no_grad():
             z = network(x_adv)  # the last point needs no gradient, but a judgement
         best.update(z, x_adv, goal[best.owner], network)

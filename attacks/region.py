@@ -56,14 +56,12 @@ class _Cube(Region):
     def __init__(self, threat: ThreatModel, x: Tensor) -> None:
         self._low = (x - threat.eps).clamp_(*threat.box)
         self._high = (x + threat.eps).clamp_(*threat.box)
-        self._sign = torch.empty_like(x)  # written anew in each step: fresh memory costs more than the sum
 
     def keep(self, rows: Tensor) -> None:
         """Drop all rows but `rows` (R,), bool or int64."""
         self._low, self._high = self._low[rows], self._high[rows]
-        self._sign = torch.empty_like(self._low)
 
     def step(self, x_adv: Tensor, gradient: Tensor, length: float, spread: float) -> Tensor:
         """The nearest points to a step of `length` along the signs."""
-        torch.sign(gradient, out=self._sign)
-        return torch.add(x_adv, self._sign, alpha=length).clamp_(self._low, self._high)
+        moved = torch.sign(gradient)
+        return torch.add(x_adv, moved, alpha=length, out=moved).clamp_(self._low, self._high)

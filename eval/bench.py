@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from attacks.base import Attack
+from attacks.base import Attack, bears_rounding
 from attacks.threat import ThreatModel
 from eval.blackbox import Access
 from eval.clean import Clean
 from eval.data import Samples
 from eval.derived import Derived
 from models.classifier import Classifier
+from models.reduced import Reduced
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,7 @@ class Bench:
         derived: what is judged beside each perturbation, by role.
         examples: images to keep per unit.
         access: what the attacks see of the networks.
+        reduced: of some classifiers, a form whose gradients are rounded, for attacks that bear it.
         victims: the network that perturbations made for a substitute are meant to fool, by the substitute's name.
     """
 
@@ -60,6 +62,11 @@ class Bench:
     examples: int
     access: Access = field(default_factory=Access)
     victims: Mapping[str, str] = field(default_factory=dict)
+    reduced: Mapping[str, Reduced] = field(default_factory=dict)
+
+    def rough(self, source: str, attack: Attack) -> Reduced | None:
+        """The form of the network whose gradients are rounded, where the attack may and can ask it."""
+        return self.reduced.get(source) if self.access.kind == "weights" and bears_rounding(attack) else None
 
     @property
     def sources(self) -> list[str]:

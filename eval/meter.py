@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from attacks.base import Logits, stand_in
+from attacks.base import Logits, Rough, stand_in
 
 
 class Meter:
@@ -41,10 +41,18 @@ class Meter:
         """The same network for a batch whose row i is sample `index[i]`."""
         return _Rows(self, index, self._network)
 
+    def through(self, network: Logits) -> Logits:
+        """Another form of the network for the same batch, each row of which is counted as one of the network's."""
+        return _Rows(self, None, network)
+
     def stand_in(self) -> Logits | None:
         """The stand-in that the network offers, if any: a forward and a backward of it cost what the network's do."""
         other = stand_in(self._network)
         return None if other is None else _Rows(self, None, other)
+
+    def exact(self) -> Logits | None:
+        """The network as it is, where this one's answers are rounded; counted with it."""
+        return _exact(self, None, self._network)
 
     def run(self, x: Tensor, index: Tensor | None, network: Logits | None = None) -> Tensor:
         """Logits of `x`, charged to the samples `index` (b,), or to all; of a stand-in where that is the `network`."""
@@ -78,7 +86,7 @@ class Meter:
 
 
 class _Rows:
-    """A view of a `Meter` for some of its rows, or for all, of its network or of the stand-in."""
+    """A view of a `Meter` for some of its rows, or for all, of its network or of another form of it."""
 
     def __init__(self, meter: Meter, index: Tensor | None, network: Logits) -> None:
         self._meter = meter
@@ -94,3 +102,11 @@ class _Rows:
     def stand_in(self) -> Logits | None:
         other = stand_in(self._network)
         return None if other is None else _Rows(self._meter, self._index, other)
+
+    def exact(self) -> Logits | None:
+        return _exact(self._meter, self._index, self._network)
+
+
+def _exact(meter: Meter, index: Tensor | None, network: Logits) -> Logits | None:
+    other = network.exact() if isinstance(network, Rough) else None
+    return None if other is None else _Rows(meter, index, other)

@@ -21,7 +21,7 @@ from eval.data import Samples
 from eval.errors import InputError
 from eval.progress import Bar
 from eval.records import key
-from eval.speed import lay_out, multiplications, share_out
+from eval.speed import lay_out, multiplications, reduce, share_out
 from eval.trial import Cohort
 from models.check import check
 from models.classifier import Classifier
@@ -30,6 +30,7 @@ from models.fold import fold
 from models.pools import Pools
 from models.randomise import randomise
 from models.recipe import TrainConfig
+from models.reduced import Reduced
 from models.renamed import Renamed
 from models.spec import Network, Spec, build, derive, names_itself, trained_as
 from models.store import load_or_fit
@@ -54,6 +55,7 @@ class Entrant:
         warnings: what the check found.
         work: multiplications per image.
         folded: whether its batch norms are part of the layers before them.
+        reduced: the same with rounded gradients, for attacks that bear them; None where they are asked for nowhere.
         oracle: the network that it is a substitute of, if it is one.
         guesses: it is meant to know nothing.
     """
@@ -67,6 +69,7 @@ class Entrant:
     work: int
     parameters: int
     folded: bool = False
+    reduced: Reduced | None = None
     oracle: str | None = None
     guesses: bool = False
 
@@ -79,6 +82,7 @@ class Entrant:
             "fingerprint": self.fingerprint,
             "trained": self.trained,
             "folded": self.folded,
+            "gradients": "float32" if self.reduced is None else "bfloat16",
         }
 
 
@@ -231,9 +235,12 @@ class _Fit:
             warnings = check(classifier, probe, test.labels)
         quick = fold(classifier, probe) if self.plan.fold else classifier
         lay_out(quick, probe)
+        reduced = reduce(quick, probe, work, self.plan.precision)
+        if reduced is None and self.plan.precision == "bfloat16":
+            warnings = [*warnings, f"{name}: gradients are in float32, since bfloat16 changes what the network says"]
         return Entrant(
             name, quick, network.description, _identity(network), trained, tuple(warnings), work,
-            _parameters(classifier), folded=quick is not classifier,
+            _parameters(classifier), folded=quick is not classifier, reduced=reduced,
         )  # fmt: skip
 
     def fit(self, test: Samples, console: Any, logs: Path) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from attacks.base import Logits, rows
+from attacks.base import Attack, Logits, rows
 from attacks.cascade import Broken, Stages, budget
 from attacks.goal import Goal
 from attacks.rng import Rng
@@ -107,6 +107,11 @@ class _Ledger:
         self.error = ""
         self._bench, self._unit = bench, unit
 
+    def network(self, attack: Attack) -> Logits:
+        """What the attack asks: the network, or its form with rounded gradients."""
+        rough = self._bench.rough(self._unit.source, attack)
+        return self.meter if rough is None else self.meter.through(rough)
+
     @contextmanager
     def charged(self, where: np.ndarray[Any, Any]) -> Iterator[None]:
         """Share out the time among the samples `where`, and keep what a crash said."""
@@ -144,7 +149,7 @@ def search(bench: Bench, unit: Unit, asked: Asked, watcher: Watcher | None, puls
     if len(todo) > 0:
         images, goal = asked.x[todo], asked.goal[todo]
         with ledger.charged(np.arange(len(todo))):
-            whole: Logits = ledger.meter if watcher is None else watcher.begin(ledger.meter, images, goal)
+            whole = ledger.network(unit.attack) if watcher is None else watcher.begin(ledger.meter, images, goal)
             network = bench.access.to(whole, len(todo), bench.device)
             candidates = unit.attack(network, images, goal, unit.threat, rng=asked.rng[todo])
             if candidates.shape != images.shape:
@@ -170,10 +175,11 @@ def in_stages(
     n = len(asked.x)
     ledger = _Ledger(bench, unit, n, pulse)
     broken = Broken(asked.x)
-    whole = bench.access.to(ledger.meter, n, bench.device)
+    seen = bench.access.to(ledger.meter, n, bench.device)
     done = np.where(asked.open.cpu().numpy(), 0.0, 1.0)  # of the work on each
     tell(float(done.sum()))
     for number, (_, attack) in enumerate(stages):
+        whole = seen if bench.rough(unit.source, attack) is None else ledger.network(attack)
         left = broken.left()
         left = left[asked.open[left]]
         for start in range(0, len(left), bench.batch_size):

@@ -5,7 +5,7 @@ where none is wanted, as when a candidate is judged, the network itself answers.
 gradient before it lets a sample go (as `attacks.best` does) lets none go for a rounding of 16 bits.
 
 bfloat16 has 8 bits of mantissa: its logits are right to some 0.4%, its gradients point about the same way. That is
-enough for steps of signs and of unit length, and not for a search along the decision boundary.
+enough for steps of signs and of unit length, and not for a search along the decision boundary, nor to compare margins.
 
 Source: Micikevicius et al., "Mixed precision training", ICLR 2018 (arXiv 1710.03740), for what 16 bits suffice for, and
 for answers in 32. What it gains on a network is what `experiment=benchmark` measures.
@@ -14,6 +14,7 @@ for answers in 32. What it gains on a network is what `experiment=benchmark` mea
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -25,22 +26,36 @@ class Reduced(nn.Module):
     """A classifier that gives its gradients in bfloat16 and its answers as it is.
 
     Attributes:
-        exact: the classifier.
+        classifier: the classifier.
         quick: a copy of its network in bfloat16.
     """
 
-    def __init__(self, exact: Classifier) -> None:
+    def __init__(self, classifier: Classifier) -> None:
         super().__init__()
-        self.exact = exact
-        self.quick = copy.deepcopy(exact.network).to(torch.bfloat16)
+        self.classifier = classifier
+        self.quick = copy.deepcopy(classifier.network).to(torch.bfloat16)
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits (B, K) of images (B, C, H, W) in box units, of the images' dtype."""
         if not (torch.is_grad_enabled() and x.requires_grad):
-            exact: Tensor = self.exact(x)
-            return exact
-        logits: Tensor = self.quick(self.exact.normalised(x).to(torch.bfloat16))
+            answer: Tensor = self.classifier(x)
+            return answer
+        logits: Tensor = self.quick(self.classifier.normalised(x).to(torch.bfloat16))
         return logits.to(x.dtype)
+
+    def exact(self) -> Classifier:
+        """The network as it is, gradients included."""
+        return self.classifier
+
+
+def native(device: torch.device) -> bool:
+    """Whether the device computes in bfloat16, instead of emulating it."""
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported())
+    if device.type != "cpu":
+        return False
+    cpu: Any = torch.cpu  # where a version of torch has no such question, the answer is no
+    return bool(getattr(cpu, "_is_avx512_bf16_supported", lambda: False)())
 
 
 def agrees(classifier: Classifier, reduced: Reduced, x: Tensor) -> bool:

@@ -131,7 +131,7 @@ def test_what_was_found_is_shortened_to_the_boundary(mlp, images, streams, own_l
     known = rough.isfinite()
     assert known.sum() > 30
     assert (fine <= rough).all()
-    assert fine[known].mean() < rough[known].mean() * 0.998
+    assert (fine < rough)[known].float().mean() > 0.5
 
 
 def test_costs_what_it_says(mlp, images, streams, own_labels):

@@ -1,0 +1,94 @@
+"""Gradients in 16 bits: where they are taken, what is recorded of it, and that every success holds in 32."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+from omegaconf import DictConfig
+from rich.console import Console
+
+from eval import speed
+from eval.errors import InputError
+from eval.records import Run, read_records
+from eval.run import run
+from models import reduced
+from models.classifier import Classifier
+from models.convnets import CNN
+from models.spec import build
+
+SMALL = ("model=cnn", "train.epochs=2", "data.limit=60", "transfer=false", "attack=[pgd,quick]", "controls=false")
+X = torch.rand(8, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.fixture
+def net() -> Classifier:
+    return build(CNN(), "cnn", (1, 8, 8), 10, seed=0)["cnn"].classifier("cnn", (1, 8, 8))
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("precision")
+
+
+def made(cfg: DictConfig, folder: Path) -> tuple[Run, pd.DataFrame]:
+    folder.mkdir(exist_ok=True)
+    return run(cfg, folder, [], Console(quiet=True)), read_records(folder)
+
+
+def test_a_run_in_16_bits_says_so_and_finds_what_one_in_32_does(composed, place):
+    curve = ("threat.eps=0.05", "threat.curve=[0.05,0.1]")
+    (exact, rows), (rough, others) = (
+        made(composed(*SMALL, *curve, f"precision={p}"), place / p) for p in ("float32", "bfloat16")
+    )
+    assert [m["gradients"] for m in exact.models] == ["float32"]
+    assert [m["gradients"] for m in rough.models] == ["bfloat16"]
+    assert rough.warnings == exact.warnings
+    rates = [
+        df[df["role"] == "attack"].groupby(["attack", "eps_text"], observed=True)["success"].mean()
+        for df in (rows, others)
+    ]
+    assert (rates[0] - rates[1]).abs().max() <= 2 / 60
+    # what bears no rounding is the same
+    assert rates[0]["quick"].equals(rates[1]["quick"])
+    (asked, asked_again) = (df[df["attack"] == "pgd"]["forwards"].sum() for df in (rows, others))
+    assert asked_again > asked  # successes are asked for again
+
+
+def test_parts_of_one_are_not_taken_for_those_of_the_other(composed, place):
+    for p in ("float32", "bfloat16"):
+        made(composed(*SMALL, "threat.curve=[]", f"precision={p}"), place / f"parts-{p}")
+    one, other = ({f.name for f in (place / f"parts-{p}" / "parts").iterdir()} for p in ("float32", "bfloat16"))
+    assert len(one - other) == len(other - one) == 1  # that of pgd; clean rows and the cascade are shared
+
+
+def test_the_rule_looks_at_machine_and_network(net, monkeypatch):
+    monkeypatch.setattr(speed, "native", lambda device: True)
+    assert speed.reduce(net, X, 2_000_000, "auto") is not None
+    assert speed.reduce(net, X, 10_000, "auto") is None
+    assert speed.reduce(net, X, 2_000_000, "float32") is None
+    assert speed.reduce(net, X, 10_000, "bfloat16") is not None
+    monkeypatch.setattr(speed, "native", lambda device: False)
+    assert speed.reduce(net, X, 2_000_000, "auto") is None
+
+
+def test_what_16_bits_would_change_is_searched_in_32(net, monkeypatch, composed, place):
+    monkeypatch.setattr(speed, "agrees", lambda *_: False)
+    assert speed.reduce(net, X, 2_000_000, "bfloat16") is None
+    about, _ = made(composed(*SMALL, "attack=[fgsm]", "precision=bfloat16"), place / "refused")
+    assert about.models[0]["gradients"] == "float32"
+    assert about.warnings == ["cnn: gradients are in float32, since bfloat16 changes what the network says"]
+
+
+def test_a_device_is_asked_whether_it_can(monkeypatch):
+    assert isinstance(reduced.native(torch.device("cpu")), bool)
+    assert reduced.native(torch.device("mps")) is False
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: True)
+    assert reduced.native(torch.device("cuda")) is True
+
+
+def test_an_unknown_precision_is_refused(composed):
+    with pytest.raises(InputError, match="precision: must be one of auto, float32, bfloat16, got half"):
+        run(composed("precision=half"), Path(), [], Console(quiet=True))
