@@ -15,8 +15,8 @@ The scale is the larger of both derivatives, and no less than that of a typical 
 rounding alone may make of it an error of 1e-7 at every step, nothing can be told, as of the cross-entropy of a network
 that is sure; such points are counted apart, too.
 
-Source: Griewank and Walther, "Evaluating Derivatives" (SIAM 2008), section 8.1; the rule of thumb of an error below
-1e-6 in float64 is that of the course notes of Stanford's CS231n.
+Source: J. Nocedal and S. Wright, "Numerical optimization", 2nd edition, 2006, section 8.1, for central differences; the
+rule of thumb of an error below 1e-6 in float64 is that of the course notes of Stanford's CS231n.
 Cost: a backward, and five forwards a direction and step.
 """
 

@@ -7,7 +7,7 @@ pairs: in each step the direction goes to what lengthens it more (a power iterat
 where that is more, while the two come closer. Both are in float64, in which the network is copied.
 
 Source: Szegedy et al., "Intriguing properties of neural networks", ICLR 2014 (arXiv 1312.6199v4), section 4.3; Tsuzuku,
-Sato and Sugiyama, NeurIPS 2018 (arXiv 1802.04034), for the radius.
+Sato and Sugiyama, "Lipschitz-margin training", NeurIPS 2018 (arXiv 1802.04034), for the radius.
 Cost: that of `models.network_norm`, a forward a sample, and for each pair `steps` forwards and backwards of two.
 """
 

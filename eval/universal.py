@@ -12,7 +12,7 @@ the greatest right singular vectors of
 in which the paper sees why universal perturbations exist, and that of as many principal components of the images.
 
 Source: Moosavi-Dezfooli, Fawzi, Fawzi and Frossard, "Universal adversarial perturbations", CVPR 2017 (arXiv
-1610.08401), sections 3 and 5.
+1610.08401), for the rates, for the normals of the boundaries and for their subspace.
 Departures: judged images are clipped to the box; the same without it stands beside, for the paper's numbers.
 Cost: that of the makers, and of DeepFool on all images that perturbations are made on.
 """

@@ -6,7 +6,7 @@ Deletion puts grey in the place of the most important pixels first: the better t
 starts with the blurred image and puts its pixels back: the better the map, the greater the area.
 
 Source: V. Petsiuk, A. Das and K. Saenko, "RISE: Randomized input sampling for explanation of black-box models", BMVC
-2018 (arXiv 1806.07421), section 4.3.
+2018 (arXiv 1806.07421).
 Departures: pixels of the same importance go in a random order, not from left to right, which alone would hide one half
 of the image before the other.
 Cost: per curve `steps` + 1 forwards.

@@ -9,7 +9,7 @@ linear response the optimum is x = clip(c + t v) with the t at which the bound i
 of the box.
 
 Source: Q. V. Le et al., "Building high-level features using large scale unsupervised learning", ICML 2012
-(arXiv 1112.6209), section 4.3: the optimal stimulus under a bound on the norm.
+(arXiv 1112.6209), section 4, on visualization: the optimal stimulus under a bound on the norm.
 Departures: the bound is on the distance from a mean image, in place of a norm of 1, so that the optimum may be
 compared with real images; the box is kept. The same image may be found by other regularisers too: see
 `models.visualise`.

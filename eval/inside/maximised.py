@@ -4,9 +4,9 @@ For units of a layer and for classes images are made by ascent, as far from grey
 they excite stand the best of the real images and the best of as much noise. To the other networks of the trial they
 are shown: what class do they see, and does the unit that answers real images most like this one answer its image?
 
-Source: A. Nguyen, J. Yosinski and J. Clune, "Deep neural networks are easily fooled", CVPR 2015 (arXiv 1412.1897), for
-images of classes that are none to another's eye; C. Olah et al., "Feature visualization", Distill 2017, for the images
-beside the best real ones.
+Source: A. Nguyen, J. Yosinski and J. Clune, "Deep neural networks are easily fooled: high confidence predictions for
+unrecognizable images", CVPR 2015 (arXiv 1412.1897), for images of classes that are none to another's eye; C. Olah, A.
+Mordvintsev and L. Schubert, "Feature visualization", Distill 2017, for the images beside the best real ones.
 Cost: for each image what `models.visualise` says; two forwards of all samples on every network.
 """
 

@@ -3,8 +3,8 @@
 Layers are drawn again one after the other from the top, those above staying so, and each alone. A map that does not
 change tells nothing of the network; one that is of the image alone, such as its edges, never does.
 
-Source: J. Adebayo et al., "Sanity checks for saliency maps", NeurIPS 2018 (arXiv 1810.03292), section 3, and figures 2
-to 4 for rank correlations; edges as in its section 5.1.
+Source: J. Adebayo et al., "Sanity checks for saliency maps", NeurIPS 2018 (arXiv 1810.03292), section 3, for both ways
+and for rank correlations; edges as in its introduction and discussion.
 Departures: of many layers some are looked at, the first and the last among them; in the cascade all above one are drawn
 again. A part with parameters and without a `reset_parameters`, or one whose answer is no tensor, is left as it is, and
 named.

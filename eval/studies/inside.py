@@ -5,7 +5,7 @@ came with its weights stands beside its untrained form and the other networks of
 
 Source: M. Zeiler and R. Fergus, "Visualizing and understanding convolutional networks", ECCV 2014 (arXiv 1311.2901); J.
 Adebayo et al., "Sanity checks for saliency maps", NeurIPS 2018 (arXiv 1810.03292); D. Tsipras et al., "Robustness may
-be at odds with accuracy", ICLR 2019 (arXiv 1805.12152), section 4, for networks that were trained robustly. Each probe
+be at odds with accuracy", ICLR 2019 (arXiv 1805.12152), for networks that were trained robustly. Each probe
 of `eval.inside` names its own.
 """
 

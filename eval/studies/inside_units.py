@@ -66,7 +66,7 @@ def filter_section(measured: Measured, networks: Networks) -> Section | None:
         "first-layer",
         "Filters: what the first layer looks for",
         "Filters of a first layer show what they look for: a mix of smooth edges and strokes, with some that are dead "
-        "(Zeiler and Fergus 2014, sections 4.1 and 4.3).",
+        "(Zeiler and Fergus 2014, section 4.1).",
         f"The weights of up to 64 filters of each network, as they are ({n}).",
         "The same architecture before it learnt anything: its filters are as rough as chance makes them.",
         sentence(lines, "no network could be compared with its untrained form"),

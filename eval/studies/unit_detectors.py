@@ -28,7 +28,7 @@ def section(family: Family) -> Section:
         name="detectors",
         title="One unit as a detector: the cat neuron",
         claim="A single unit can be a detector of a class: one neuron of a network that had seen no label told faces "
-        "from other pictures with 81.7%, and cats with 74.8% (Le et al. 2012, section 4.2, on pictures and a majority "
+        "from other pictures with 81.7%, and another cats with 74.8% (Le et al. 2012, on pictures and a majority "
         "of their own).",
         measured=f"{family.held_out} Each class against all others: for every direction the side and the threshold of "
         f"the highest accuracy on one half; the direction with the highest accuracy there; its accuracy on the other "

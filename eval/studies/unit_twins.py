@@ -158,7 +158,7 @@ def stimulus(family: Family) -> Section | None:
     return Section(
         name="stimulus",
         title="Optimal stimulus: what a unit responds to most",
-        claim="The optimal stimulus of a unit shows what it stands for (Le et al. 2012, section 4.3).",
+        claim="The optimal stimulus of a unit shows what it stands for (Le et al. 2012).",
         measured=f"{family.held_out} For {count} units and as many random directions the image with the greatest "
         f"response among those whose L2 distance from the mean image is at most {float(some['radius']):.2f}, the mean "
         f"of the samples', within the box; {family.run.config['study']['steps']} steps of projected ascent.",

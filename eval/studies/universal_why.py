@@ -69,7 +69,7 @@ def labels(found: Found, classes: int, where: str) -> Section:
     return Section(
         "labels",
         "Into which classes: dominant labels",
-        f"Universal perturbations turn most images into a few dominant labels ({SOURCE}, section 4.2).",
+        f"Universal perturbations turn most images into a few dominant labels ({SOURCE}).",
         where + "The ascent's perturbations.",
         "The images that random perturbations of the same size fool, and the predictions without any.",
         answer,
@@ -158,7 +158,7 @@ def normals(found: Found, where: str) -> Section:
         "normals",
         "Why: the normals of the boundaries span few directions",
         "The normals of the decision boundaries near images lie near a small subspace; a random vector of it fools 38% "
-        f"of the images, one of the whole space 10% ({SOURCE}, section 5).",
+        f"of the images, one of the whole space 10% ({SOURCE}).",
         where + f"DeepFool's perturbations of the images that perturbations are made on, as unit vectors; subspaces of "
         f"{d} of {pixels:,} dimensions; random directions in them, of the L2 budget.",
         "Random directions in the whole space, and in as many principal components of the images: whether it is the "

@@ -6,7 +6,7 @@ for each class against all others; side and threshold are those of the highest a
 that of the detector that always says no, as the class is the rarer part (or yes, where it is not).
 
 Source: Q. V. Le et al., "Building high-level features using large scale unsupervised learning", ICML 2012
-(arXiv 1112.6209), section 4.2: one neuron of many detects faces.
+(arXiv 1112.6209), section 4: one neuron of many detects faces.
 Departures: all thresholds between neighbouring responses are tried, not 20 at equal distances; the threshold is
 chosen on images that the accuracy is not measured on; both sides count, as a direction's sign means nothing.
 Cost: a sort of the responses of each direction.

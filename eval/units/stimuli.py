@@ -3,8 +3,9 @@
 For the first units and the first random directions of `eval.units.bases` images are searched for (`models.stimulus`)
 within the mean distance of the samples from their mean image. They are shown to every network of the trial.
 
-Source: Le et al., ICML 2012 (arXiv 1112.6209), section 4.3; that another network should respond to them as well is the
-question of Szegedy et al. (arXiv 1312.6199v4), section 4, put to units.
+Source: Q. V. Le et al., "Building high-level features using large scale unsupervised learning", ICML 2012
+(arXiv 1112.6209), section 4, on visualization; that another network should respond to them as well is the question of
+Szegedy et al. (arXiv 1312.6199v4), section 4, put to units.
 Cost: `steps` forwards and backwards of `2 * count` images, a forward of all samples, and a few more.
 """
 
