@@ -20,6 +20,7 @@ from eval.environment import Hidden
 from eval.errors import InputError
 from eval.nodes import budget, check_norm, make, unbounded
 from eval.schema import Debug
+from eval.speed import PRECISIONS
 from eval.trial import Study
 from models.spec import Spec
 from models.train import TrainConfig
@@ -35,11 +36,13 @@ class Plan:
         hidden: what of the environment must not be stored.
         data: spec of the data set; `load(seed)` reads it.
         fold: whether batch norms are folded into the layers before them, where they can be.
+        precision: of gradients for attacks that bear rounded ones, one of `eval.speed.PRECISIONS`.
         models: specs by the name of their node.
         attacks: searches by name.
         access: what they see of the networks, unless a study says otherwise.
         threats: budgets in ascending order, each with its text.
         headline: text of the budget that the report leads with.
+        reuse: whether what a smaller eps broke is left alone at a larger one, where that changes no accuracy.
         train: how networks without weights are trained.
         adversary: the attack that adversarial training uses, or None.
         study: the experiment that decides what is trained and tried on what; None for all attacks on all networks.
@@ -53,9 +56,11 @@ class Plan:
     batch_size: int
     device: str
     fold: bool
+    precision: str
     goal: str
     transfer: bool
     controls: bool
+    reuse: bool
     access: Access
     examples: int
     data: Any
@@ -200,6 +205,8 @@ def read(cfg: DictConfig) -> Plan:
         access.check(f"attack.{name}", attack)
     if content["batch_size"] < 1:
         raise InputError(f"batch_size: must be at least 1, got {content['batch_size']}")
+    if content["precision"] not in PRECISIONS:
+        raise InputError(f"precision: must be one of {', '.join(PRECISIONS)}, got {content['precision']}")
     adversary = _adversary(content["train"])
     study = make("study", _cap(content["study"], {"epochs": debug.epochs})) if content["study"] else None
     for name in getattr(study, "follows", ()):
@@ -217,9 +224,11 @@ def read(cfg: DictConfig) -> Plan:
         batch_size=content["batch_size"],
         device=content["device"],
         fold=content["fold"],
+        precision=content["precision"],
         goal=content["goal"],
         transfer=content["transfer"],
         controls=content["controls"],
+        reuse=content["reuse"],
         access=access,
         examples=_cap(content, {"examples": debug.examples})["examples"],
         data=make("data", content["data"]),

@@ -100,7 +100,7 @@ def _judged(bench: Bench, unit: Unit, asked: Asked, made: Made, kept: dict[str, 
             judged |= {"forwards": made.forwards, "backwards": made.backwards, "seconds": made.seconds}
             _keep(bench, kept, ids, x, made.x_adv, judged["success"] & (judged["rms"] > 0))
         if made.error:
-            _void(judged, made.error)
+            void(judged, made.error)
         result.append(_rows(bench, index, unit.source, target, "attack", attack, judged))
         free = unlimited(unit.threat.norm, unit.threat.box)  # it has a size, not a budget
         for role, images in beside.items():
@@ -116,7 +116,7 @@ def _columns(bench: Bench, target: str, x: Tensor, x_adv: Tensor, goal: Goal, th
     return {k: v.cpu().numpy() for k, v in judged.items()}
 
 
-def _void(judged: Rows, error: str) -> None:
+def void(judged: Rows, error: str) -> None:
     """Mark all rows of a batch whose attack crashed: neither successes nor failures.
 
     Those that were misclassified to begin with too, else the rate over what is left would be biased.
@@ -180,7 +180,7 @@ def craft(
     rows = {column: np.concatenate([part[column] for part in parts]) for column in COLUMNS}
     crashed = rows["error"] != ""
     if crashed.any() and not rows["forwards"][~crashed].any():  # nothing that had to be done was done
-        _void(rows, str(rows["error"][crashed][0]))
+        void(rows, str(rows["error"][crashed][0]))
     if not kept["sample"]:
         return rows, None
     arrays = {"x": np.stack(kept["x"]), "x_adv": np.stack(kept["x_adv"]), "sample": np.array(kept["sample"])}

@@ -177,7 +177,7 @@ def write_examples(folder: Path, name: str, **arrays: np.ndarray[Any, Any]) -> N
     Arrays: `sample` (n,) str; `x` and `x_adv` (n, C, H, W) float32 in box units; `source`, `attack`, `eps_text` ()
     str.
     """
-    _write_arrays(folder / "examples" / f"{name}.npz", arrays)
+    _write_arrays(_example(folder, name), arrays)
 
 
 def write_measured(folder: Path, name: str, probe: str, source: str, arrays: Mapping[str, Any], first: int = 0) -> None:
@@ -213,19 +213,41 @@ def read_records(folder: Path, parts: Sequence[str] | None = None) -> pd.DataFra
         InputError: a part is torn or of another schema.
     """
     names = sorted(p.stem for p in (folder / "parts").glob("*.parquet")) if parts is None else parts
-    tables = []
-    for name in names:
-        path = folder / "parts" / f"{name}.parquet"
-        try:
-            table = pq.read_table(path)
-        except (pa.ArrowInvalid, OSError) as error:
-            raise InputError(f"{path}: must be a whole Parquet part, got: {error}; delete it and run again") from None
-        if table.schema.names != list(COLUMNS):
-            raise InputError(f"{path}: columns must be those of schema {SCHEMA}; delete it and run again")
-        tables.append(table)
+    tables = [_table(folder, name) for name in names]
     frame: pd.DataFrame = pa.concat_tables(tables or [ARROW.empty_table()]).to_pandas()
     order = ["source", "role", "attack", "norm", "eps", "target_model", "sample"]
     return frame.sort_values(order, kind="stable", ignore_index=True)
+
+
+def read_part(folder: Path, name: str) -> dict[str, np.ndarray[Any, Any]]:
+    """The columns of one part, as `write_part` took them.
+
+    Raises:
+        InputError: it is torn or of another schema.
+    """
+    table = _table(folder, name)
+    return {column: table[column].to_numpy() for column in COLUMNS}
+
+
+def _table(folder: Path, name: str) -> pa.Table:
+    path = folder / "parts" / f"{name}.parquet"
+    try:
+        table = pq.read_table(path)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise InputError(f"{path}: must be a whole Parquet part, got: {error}; delete it and run again") from None
+    if table.schema.names != list(COLUMNS):
+        raise InputError(f"{path}: columns must be those of schema {SCHEMA}; delete it and run again")
+    return table
+
+
+def read_example(folder: Path, name: str) -> dict[str, np.ndarray[Any, Any]] | None:
+    """The images beside the part `name`, if there are any."""
+    path = _example(folder, name)
+    return _read_arrays(path) if path.exists() else None
+
+
+def _example(folder: Path, name: str) -> Path:
+    return folder / "examples" / f"{name}.npz"
 
 
 def read_examples(folder: Path) -> list[dict[str, np.ndarray[Any, Any]]]:

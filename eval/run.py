@@ -6,10 +6,9 @@ goes on where it stopped when it is started again in the same folder.
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +19,15 @@ from omegaconf import DictConfig
 from eval import device as devices
 from eval import speed
 from eval.album import Album
-from eval.bench import Bench, Unit
+from eval.bench import Bench
+from eval.carry import craft_rest
 from eval.clean import clean_pass, named
-from eval.config import Plan, budgets, read
+from eval.config import Plan, read
 from eval.craft import clean_rows, craft, warm_up
 from eval.errors import InputError
 from eval.header import describe_attack, header, now
 from eval.intake import aimed, load, parts
+from eval.jobs import VERSIONS, Job, jobs
 from eval.networks import Entrant, enter
 from eval.nodes import settled
 from eval.progress import Bar
@@ -35,6 +36,8 @@ from eval.records import (
     has_measured,
     has_part,
     key,
+    read_example,
+    read_part,
     read_records,
     write_examples,
     write_measured,
@@ -46,39 +49,7 @@ from eval.trial import Beside, Trial
 log = logging.getLogger(__name__)
 
 _ENOUGH = 20  # samples for a warning that a network guesses
-_SLICE = 512  # samples per unit: fixed, so that parts do not depend on the batch size
 _SAME_RECORDS = ("batch_size", "device", "title", "paths", "examples", "tensorboard")
-_VERSIONS = ("toastproof", "torch", "foolbox")
-
-
-def _units(plan: Plan, bench: Bench, trial: Trial) -> Iterator[Unit]:
-    for source in bench.sources:
-        classifier = bench.classifiers[source]
-        for name, attack in trial.attacks.items():
-            for text, threat in budgets(plan, attack, classifier.bounds, trial.threats, trial.norm):
-                for start in range(0, len(bench.samples), _SLICE):
-                    index = np.arange(start, min(start + _SLICE, len(bench.samples)))
-                    yield Unit(source, name, settled(attack, bench.transfer), text, threat, index)
-
-
-def _name(plan: Plan, about: Run, bench: Bench, unit: Unit, fingerprints: Mapping[str, str]) -> str:
-    """The name of a part: a hash of all that decides its records."""
-    return key(
-        {
-            "attack": [unit.attack_name, type(unit.attack).__name__, dataclasses.asdict(unit.attack)],  # type: ignore[call-overload]
-            "threat": [unit.threat.norm, unit.text, str(unit.threat.eps), list(unit.threat.box)],
-            "source": unit.source,
-            "targets": {target: fingerprints[target] for target in bench.targets(unit.source)},
-            "goal": bench.goal,
-            "seed": plan.seed,
-            "access": [bench.access.kind, bench.access.queries],
-            "victim": bench.victims.get(unit.source, unit.source),
-            "derived": {role: repr(derive) for role, derive in bench.derived.items()},
-            "data": bench.samples.fingerprint,
-            "versions": [about.commit, *(about.versions.get(v, "") for v in _VERSIONS)],
-            "slice": [int(unit.index[0]), len(unit.index)],
-        }
-    )
 
 
 def _identity(about: Run) -> dict[str, Any]:
@@ -89,7 +60,7 @@ def _identity(about: Run) -> dict[str, Any]:
         **config,
         "the data themselves": about.data["fingerprint"],
         "the groups themselves": about.data.get("groups"),
-        "versions": {k: v for k, v in about.versions.items() if k in _VERSIONS},
+        "versions": {k: v for k, v in about.versions.items() if k in VERSIONS},
         "commit": about.commit,
     }
 
@@ -214,6 +185,7 @@ def _bench(plan: Plan, trial: Trial, chosen: list[Entrant], device: torch.device
         derived=trial.derived,
         examples=plan.examples,
         access=trial.access or plan.access,
+        reduced={e.name: e.reduced for e in chosen if e.reduced is not None},
         victims={e.name: e.oracle for e in chosen if trial.substitutes and e.oracle is not None},
     )
 
@@ -261,37 +233,47 @@ def _work(
             part = key({"clean": fingerprints[name], "name": name, "data": bench.samples.fingerprint})
             if not has_part(folder, part):
                 write_part(folder, part, clean_rows(bench, name))
-        for unit in _units(plan, bench, trial):
-            part = _name(plan, about, bench, unit, fingerprints)
-            if not has_part(folder, part):
-                todo.append((bench, unit, part, trial))
+        todo += [job for job in jobs(plan, about, bench, trial, fingerprints) if not has_part(folder, job.part)]
     _measure(plan, benches, fingerprints, folder, console)
     measured, clock = time.perf_counter() - clock, time.perf_counter()
-    for source, bench in {unit.source: bench for bench, unit, *_ in todo}.items():
+    for source, bench in {job.unit.source: job.bench for job in todo}.items():
         warm_up(bench, source)
     failures: dict[str, str] = {}
-    with Bar(console, "Attacking", sum(len(unit.index) for _, unit, *_ in todo)) as bar:
-        for bench, unit, part, trial in todo:
+    with Bar(console, "Attacking", sum(len(job.unit.index) for job in todo)) as bar:
+        for job in todo:
+            unit = job.unit
             bar.say(f"{unit.source}: {unit.attack_name} {unit.text if unit.text != 'min' else ''}".rstrip())
-            failed = f"{part}-failed"
-            (folder / "parts" / f"{failed}.parquet").unlink(missing_ok=True)
-            speed.share_out(work[unit.source], bench.device)
-            watcher = None
-            if trial.watch is not None:
-                album = Album.of(folder / "pictures", bench.samples.ids.tolist(), bench.sources, list(trial.attacks))
-                watcher = trial.watch(album, unit.source, unit.attack_name)
-            labels = (unit.source, unit.attack_name, unit.text, int(unit.index[0]))
-            with devices.drawing(bench.device, plan.seed, *labels):
-                rows, examples = craft(bench, unit, bar.advance, watcher, bar.pulse)
-            if watcher is not None:
-                seen, first = watcher.arrays(), int(unit.index[0])
-                write_measured(folder, part, f"watched:{unit.attack_name}", unit.source, seen, first)
-            wrong = np.unique(rows["error"][rows["error"] != ""])
-            failures |= {f"attack.{unit.attack_name} on {unit.source}": str(w) for w in wrong}
-            if examples is not None and unit.index[0] == 0:
-                write_examples(folder, part, **examples)
-            write_part(folder, failed if len(wrong) else part, rows)  # what crashed is tried again
+            speed.share_out(work[unit.source], job.bench.device)
+            wrong = _do(plan, job, folder, bar)
+            failures |= {f"attack.{unit.attack_name} on {unit.source}": w for w in wrong}
     if any(trial.probes for _, trial in benches):
         about.wall_seconds["probes"] = about.wall_seconds.get("probes", 0.0) + measured
     about.wall_seconds["attacks"] = about.wall_seconds.get("attacks", 0.0) + time.perf_counter() - clock
     return [f"{where} crashed: {what}" for where, what in failures.items()]
+
+
+def _do(plan: Plan, job: Job, folder: Path, bar: Bar) -> list[str]:
+    """Make one part; returns what crashes said."""
+    bench, unit, trial, part = job.bench, job.unit, job.trial, job.part
+    failed = f"{part}-failed"
+    (folder / "parts" / f"{failed}.parquet").unlink(missing_ok=True)
+    watcher = None
+    if trial.watch is not None:
+        album = Album.of(folder / "pictures", bench.samples.ids.tolist(), bench.sources, list(trial.attacks))
+        watcher = trial.watch(album, unit.source, unit.attack_name)
+    labels = (unit.source, unit.attack_name, unit.text, int(unit.index[0]))
+    missing = job.after is not None and not has_part(folder, job.after)  # the smaller eps crashed
+    with devices.drawing(bench.device, plan.seed, *labels):
+        if job.after is None or missing:
+            rows, examples = craft(bench, unit, bar.advance, watcher, bar.pulse)
+        else:
+            before, images = read_part(folder, job.after), read_example(folder, job.after)
+            rows, examples = craft_rest(bench, unit, before, images, bar.advance, bar.pulse)
+    if watcher is not None:
+        seen, first = watcher.arrays(), int(unit.index[0])
+        write_measured(folder, part, f"watched:{unit.attack_name}", unit.source, seen, first)
+    wrong = [str(w) for w in np.unique(rows["error"][rows["error"] != ""])]
+    if examples is not None and unit.index[0] == 0:
+        write_examples(folder, part, **examples)
+    write_part(folder, failed if wrong or missing else part, rows)  # what crashed is tried again, and what follows it
+    return wrong

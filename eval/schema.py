@@ -84,6 +84,7 @@ class Config:
     batch_size: int = MISSING
     device: str = MISSING
     fold: bool = MISSING
+    precision: str = MISSING
     goal: str = MISSING
     image: Any = None
     target: str = MISSING
@@ -91,6 +92,7 @@ class Config:
     unit: int | None = None
     transfer: bool = MISSING
     controls: bool = MISSING
+    reuse: bool = MISSING
     access: str = MISSING
     queries: int | None = None
     examples: int = MISSING

@@ -97,6 +97,7 @@ class Trial:
             judged on both; false: substitutes take no part; None: they are networks like others.
         watch: makes somebody who watches a search, of the album of the run's pictures, the network's name and the
             attack's; what they saw is stored under `watched:` and the attack's name.
+        reuse: false: at each eps every sample is searched for, as it must be where costs are what is wanted to know.
     """
 
     samples: Samples
@@ -112,6 +113,7 @@ class Trial:
     access: Access | None = None
     substitutes: bool | None = None
     watch: Callable[[Album, str, str], Watcher] | None = None
+    reuse: bool = True
 
 
 class Study(Protocol):

@@ -104,9 +104,9 @@ class Blackbox:
         few = limited(samples, min(self.decisions or len(samples), len(samples)), seed, "study.decisions")
         scores, labels = (Access(kind, self.queries) for kind in ("scores", "labels"))
         trials = [
-            Trial(samples, by["weights"], substitutes=False, access=Access()),
-            Trial(samples, by["scores"], substitutes=False, access=scores),
-            Trial(few, by["labels"], substitutes=False, access=labels),
+            Trial(samples, by["weights"], substitutes=False, access=Access(), reuse=False),
+            Trial(samples, by["scores"], substitutes=False, access=scores, reuse=False),
+            Trial(few, by["labels"], substitutes=False, access=labels, reuse=False),
         ]
         if seeds is not None:
             sent = {name: attack for name, attack in by["weights"].items() if not attack.minimal}
