@@ -46,16 +46,32 @@ def batches(
 
     Networks that classify much the same samples correctly get much the same of them.
 
-    Cost: a forward of all samples.
+    Cost: a forward of each, and of those that would have been among them and are not classified correctly.
     """
-    right = np.concatenate([_right(classifier, samples, index, device) for index in _parts(len(samples), batch_size)])
-    chosen = in_turn(samples.labels, seed, right)[:images]
+    chosen = _chosen(classifier, samples, images, batch_size, device, seed)
     for part in _parts(len(chosen), batch_size):
         index = chosen[part]
         ids = samples.ids[index].tolist()
         labels = torch.as_tensor(samples.labels[index], device=device)
         rng = Rng.of(seed, ["diagnosis", name], ids, device)
         yield Batch(ids, samples.batch(index).to(device), Goal(labels), rng)
+
+
+def _chosen(
+    classifier: Classifier, samples: Samples, images: int, batch_size: int, device: torch.device, seed: int
+) -> npt.NDArray[np.int64]:
+    """The first of `in_turn` among all that are classified correctly; what was not asked of yet is taken for right."""
+    hopeful = np.ones(len(samples), dtype=np.bool_)
+    asked = ~hopeful
+    while True:
+        chosen = in_turn(samples.labels, seed, hopeful)[:images]
+        open_ = chosen[~asked[chosen]]
+        if not len(open_):
+            return chosen
+        for part in _parts(len(open_), batch_size):
+            index = open_[part]
+            hopeful[index] = _right(classifier, samples, index, device)
+        asked[open_] = True
 
 
 def _parts(n: int, size: int) -> list[npt.NDArray[np.int64]]:

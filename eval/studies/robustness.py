@@ -1,7 +1,7 @@
 """An evaluation with its own diagnosis: all attacks on all networks, and signs that their numbers cannot be trusted.
 
-The diagnosis looks at the first images that a network classifies correctly; `eval.diagnosis` has what it measures and
-what is read from it. With `diagnose` false this is the main job; without attacks, the diagnosis alone.
+The diagnosis looks at some images, balanced by class, that a network classifies correctly; `eval.diagnosis` has what it
+measures and what is read from it. With `diagnose` false this is the main job; without attacks, the diagnosis alone.
 """
 
 from __future__ import annotations

@@ -13,6 +13,7 @@ from torch.autograd import grad as imported_grad
 from attacks.goal import Goal
 from attacks.threat import ThreatModel
 from eval.data.samples import ArrayStore, Samples
+from eval.data.subset import in_turn
 from eval.diagnosis.answers import Answers, autograd_calls
 from eval.diagnosis.batches import batches
 from eval.diagnosis.broader import Broader
@@ -329,6 +330,17 @@ def test_some_samples_of_a_folder_in_order_are_of_all_its_classes(batch_size: in
     order = labels(100)
     assert len(order) == 26
     assert all(a != b for a, b in pairwise(order))
+
+
+def test_no_more_samples_are_asked_of_than_are_needed():
+    classifier, samples = sorted_by_class(wrong=(0, 9))
+    asked: list[int] = []
+    classifier.register_forward_hook(lambda _m, args, _out: asked.append(len(args[0])))
+    found = [i for batch in batches(classifier, samples, 8, 5, CPU, 0, "x") for i in batch.ids]
+    right = np.ones(32, dtype=bool)
+    right[[0, 9]] = False
+    assert found == samples.ids[in_turn(samples.labels, 0, right)[:8]].tolist()  # as if all had been asked of
+    assert sum(asked) <= 10
 
 
 def test_networks_that_get_other_samples_right_share_most():
