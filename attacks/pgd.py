@@ -110,9 +110,10 @@ class PGD:
         region = Region.around(x[best.owner], threat)
         velocity: Tensor | None = None
         quick = self.steps - math.ceil(self.steps * _EXACT)
+        here, network = goal[best.owner], rows(logits, best.owner)
         for step in range(self.steps):
-            here = goal[best.owner]
-            network = rows(logits if step < quick else exact(logits), best.owner)
+            if step == quick:
+                network = exact(network)
             z, gradient = logits_and_gradient(network, x_adv, loss, here)
             going = best.update(z, x_adv, here, network)
             if going is not None:
@@ -121,12 +122,12 @@ class PGD:
                 if len(x_adv) == 0:
                     return
                 region.keep(going)
+                here, network = goal[best.owner], rows(logits if step < quick else exact(logits), best.owner)
             if self.momentum > 0:
                 gradient = gradient / gradient.abs().mean(dim=(1, 2, 3), keepdim=True).clamp(min=1e-30)
                 velocity = gradient if velocity is None else self.momentum * velocity + gradient
                 gradient = velocity
             x_adv = region.step(x_adv, gradient, self._length(step, threat.eps), spread)
-        network = rows(exact(logits), best.owner)
         with torch.no_grad():
             z = network(x_adv)  # the last point needs no gradient, but a judgement
-        best.update(z, x_adv, goal[best.owner], network)
+        best.update(z, x_adv, here, network)
