@@ -54,7 +54,9 @@ class Inside:
         norm: of the attacks' budget.
         eps: of the attacks' budget, in box units.
         hardened: Linf budget of adversarial training, in box units.
-        epochs: passes over the training samples.
+        epochs: passes over the training samples, at most.
+        trained_on: images that training sees in all passes, at most, but no less than one pass: a large data set gets
+            fewer passes.
         batch_size: samples a step of the training.
         lr: greatest learning rate.
     """
@@ -76,6 +78,7 @@ class Inside:
     eps: str = "0.1"
     hardened: str = "0.1"
     epochs: int = 20
+    trained_on: int = 200_000
     batch_size: int = 64
     lr: float = 1e-2
 
@@ -90,6 +93,7 @@ class Inside:
             "checked",
             "draws",
             "epochs",
+            "trained_on",
             "batch_size",
         ):
             if getattr(self, key) < 1:
@@ -108,7 +112,8 @@ class Inside:
         trained = {name: spec for name, spec in models.items() if not comes_ready(spec)}
         if trained and data.train is None:
             raise InputError(f"data: must have training samples for {', '.join(trained)}, got none in {data.name}")
-        config = TrainConfig(epochs=self.epochs, batch_size=self.batch_size, lr=self.lr)
+        passes = self.epochs if data.train is None else max(1, round(self.trained_on / len(data.train)))
+        config = TrainConfig(epochs=min(self.epochs, passes), batch_size=self.batch_size, lr=self.lr)
         made = {"attack": "pgd", "norm": "linf", "eps": self.hardened, "steps": _STEPS}
         hard = replace(config, method="adversarial", adversary=made)
         adversary = (PGD(steps=_STEPS, early_stop=False), linf(self.hardened))

@@ -108,11 +108,18 @@ def test_what_is_trained_on_what():
         Inside().cohorts(data(False), {"a": CNN()}, 7)
 
 
+@pytest.mark.parametrize(("trained_on", "passes"), [(1000, 9), (100, 5), (30, 2), (3, 1)])
+def test_a_large_data_set_gets_fewer_passes(trained_on, passes):
+    trained = Inside(epochs=9, trained_on=trained_on).cohorts(data(), {"a": CNN()}, 7)  # 20 samples
+    assert {cohort.config.epochs for cohort in trained} == {passes}
+
+
 @pytest.mark.parametrize(
     ("fields", "says"),
     [
         ({"images": 0}, "images: must be at least 1, got 0"),
         ({"layers": 1}, "layers: must be at least 2"),
+        ({"trained_on": 0}, "trained_on: must be at least 1, got 0"),
         ({"unit": -2}, "unit: must be at least 0, got -2"),
         ({"side": 0.0}, r"side: must be in \(0, 1\]"),
         ({"hardened": "9"}, "eps: must be at most 1"),
