@@ -34,6 +34,7 @@ class Plan:
         config: the resolved configuration, as plain containers.
         shown: the same, with interpolations where a value comes from the environment.
         hidden: what of the environment must not be stored.
+        batch_size: images per forward pass; None for what fits into memory.
         data: spec of the data set; `load(seed)` reads it.
         fold: whether batch norms are folded into the layers before them, where they can be.
         precision: of gradients for attacks that bear rounded ones, one of `eval.speed.PRECISIONS`.
@@ -53,7 +54,7 @@ class Plan:
     hidden: Hidden
     title: str
     seed: int
-    batch_size: int
+    batch_size: int | None
     device: str
     fold: bool
     precision: str
@@ -203,8 +204,9 @@ def read(cfg: DictConfig) -> Plan:
     for name, attack in attacks.items():
         check_norm(f"attack.{name}", attack, threat["norm"])
         access.check(f"attack.{name}", attack)
-    if content["batch_size"] < 1:
-        raise InputError(f"batch_size: must be at least 1, got {content['batch_size']}")
+    batch_size = content["batch_size"]
+    if batch_size != "auto" and (not isinstance(batch_size, int) or batch_size < 1):
+        raise InputError(f"batch_size: must be auto, or a whole number of at least 1, got {batch_size}")
     if content["precision"] not in PRECISIONS:
         raise InputError(f"precision: must be one of {', '.join(PRECISIONS)}, got {content['precision']}")
     adversary = _adversary(content["train"])
@@ -221,7 +223,7 @@ def read(cfg: DictConfig) -> Plan:
         hidden=hidden,
         title=content["title"],
         seed=content["seed"],
-        batch_size=content["batch_size"],
+        batch_size=None if batch_size == "auto" else batch_size,
         device=content["device"],
         fold=content["fold"],
         precision=content["precision"],

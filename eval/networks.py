@@ -19,6 +19,7 @@ from attacks.threat import ThreatModel
 from eval.config import Plan
 from eval.data import Samples
 from eval.errors import InputError
+from eval.memory import Footprint, footprint, free
 from eval.progress import Bar
 from eval.records import key
 from eval.speed import lay_out, multiplications, reduce, share_out
@@ -39,6 +40,7 @@ from models.train import Perturb
 from models.weights import fingerprint
 
 _PROBE = 32  # images that a network is tried on
+_FEW = 4  # and those that its memory is measured on
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,8 @@ class Entrant:
         trained: how it was trained here; None for a network that came with its weights.
         warnings: what the check found.
         work: multiplications per image.
+        footprint: memory that a forward and a gradient take.
+        batch_size: images at once, as the plan says or as they fit into memory.
         folded: whether its batch norms are part of the layers before them.
         reduced: the same with rounded gradients, for attacks that bear them; None where they are asked for nowhere.
         oracle: the network that it is a substitute of, if it is one.
@@ -67,6 +71,8 @@ class Entrant:
     trained: dict[str, Any] | None
     warnings: tuple[str, ...]
     work: int
+    footprint: Footprint
+    batch_size: int
     parameters: int
     folded: bool = False
     reduced: Reduced | None = None
@@ -82,6 +88,8 @@ class Entrant:
             "fingerprint": self.fingerprint,
             "trained": self.trained,
             "folded": self.folded,
+            "bytes_per_image": round(self.footprint.image),
+            "batch_size": self.batch_size,
             "gradients": "float32" if self.reduced is None else "bfloat16",
         }
 
@@ -113,7 +121,7 @@ def enter(
     usual = test
     for cohort in cohorts:
         test = usual if cohort.test is None else cohort.test
-        probe = test.batch(np.arange(min(_PROBE, max(plan.batch_size, 2), len(test)))).to(device)
+        probe = test.batch(np.arange(min(_PROBE, max(plan.batch_size or _PROBE, 2), len(test)))).to(device)
         seed = plan.seed if cohort.seed is None else cohort.seed
         perturb = perturbation(plan.adversary if cohort.config is None else cohort.adversary, seed, device)
         pools = None if cohort.pools is None else cohort.pools.pools(seed)
@@ -175,11 +183,11 @@ def _substitutes(
             for name, learnt, trained in rounds:
                 classifier = learnt.classifier(name, test.shape).to(device)
                 warnings = tuple(check(classifier, probe, test.labels))
-                work = multiplications(classifier, probe)
+                work, needed = multiplications(classifier, probe), footprint(classifier, probe[:_FEW])
                 console.print(f"[bold]{name}[/]: {trained['queries']:,} labels of {oracle.name}", highlight=False)
                 yield Entrant(
-                    name, classifier, learnt.description, _identity(learnt), trained, warnings, work,
-                    _parameters(classifier), oracle=oracle.name,
+                    name, classifier, learnt.description, _identity(learnt), trained, warnings, work, needed,
+                    oracle.batch_size, _parameters(classifier), oracle=oracle.name,
                 )  # fmt: skip
 
 
@@ -238,8 +246,10 @@ class _Fit:
         reduced = reduce(quick, probe, work, self.plan.precision)
         if reduced is None and self.plan.precision == "bfloat16":
             warnings = [*warnings, f"{name}: gradients are in float32, since bfloat16 changes what the network says"]
+        needed = footprint(quick, probe[:_FEW])
+        batch_size = self.plan.batch_size or needed.fits(free(self.device))
         return Entrant(
-            name, quick, network.description, _identity(network), trained, tuple(warnings), work,
+            name, quick, network.description, _identity(network), trained, tuple(warnings), work, needed, batch_size,
             _parameters(classifier), folded=quick is not classifier, reduced=reduced,
         )  # fmt: skip
 

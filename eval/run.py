@@ -134,7 +134,7 @@ def run(cfg: DictConfig, folder: Path, overrides: list[str], console: Any) -> Ru
     clock = time.perf_counter()
     entrants = enter(plan, cohorts, samples, device, console, folder / "tensorboard")
     if data.unlabelled:
-        data = aimed(named(data, entrants[0].classifier, plan.batch_size, device), plan.goal)
+        data = aimed(named(data, entrants[0].classifier, entrants[0].batch_size, device), plan.goal)
         _, trials = parts(plan, data)
     seconds["models"] = time.perf_counter() - clock
     about.models = [e.about() for e in entrants]
@@ -172,7 +172,7 @@ def _bench(plan: Plan, trial: Trial, chosen: list[Entrant], device: torch.device
     clean = {}
     for e in chosen:
         with devices.drawing(device, plan.seed, "clean", e.name):
-            clean[e.name] = clean_pass(e.classifier, trial.samples, plan.batch_size, device)
+            clean[e.name] = clean_pass(e.classifier, trial.samples, e.batch_size, device)
     return Bench(
         samples=trial.samples,
         classifiers={e.name: e.classifier for e in chosen},
@@ -180,7 +180,7 @@ def _bench(plan: Plan, trial: Trial, chosen: list[Entrant], device: torch.device
         device=device,
         seed=plan.seed,
         goal=trial.goal or plan.goal,
-        batch_size=plan.batch_size,
+        batch_size=min(e.batch_size for e in chosen),
         transfer=trial.transfer and len(chosen) > 1,
         derived=trial.derived,
         examples=plan.examples,

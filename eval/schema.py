@@ -81,7 +81,7 @@ class Config:
     task: str = MISSING
     title: str = MISSING
     seed: int = MISSING
-    batch_size: int = MISSING
+    batch_size: Any = MISSING
     device: str = MISSING
     fold: bool = MISSING
     precision: str = MISSING

@@ -32,6 +32,7 @@ from models.visualise import Ascent, excitation, stimuli
 _UNITS, _OF_PHOTO = 16, 4  # units that are shown where none is named; of a photo those that it excites most
 _REAL, _TOP = 2000, 8  # images among which the best are looked for; how many of them are shown
 _PHOTOS = 8
+_BATCH = 32  # images at once, unless it is said
 
 
 def visualise(cfg: DictConfig, folder: Path, console: Any, overrides: Sequence[str]) -> None:
@@ -102,7 +103,7 @@ def _show(
     """The images of units beside the samples that excite them most."""
     classifier = entrant.classifier
     layer = chosen(classifier, samples.batch(np.arange(1)).to(device), plan.config["model"]["layer"])
-    real = _excited(classifier, layer.name, samples, at_once(classifier, plan.batch_size), device)
+    real = _excited(classifier, layer.name, samples, at_once(classifier, (plan.batch_size or _BATCH)), device)
     units = units_of(layer, plan.config["unit"], _UNITS)
     if photo and plan.config["unit"] is None:
         units = real.amax(0).argsort(descending=True, stable=True)[:_OF_PHOTO].tolist()
@@ -115,7 +116,7 @@ def _show(
     with Bar(console, "Making images", len(units)) as bar:
         for unit in units:
             bar.say(f"unit {unit}")
-            made += stimuli(classifier, layer.name, [unit], ascent, plan.seed, plan.batch_size, device)
+            made += stimuli(classifier, layer.name, [unit], ascent, plan.seed, (plan.batch_size or _BATCH), device)
             bar.advance(1)
     rows = []
     for unit, x in zip(units, made, strict=True):
@@ -173,7 +174,7 @@ def _look(
     )
     for head in heads:
         sheet.add_column(head, overflow="fold")
-    rows, size = [], at_once(classifier, plan.batch_size)
+    rows, size = [], at_once(classifier, (plan.batch_size or _BATCH))
     with Bar(console, "Occluding", len(samples)) as bar:
         for i, name in enumerate(map(str, samples.ids)):
             bar.say(name)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from attacks.goal import Goal
 from attacks.lbfgs import LBFGS
 from attacks.threat import unlimited
+from eval.memory import LiveStorage
 from tests.attacks.small_networks import (
     MARGIN,
     PAPER,
@@ -21,7 +22,6 @@ from tests.attacks.small_networks import (
     run,
     smooth,
 )
-from tests.benchmarks.memory import LiveStorage
 
 EACH = pytest.mark.parametrize(
     "form",

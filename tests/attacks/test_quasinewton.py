@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from attacks.quasinewton import Reason, Rows, Settings
+from eval.memory import LiveStorage
 from tests.attacks.quadratics import INF, B, D, objective, quadratics
-from tests.benchmarks.memory import LiveStorage
 
 
 @pytest.mark.parametrize("held", [0, 4])

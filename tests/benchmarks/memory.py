@@ -1,8 +1,7 @@
 """Peak memory of `attacks.quasinewton.minimise`, in numbers a row and dimension.
 
-On a CPU every operation is watched, and the storages are summed that live when it returns; what an operation takes for
-itself and gives back before it returns is not seen. On a GPU the allocator is asked. The arguments of the search
-(start and bounds) are left out; the value and gradient that the objective returns count.
+Measured as `eval.memory` has it. The arguments of the search (start and bounds) are left out; the value and gradient
+that the objective returns count.
 
 The claim is (2 m + k) B D with a constant k, for a memory of m pairs.
 """
@@ -16,44 +15,9 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.multiprocessing.reductions import StorageWeakRef
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 from attacks.quasinewton import Settings, minimise
-
-
-class LiveStorage(TorchDispatchMode):
-    """Sums the bytes of the storages that operations below it make, as long as they live.
-
-    Attributes:
-        peak: the most bytes alive when an operation returned.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.peak = 0
-        self._alive: dict[int, tuple[StorageWeakRef, int]] = {}
-
-    def __torch_dispatch__(
-        self, func: Callable[..., Any], types: Sequence[type], args: Sequence[Any] = (), kwargs: Any = None
-    ) -> Any:
-        taken = {t.untyped_storage()._cdata for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor)}
-        out = func(*args, **(kwargs or {}))
-        self._alive = {key: kept for key, kept in self._alive.items() if not kept[0].expired()}
-        for t in tree_leaves(out):
-            if isinstance(t, Tensor):
-                storage = t.untyped_storage()
-                key = storage._cdata
-                if key not in self._alive and key not in taken:
-                    self._alive[key] = StorageWeakRef(storage), storage.nbytes()
-        self.peak = max(self.peak, self.live)
-        return out
-
-    @property
-    def live(self) -> int:
-        """Bytes alive now."""
-        return sum(0 if reference.expired() else size for reference, size in self._alive.values())
+from eval.memory import peak as bytes_held
 
 
 @dataclass(frozen=True)
@@ -93,16 +57,7 @@ def peak(memory: int, finishing: bool, rows: int, dim: int, device: torch.device
     def search() -> None:
         minimise(f, start, low, high, evaluations=evaluations, settings=settings)
 
-    if device.type == "cuda":
-        search()  # so that libraries have taken their workspaces
-        torch.cuda.reset_peak_memory_stats(device)
-        before = torch.cuda.memory_allocated(device)
-        search()
-        most = torch.cuda.max_memory_allocated(device) - before
-    else:
-        with LiveStorage() as watch:
-            search()
-        most = watch.peak
+    most = bytes_held(search, device)
     return Peak(memory, finishing, most / (4 * rows * dim))
 
 

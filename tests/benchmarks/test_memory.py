@@ -3,7 +3,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from tests.benchmarks.memory import LiveStorage, Peak, fit, peak
+from eval.memory import LiveStorage
+from tests.benchmarks.memory import Peak, fit, peak
 
 
 def test_the_watch_sees_what_lives_at_the_same_time():
