@@ -50,14 +50,14 @@ def test_too_few_have_no_interval() -> None:
     assert np.isnan([low, high]).all()
 
 
-def networks(rng: np.random.Generator, *, alike: bool) -> list[Looked]:
-    """Three networks of the same features in another order, each with noise; `alike`: as much in all three."""
+def networks(rng: np.random.Generator, *, alike: bool, features: bool = True) -> list[Looked]:
+    """Three networks of the same features, or of none, in another order, each with noise; `alike`: as much in all."""
     fitted = np.arange(240) % 2 == 0
-    features, same = rng.standard_normal((240, UNITS)), rng.uniform(LEAST, MOST, UNITS)
+    shared, same = rng.standard_normal((240, UNITS)), rng.uniform(LEAST, MOST, UNITS)
     found = []
     for name in "abc":
         part = same if alike else rng.uniform(LEAST, MOST, UNITS)
-        responses = part * features + np.sqrt(1 - part**2) * rng.standard_normal(features.shape)
+        responses = features * part * shared + np.sqrt(1 - part**2) * rng.standard_normal(shared.shape)
         eye = np.eye(UNITS)
         seen = {"responses": responses[:, rng.permutation(UNITS)], "fitted": fitted, "v_natural": eye, "v_random": eye}
         found.append(Looked(name, name, seen))
@@ -80,6 +80,15 @@ def test_matched_units_of_three_networks_are_covered_where_independent_pairs_wou
         naive += alone.low <= truth <= alone.high
     assert covered >= 0.91 * times
     assert naive <= 0.87 * times
+
+
+def test_joint_matching_of_what_has_nothing_in_common_leaves_the_interval_as_it_should_be() -> None:
+    rng, times, covered = np.random.default_rng(6), 200, 0
+    for _ in range(times):
+        pairs = list(combinations(networks(rng, alike=True, features=False), 2))
+        value = common(pairs, "natural")
+        covered += value.low <= 0 <= value.high
+    assert covered >= 0.91 * times
 
 
 def test_differences_of_matched_sets_without_any_are_told_as_often_as_intervals_say() -> None:
