@@ -174,7 +174,7 @@ def robust_section(mapped: Measured, drawn: Measured, networks: Networks) -> Sec
 def _gap(gap: Value) -> str:
     if not gap.n:
         return "no image in common"
-    return f"image by image {said(gap)} more, {verdict(gap, 'the first more', 'the first less')}, n={gap.n}"
+    return f"image by image {said(gap)} more, {verdict(gap, 'it does so more', 'it does so less')}, n={gap.n}"
 
 
 def _beside(

@@ -299,8 +299,8 @@ def test_a_robust_network_differs_only_where_it_does_so_from_another_seed_too():
 
     more, apart = said(0.1, 0.6, 0.5), said(0.5, 0.5, 0.5)
     assert "those of a at 0.10" in more
-    assert "image by image 0.40 (0.40 to 0.40) more, the first more, n=8" in more
-    assert "image by image -0.10 (-0.10 to -0.10) more, the first less, n=8" in more
+    assert "image by image 0.40 (0.40 to 0.40) more, it does so more, n=8" in more
+    assert "image by image -0.10 (-0.10 to -0.10) more, it does so less, n=8" in more
     assert apart.count("image by image 0.00 (0.00 to 0.00) more, no difference can be told, n=8") == 2
     assert said(0.1, 0.1, 0.5, first=8).count("(no image in common)") == 2
     assert "agree with those of a at 1.00 (1.00 to 1.00), those of another seed at 1.00" in said(0.1, 0.1, 0.5)
