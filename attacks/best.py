@@ -19,20 +19,30 @@ class Best:
     """The best point per sample, and which sample each row of the batch belongs to.
 
     Attributes:
-        point: (B, C, H, W); the image itself before there is a better one.
         score: of `point`, (B,), -infinity before; infinity once the sample has left.
         owner: sample (R,) of each row.
         alone: whether no sample has several rows.
     """
 
     def __init__(self, x: Tensor, threat: ThreatModel, *, leave: bool) -> None:
-        self.point = x.clone()
+        self._point = x.clone()
+        self._last: Tensor | None = None  # points (B, C, H, W) of which those of `_fresh` (B,), bool, are the best
+        self._fresh = torch.empty(0, dtype=torch.bool)
         self.score = torch.full((len(x),), -torch.inf, device=x.device)
         self.owner = torch.arange(len(x), device=x.device)
         self.alone = True
         self._box = threat.box
         self._leave = leave
-        self._ours = True  # whether `point` is in no other hands
+
+    @property
+    def point(self) -> Tensor:
+        """The best points (B, C, H, W); the images themselves before there are better ones."""
+        self._settle()
+        return self._point
+
+    @point.setter
+    def point(self, point: Tensor) -> None:
+        self._point = point
 
     def begin(self, some: Searches) -> None:
         """Rows are those of these searches from here on."""
@@ -110,27 +120,29 @@ class Best:
         """Keep the points that are better, one a sample."""
         whole = len(score) == len(self.score)  # each sample has its row, in order
         before = self.score if whole else self.score[self.owner]
-        better = score > before
-        if whole:
-            self.score = torch.maximum(score, before)
-            if x_adv.device.type == "cpu":
-                self._keep_rows(torch.nonzero(better)[:, 0], x_adv)
-            else:  # where to count them would mean to wait for the device
-                self.point = torch.where(better[:, None, None, None], x_adv, self.point)
-            return
-        self.score = self.score.index_copy(0, self.owner, torch.maximum(score, before))
-        kept = torch.where(better[:, None, None, None], x_adv, self.point[self.owner])
-        self.point = self.point.index_copy(0, self.owner, kept)
+        better, best = score > before, torch.maximum(score, before)
+        self.score = best if whole else self.score.index_copy(0, self.owner, best)
+        if x_adv.device.type != "cpu":  # where to count them would mean to wait for the device
+            kept = torch.where(better[:, None, None, None], x_adv, self.point if whole else self.point[self.owner])
+            self.point = kept if whole else self.point.index_copy(0, self.owner, kept)
+        elif whole:
+            self._settle(better)
+            self._last, self._fresh = x_adv, better
+        else:
+            self._settle()
+            some = torch.nonzero(better)[:, 0]
+            self._point.index_copy_(0, self.owner[some], x_adv[some])
 
-    def _keep_rows(self, some: Tensor, x_adv: Tensor) -> None:
-        """Keep the points of the rows `some` (b,), and copy no more than must be."""
-        if len(some) == len(x_adv):
-            self.point, self._ours = x_adv, False  # nobody writes into points that are not theirs
-        elif self._ours and 2 * len(some) <= len(x_adv):
-            self.point.index_copy_(0, some, x_adv[some])
-        elif len(some) > 0:
-            better = torch.zeros(len(x_adv), dtype=torch.bool).index_fill_(0, some, value=True)
-            self.point, self._ours = torch.where(better[:, None, None, None], x_adv, self.point), True
+    def _settle(self, better: Tensor | None = None) -> None:
+        """Copy the points that were the best of the last update, but where there are `better` ones (B,), bool.
+
+        Most searches get better with most steps, so that what would be copied in each is copied once.
+        """
+        if self._last is not None:
+            rows = torch.nonzero(self._fresh if better is None else self._fresh & ~better)[:, 0]
+            if len(rows) > 0:
+                self._point.index_copy_(0, rows, self._last[rows])
+        self._last = None
 
     def _keep_best(self, score: Tensor, x_adv: Tensor) -> None:
         """Keep the points that are better, of several rows of a sample the best, and of equals the first."""
