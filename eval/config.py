@@ -46,6 +46,7 @@ class Plan:
         reuse: whether what a smaller eps broke is left alone at a larger one, where that changes no accuracy.
         train: how networks without weights are trained.
         adversary: the attack that adversarial training uses, or None.
+        parts: folder of parts that runs share; None for none.
         study: the experiment that decides what is trained and tried on what; None for all attacks on all networks.
     """
 
@@ -72,6 +73,7 @@ class Plan:
     train: TrainConfig
     adversary: tuple[Attack, ThreatModel] | None
     checkpoints: Path
+    parts: Path | None
     debug: Debug
     tensorboard: bool
     study: Study | None
@@ -241,6 +243,7 @@ def read(cfg: DictConfig) -> Plan:
         train=make("train", _cap(content["train"], {"epochs": debug.epochs})),
         adversary=adversary,
         checkpoints=Path(content["paths"]["checkpoints"]).expanduser(),
+        parts=Path(parts).expanduser() if (parts := content["paths"]["parts"]) else None,
         debug=debug,
         tensorboard=content["tensorboard"],
         study=study,

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
+import secrets
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
@@ -91,6 +91,7 @@ class Run:
         goal: `untargeted`, or how targets are chosen.
         warnings: lines to be shown prominently.
         wall_seconds: per stage: data, models, probes (of a study that has some), attacks.
+        taken: parts that other runs made (`paths.parts`), whose times are on record; 0 where the key is missing.
         schema: number of this layout.
     """
 
@@ -112,6 +113,7 @@ class Run:
     status: str = "running"
     warnings: list[str] = field(default_factory=list)
     wall_seconds: dict[str, float] = field(default_factory=dict)
+    taken: int = 0
     schema: int = SCHEMA
 
     def write(self, folder: Path) -> None:
@@ -136,9 +138,9 @@ class Run:
         if not isinstance(content, dict) or content.get("schema") != SCHEMA:
             found = content.get("schema") if isinstance(content, dict) else type(content).__name__
             raise InputError(f"{path}: schema must be {SCHEMA}, got {found}; run it again with this version")
+        content.setdefault("taken", 0)
         known = {f.name for f in fields(cls)}
-        missing = {f for f in known if f not in content}
-        if missing or set(content) - known:
+        if (missing := known - set(content)) or set(content) - known:
             raise InputError(f"{path}: must have the keys of schema {SCHEMA}; missing {sorted(missing)}")
         return cls(**content)
 
@@ -146,7 +148,7 @@ class Run:
 def replace(path: Path, write: Callable[[Path], object]) -> None:
     """Let `write` make a file beside `path` and rename it there: whole or not at all, in folders made on the way."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    beside = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
     try:
         write(beside)
         beside.replace(path)
@@ -162,22 +164,26 @@ def key(content: Mapping[str, Any]) -> str:
 
 def has_part(folder: Path, name: str) -> bool:
     """Whether the part `name` is there."""
-    return (folder / "parts" / f"{name}.parquet").exists()
+    return part_file(folder, name).exists()
+
+
+def part_file(folder: Path, name: str) -> Path:
+    """Where the part `name` is kept."""
+    return folder / "parts" / f"{name}.parquet"
 
 
 def write_part(folder: Path, name: str, columns: Mapping[str, Sequence[Any] | np.ndarray[Any, Any]]) -> None:
     """Write rows, given column by column, as the part `name` in one step."""
     table = pa.Table.from_pydict({c: pa.array(columns[c], type=t) for c, t in COLUMNS.items()}, schema=ARROW)
-    replace(folder / "parts" / f"{name}.parquet", lambda path: pq.write_table(table, path, compression="zstd"))
+    replace(part_file(folder, name), lambda path: pq.write_table(table, path, compression="zstd"))
 
 
 def write_examples(folder: Path, name: str, **arrays: np.ndarray[Any, Any]) -> None:
     """Write a few images beside the part `name`, in one step.
 
-    Arrays: `sample` (n,) str; `x` and `x_adv` (n, C, H, W) float32 in box units; `source`, `attack`, `eps_text` ()
-    str.
+    Arrays: `sample` (n,) str; `x`, `x_adv` (n, C, H, W) float32 in box units; `source`, `attack`, `eps_text` () str.
     """
-    _write_arrays(_example(folder, name), arrays)
+    _write_arrays(example_file(folder, name), arrays)
 
 
 def write_measured(folder: Path, name: str, probe: str, source: str, arrays: Mapping[str, Any], first: int = 0) -> None:
@@ -230,7 +236,7 @@ def read_part(folder: Path, name: str) -> dict[str, np.ndarray[Any, Any]]:
 
 
 def _table(folder: Path, name: str) -> pa.Table:
-    path = folder / "parts" / f"{name}.parquet"
+    path = part_file(folder, name)
     try:
         table = pq.read_table(path)
     except (pa.ArrowInvalid, OSError) as error:
@@ -242,11 +248,11 @@ def _table(folder: Path, name: str) -> pa.Table:
 
 def read_example(folder: Path, name: str) -> dict[str, np.ndarray[Any, Any]] | None:
     """The images beside the part `name`, if there are any."""
-    path = _example(folder, name)
-    return _read_arrays(path) if path.exists() else None
+    return _read_arrays(path) if (path := example_file(folder, name)).exists() else None
 
 
-def _example(folder: Path, name: str) -> Path:
+def example_file(folder: Path, name: str) -> Path:
+    """Where the images beside the part `name` are kept, if there are any."""
     return folder / "examples" / f"{name}.npz"
 
 

@@ -43,6 +43,7 @@ from eval.records import (
     write_measured,
     write_part,
 )
+from eval.shared import Shared
 from eval.summary import show
 from eval.trial import Beside, Trial
 
@@ -141,7 +142,7 @@ def run(cfg: DictConfig, folder: Path, overrides: list[str], console: Any) -> Ru
     if earlier is not None:
         same = [m["fingerprint"] for m in about.models] == [m["fingerprint"] for m in earlier.models]
         _refuse(folder, [] if same else ["the networks themselves"])
-        about.started = earlier.started
+        about.started, about.taken = earlier.started, earlier.taken
         seconds |= {k: v for k, v in earlier.wall_seconds.items() if k in ("attacks", "probes")}
     about.warnings += [line for e in entrants for line in e.warnings]
     about.wall_seconds = seconds
@@ -227,13 +228,19 @@ def _work(
     clock = time.perf_counter()
     work = {e.name: e.work for e in entrants}
     fingerprints = {e.name: e.fingerprint for e in entrants}
-    todo = []
+    todo: list[Job] = []
+    shared = _shared(plan, about)
     for bench, trial in benches:
         for name in bench.classifiers:
             part = key({"clean": fingerprints[name], "name": name, "data": bench.samples.fingerprint})
             if not has_part(folder, part):
                 write_part(folder, part, clean_rows(bench, name))
-        todo += [job for job in jobs(plan, about, bench, trial, fingerprints) if not has_part(folder, job.part)]
+        missing = [job for job in jobs(plan, about, bench, trial, fingerprints) if not has_part(folder, job.part)]
+        todo += [job for job in missing if not shared.take(job, folder)]
+    about.taken += shared.taken
+    if shared.taken:
+        what = f"{shared.taken} of {shared.taken + len(todo)} parts are taken from {plan.parts}"
+        console.print(f"{what}, with the times of the runs that made them", highlight=False, soft_wrap=True)
     _measure(plan, benches, fingerprints, folder, console)
     measured, clock = time.perf_counter() - clock, time.perf_counter()
     for source, bench in {job.unit.source: job.bench for job in todo}.items():
@@ -246,10 +253,20 @@ def _work(
             speed.share_out(work[unit.source], job.bench.device)
             wrong = _do(plan, job, folder, bar)
             failures |= {f"attack.{unit.attack_name} on {unit.source}": w for w in wrong}
+            if has_part(folder, job.part):
+                shared.put(job, folder)
+    about.warnings += shared.troubles
     if any(trial.probes for _, trial in benches):
         about.wall_seconds["probes"] = about.wall_seconds.get("probes", 0.0) + measured
     about.wall_seconds["attacks"] = about.wall_seconds.get("attacks", 0.0) + time.perf_counter() - clock
     return [f"{where} crashed: {what}" for where, what in failures.items()]
+
+
+def _shared(plan: Plan, about: Run) -> Shared:
+    """Parts of other runs that are like this one in what the names of parts do not say."""
+    data = {k: v for k, v in plan.config["data"].items() if k != "root"}
+    same = {"device": about.device, "fold": plan.fold, "examples": plan.examples, "groups": about.data["groups"]}
+    return Shared(plan.parts, {**same, "data": data, "classes": about.data["classes"]})
 
 
 def _do(plan: Plan, job: Job, folder: Path, bar: Bar) -> list[str]:

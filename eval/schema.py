@@ -47,10 +47,12 @@ class Paths:
     Attributes:
         data: data sets.
         checkpoints: trained networks.
+        parts: records that runs share; None for none.
     """
 
     data: str = MISSING
     checkpoints: str = MISSING
+    parts: str | None = None
 
 
 @dataclass
