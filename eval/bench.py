@@ -16,6 +16,7 @@ from eval.clean import Clean
 from eval.data import Samples
 from eval.derived import Derived
 from models.classifier import Classifier
+from models.graphed import Graphed
 from models.reduced import Reduced
 
 
@@ -47,6 +48,7 @@ class Bench:
         examples: images to keep per unit.
         access: what the attacks see of the networks.
         reduced: of some classifiers, a form whose gradients are rounded, for attacks that bear it.
+        replayed: of some classifiers, a form that answers the same and is launched faster, for all attacks.
         victims: the network that perturbations made for a substitute are meant to fool, by the substitute's name.
     """
 
@@ -63,6 +65,7 @@ class Bench:
     access: Access = field(default_factory=Access)
     victims: Mapping[str, str] = field(default_factory=dict)
     reduced: Mapping[str, Reduced] = field(default_factory=dict)
+    replayed: Mapping[str, Graphed] = field(default_factory=dict)
 
     def rough(self, source: str, attack: Attack) -> Reduced | None:
         """The form of the network whose gradients are rounded, where the attack may and can ask it."""

@@ -38,6 +38,7 @@ class Plan:
         data: spec of the data set; `load(seed)` reads it.
         fold: whether batch norms are folded into the layers before them, where they can be.
         precision: of gradients for attacks that bear rounded ones, one of `eval.speed.PRECISIONS`.
+        graphs: whether attacks replay networks as CUDA graphs.
         models: specs by the name of their node.
         attacks: searches by name.
         access: what they see of the networks, unless a study says otherwise.
@@ -59,6 +60,7 @@ class Plan:
     device: str
     fold: bool
     precision: str
+    graphs: bool
     goal: str
     transfer: bool
     controls: bool
@@ -229,6 +231,7 @@ def read(cfg: DictConfig) -> Plan:
         device=content["device"],
         fold=content["fold"],
         precision=content["precision"],
+        graphs=content["graphs"],
         goal=content["goal"],
         transfer=content["transfer"],
         controls=content["controls"],

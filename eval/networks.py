@@ -19,19 +19,17 @@ from attacks.threat import ThreatModel
 from eval.config import Plan
 from eval.data import Samples
 from eval.errors import InputError
-from eval.memory import Footprint, footprint, free
+from eval.forms import Forms, forms, plain
 from eval.progress import Bar
 from eval.records import key
-from eval.speed import lay_out, multiplications, reduce, share_out
+from eval.speed import multiplications, share_out
 from eval.trial import Cohort
 from models.check import check
 from models.classifier import Classifier
 from models.distillation import distillation
-from models.fold import fold
 from models.pools import Pools
 from models.randomise import randomise
 from models.recipe import TrainConfig
-from models.reduced import Reduced
 from models.renamed import Renamed
 from models.spec import Network, Spec, build, derive, names_itself, trained_as
 from models.store import load_or_fit
@@ -40,7 +38,6 @@ from models.train import Perturb
 from models.weights import fingerprint
 
 _PROBE = 32  # images that a network is tried on
-_FEW = 4  # and those that its memory is measured on
 
 
 @dataclass(frozen=True)
@@ -49,35 +46,32 @@ class Entrant:
 
     Attributes:
         name: in records and reports.
-        classifier: frozen, on the run's device; all that is asked of the network is asked of it.
+        forms: frozen, on the run's device; all that is asked of the network is asked of them.
         description: a few words.
         fingerprint: a hash of its weights, its layers, its source and its normalisation, before any folding.
         parameters: how many, before any folding.
         trained: how it was trained here; None for a network that came with its weights.
         warnings: what the check found.
         work: multiplications per image.
-        footprint: memory that a forward and a gradient take.
-        batch_size: images at once, as the plan says or as they fit into memory.
-        folded: whether its batch norms are part of the layers before them.
-        reduced: the same with rounded gradients, for attacks that bear them; None where they are asked for nowhere.
         oracle: the network that it is a substitute of, if it is one.
         guesses: it is meant to know nothing.
     """
 
     name: str
-    classifier: Classifier
+    forms: Forms
     description: str
     fingerprint: str
     trained: dict[str, Any] | None
     warnings: tuple[str, ...]
     work: int
-    footprint: Footprint
-    batch_size: int
     parameters: int
-    folded: bool = False
-    reduced: Reduced | None = None
     oracle: str | None = None
     guesses: bool = False
+
+    @property
+    def classifier(self) -> Classifier:
+        """The network, of all questions but those of attacks."""
+        return self.forms.classifier
 
     def about(self) -> dict[str, Any]:
         """What the header of a run says of it."""
@@ -87,10 +81,7 @@ class Entrant:
             "parameters": self.parameters,
             "fingerprint": self.fingerprint,
             "trained": self.trained,
-            "folded": self.folded,
-            "bytes_per_image": round(self.footprint.image),
-            "batch_size": self.batch_size,
-            "gradients": "float32" if self.reduced is None else "bfloat16",
+            **self.forms.about(),
         }
 
 
@@ -183,11 +174,11 @@ def _substitutes(
             for name, learnt, trained in rounds:
                 classifier = learnt.classifier(name, test.shape).to(device)
                 warnings = tuple(check(classifier, probe, test.labels))
-                work, needed = multiplications(classifier, probe), footprint(classifier, probe[:_FEW])
+                work = multiplications(classifier, probe)
                 console.print(f"[bold]{name}[/]: {trained['queries']:,} labels of {oracle.name}", highlight=False)
                 yield Entrant(
-                    name, classifier, learnt.description, _identity(learnt), trained, warnings, work, needed,
-                    oracle.batch_size, _parameters(classifier), oracle=oracle.name,
+                    name, plain(classifier, probe, oracle.forms.batch_size), learnt.description, _identity(learnt),
+                    trained, warnings, work, _parameters(classifier), oracle=oracle.name,
                 )  # fmt: skip
 
 
@@ -241,17 +232,12 @@ class _Fit:
             trained = self.fit(test, console, logs)
             classifier = network.classifier(name, test.shape).to(self.device)  # frozen again
             warnings = check(classifier, probe, test.labels)
-        quick = fold(classifier, probe) if self.plan.fold else classifier
-        lay_out(quick, probe)
-        reduced = reduce(quick, probe, work, self.plan.precision)
-        if reduced is None and self.plan.precision == "bfloat16":
+        made = forms(self.plan, classifier, probe, work, self.device)
+        if made.reduced is None and self.plan.precision == "bfloat16":
             warnings = [*warnings, f"{name}: gradients are in float32, since bfloat16 changes what the network says"]
-        needed = footprint(quick, probe[:_FEW])
-        batch_size = self.plan.batch_size or needed.fits(free(self.device))
         return Entrant(
-            name, quick, network.description, _identity(network), trained, tuple(warnings), work, needed, batch_size,
-            _parameters(classifier), folded=quick is not classifier, reduced=reduced,
-        )  # fmt: skip
+            name, made, network.description, _identity(network), trained, tuple(warnings), work, _parameters(classifier)
+        )
 
     def fit(self, test: Samples, console: Any, logs: Path) -> dict[str, Any]:
         """Train the network, or find it trained; returns what the header says of that."""

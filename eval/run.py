@@ -135,7 +135,7 @@ def run(cfg: DictConfig, folder: Path, overrides: list[str], console: Any) -> Ru
     clock = time.perf_counter()
     entrants = enter(plan, cohorts, samples, device, console, folder / "tensorboard")
     if data.unlabelled:
-        data = aimed(named(data, entrants[0].classifier, entrants[0].batch_size, device), plan.goal)
+        data = aimed(named(data, entrants[0].classifier, entrants[0].forms.batch_size, device), plan.goal)
         _, trials = parts(plan, data)
     seconds["models"] = time.perf_counter() - clock
     about.models = [e.about() for e in entrants]
@@ -173,7 +173,7 @@ def _bench(plan: Plan, trial: Trial, chosen: list[Entrant], device: torch.device
     clean = {}
     for e in chosen:
         with devices.drawing(device, plan.seed, "clean", e.name):
-            clean[e.name] = clean_pass(e.classifier, trial.samples, e.batch_size, device)
+            clean[e.name] = clean_pass(e.classifier, trial.samples, e.forms.batch_size, device)
     return Bench(
         samples=trial.samples,
         classifiers={e.name: e.classifier for e in chosen},
@@ -181,12 +181,13 @@ def _bench(plan: Plan, trial: Trial, chosen: list[Entrant], device: torch.device
         device=device,
         seed=plan.seed,
         goal=trial.goal or plan.goal,
-        batch_size=min(e.batch_size for e in chosen),
+        batch_size=min(e.forms.batch_size for e in chosen),
         transfer=trial.transfer and len(chosen) > 1,
         derived=trial.derived,
         examples=plan.examples,
         access=trial.access or plan.access,
-        reduced={e.name: e.reduced for e in chosen if e.reduced is not None},
+        reduced={e.name: e.forms.reduced for e in chosen if e.forms.reduced is not None},
+        replayed={e.name: e.forms.replayed for e in chosen if e.forms.replayed is not None},
         victims={e.name: e.oracle for e in chosen if trial.substitutes and e.oracle is not None},
     )
 

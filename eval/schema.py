@@ -87,6 +87,7 @@ class Config:
     device: str = MISSING
     fold: bool = MISSING
     precision: str = MISSING
+    graphs: bool = MISSING
     goal: str = MISSING
     image: Any = None
     target: str = MISSING

@@ -102,7 +102,7 @@ class _Ledger:
     """Costs and crashes of the n samples of one search."""
 
     def __init__(self, bench: Bench, unit: Unit, n: int, pulse: Pulse | None) -> None:
-        self.meter = Meter(bench.classifiers[unit.source], n, bench.device, pulse)
+        self.meter = Meter(bench.replayed.get(unit.source) or bench.classifiers[unit.source], n, bench.device, pulse)
         self.seconds = np.zeros(n)
         self.error = ""
         self._bench, self._unit = bench, unit

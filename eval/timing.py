@@ -6,6 +6,7 @@ made is judged by that network; then the clock runs, all in turns. The levers ar
     every step    our loop, each sample to its last step
     folded        batch norms are part of the layers before them
     laid out      on a CPU, the channels of a pixel side by side
+    graphs        on a GPU, replayed as CUDA graphs: `models.graphed`
     16 bits       searched in bfloat16, every success asked again in float32: `models.reduced`
     leaving       samples leave once they are broken
 """
@@ -36,6 +37,7 @@ from eval.speed import lay_out
 from eval.trial import Arrays
 from models.classifier import Classifier
 from models.fold import fold
+from models.graphed import Graphed
 from models.reduced import Reduced, agrees
 
 TIMING = "timing"
@@ -172,6 +174,11 @@ def _levers(plain: Classifier, x: Tensor) -> dict[str, nn.Module]:
         last, told = laid_out, told + _LAID_OUT
         found[told] = last
     reduced = Reduced(last)
+    if x.is_cuda:
+        told += ", graphs"
+        found[told] = Graphed(last)
     if agrees(last, reduced, x):
+        if x.is_cuda:
+            reduced.quick = Graphed(reduced.quick)
         found[f"{told}, 16 bits"] = reduced
     return found

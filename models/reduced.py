@@ -33,7 +33,7 @@ class Reduced(nn.Module):
     def __init__(self, classifier: Classifier) -> None:
         super().__init__()
         self.classifier = classifier
-        self.quick = copy.deepcopy(classifier.network).to(torch.bfloat16)
+        self.quick: nn.Module = copy.deepcopy(classifier.network).to(torch.bfloat16)
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits (B, K) of images (B, C, H, W) in box units, of the images' dtype."""

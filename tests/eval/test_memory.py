@@ -81,7 +81,7 @@ def test_a_run_takes_the_batch_that_fits_and_says_so(composed, tmp_path, monkeyp
     assert [m["batch_size"] for m in about.models] == [256, 256]
     assert all(m["bytes_per_image"] > 0 for m in about.models)
     each = max(4 * m["bytes_per_image"] for m in about.models) + 64 * 4 * 64
-    monkeypatch.setattr("eval.networks.free", lambda device: int(2 * 9 * each))
+    monkeypatch.setattr("eval.forms.free", lambda device: int(2 * 9 * each))
     (tmp_path / "b").mkdir()
     tight = run(composed(*small), tmp_path / "b", [], Console(quiet=True))
     assert min(m["batch_size"] for m in tight.models) == 8

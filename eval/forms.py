@@ -1,0 +1,76 @@
+"""The forms of a network that an evaluation asks: the same answers, sooner."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from eval.config import Plan
+from eval.memory import Footprint, footprint, free
+from eval.speed import lay_out, reduce
+from models.classifier import Classifier
+from models.fold import fold
+from models.graphed import Graphed
+from models.reduced import Reduced
+
+_FEW = 4  # images that memory is measured on
+
+
+@dataclass(frozen=True)
+class Forms:
+    """A network in the forms that it is asked in.
+
+    Attributes:
+        classifier: of all questions but those of attacks; its batch norms folded, its channels laid out.
+        folded: whether there were batch norms that are part of the layers before them.
+        reduced: the same with rounded gradients, for attacks that bear them; None where they are asked for nowhere.
+        replayed: the same as CUDA graphs, for all attacks; None where they are asked for nowhere.
+        footprint: memory that a forward and a gradient take.
+        batch_size: images at once, as the plan says or as they fit into memory.
+    """
+
+    classifier: Classifier
+    folded: bool
+    reduced: Reduced | None
+    replayed: Graphed | None
+    footprint: Footprint
+    batch_size: int
+
+    def about(self) -> dict[str, object]:
+        """What the header of a run says of them."""
+        return {
+            "folded": self.folded,
+            "gradients": "float32" if self.reduced is None else "bfloat16",
+            "graphs": self.replayed is not None,
+            "bytes_per_image": round(self.footprint.image),
+            "batch_size": self.batch_size,
+        }
+
+
+def plain(classifier: Classifier, x: Tensor, batch_size: int) -> Forms:
+    """A network as it is, `x` (B, C, H, W) being images to try it on."""
+    return Forms(classifier, False, None, None, footprint(classifier, x[:_FEW]), batch_size)
+
+
+def forms(plan: Plan, classifier: Classifier, x: Tensor, work: int, device: torch.device) -> Forms:
+    """What the plan asks for and the network allows.
+
+    Args:
+        plan: of the run.
+        classifier: the network, which may be laid out anew.
+        x: images (B, C, H, W) to try it on, on the device.
+        work: multiplications per image.
+        device: where it is.
+    """
+    quick = fold(classifier, x) if plan.fold else classifier
+    lay_out(quick, x)
+    reduced = reduce(quick, x, work, plan.precision)
+    needed = footprint(quick, x[:_FEW])
+    replayed = Graphed(quick) if plan.graphs and device.type == "cuda" else None
+    if replayed is not None and reduced is not None:
+        reduced.quick = Graphed(reduced.quick)
+    return Forms(
+        quick, quick is not classifier, reduced, replayed, needed, plan.batch_size or needed.fits(free(device))
+    )
