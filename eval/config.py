@@ -37,6 +37,7 @@ class Plan:
         batch_size: images per forward pass; None for what fits into memory.
         data: spec of the data set; `load(seed)` reads it.
         fold: whether batch norms are folded into the layers before them, where they can be.
+        channels_last: whether a CPU keeps the channels of a pixel side by side, where it can.
         precision: of gradients for attacks that bear rounded ones, one of `eval.speed.PRECISIONS`.
         graphs: whether attacks replay networks as CUDA graphs.
         models: specs by the name of their node.
@@ -59,6 +60,7 @@ class Plan:
     batch_size: int | None
     device: str
     fold: bool
+    channels_last: bool
     precision: str
     graphs: bool
     goal: str
@@ -230,6 +232,7 @@ def read(cfg: DictConfig) -> Plan:
         batch_size=None if batch_size == "auto" else batch_size,
         device=content["device"],
         fold=content["fold"],
+        channels_last=content["channels_last"],
         precision=content["precision"],
         graphs=content["graphs"],
         goal=content["goal"],

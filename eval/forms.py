@@ -23,7 +23,8 @@ class Forms:
     """A network in the forms that it is asked in.
 
     Attributes:
-        classifier: of all questions but those of attacks; its batch norms folded, its channels laid out.
+        classifier: of all questions but those of attacks; its batch norms folded, its channels side by side.
+        laid_out: whether its channels lie side by side.
         folded: whether there were batch norms that are part of the layers before them.
         reduced: the same with rounded gradients, for attacks that bear them; None where they are asked for nowhere.
         replayed: the same as CUDA graphs, for all attacks; None where they are asked for nowhere.
@@ -32,6 +33,7 @@ class Forms:
     """
 
     classifier: Classifier
+    laid_out: bool
     folded: bool
     reduced: Reduced | None
     replayed: Graphed | None
@@ -42,6 +44,7 @@ class Forms:
         """What the header of a run says of them."""
         return {
             "folded": self.folded,
+            "channels_last": self.laid_out,
             "gradients": "float32" if self.reduced is None else "bfloat16",
             "graphs": self.replayed is not None,
             "bytes_per_image": round(self.footprint.image),
@@ -51,7 +54,7 @@ class Forms:
 
 def plain(classifier: Classifier, x: Tensor, batch_size: int) -> Forms:
     """A network as it is, `x` (B, C, H, W) being images to try it on."""
-    return Forms(classifier, False, None, None, footprint(classifier, x[:_FEW]), batch_size)
+    return Forms(classifier, False, False, None, None, footprint(classifier, x[:_FEW]), batch_size)
 
 
 def forms(plan: Plan, classifier: Classifier, x: Tensor, work: int, device: torch.device) -> Forms:
@@ -65,12 +68,13 @@ def forms(plan: Plan, classifier: Classifier, x: Tensor, work: int, device: torc
         device: where it is.
     """
     quick = fold(classifier, x) if plan.fold else classifier
-    lay_out(quick, x)
+    laid_out = plan.channels_last and lay_out(quick, x)
     reduced = reduce(quick, x, work, plan.precision)
     needed = footprint(quick, x[:_FEW])
     replayed = Graphed(quick) if plan.graphs and device.type == "cuda" else None
     if replayed is not None and reduced is not None:
         reduced.quick = Graphed(reduced.quick)
     return Forms(
-        quick, quick is not classifier, reduced, replayed, needed, plan.batch_size or needed.fits(free(device))
-    )
+        quick, laid_out, quick is not classifier, reduced, replayed, needed,
+        plan.batch_size or needed.fits(free(device)),
+    )  # fmt: skip

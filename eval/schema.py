@@ -86,6 +86,7 @@ class Config:
     batch_size: Any = MISSING
     device: str = MISSING
     fold: bool = MISSING
+    channels_last: bool = MISSING
     precision: str = MISSING
     graphs: bool = MISSING
     goal: str = MISSING

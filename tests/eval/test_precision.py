@@ -92,3 +92,13 @@ def test_a_device_is_asked_whether_it_can(monkeypatch):
 def test_an_unknown_precision_is_refused(composed):
     with pytest.raises(InputError, match="precision: must be one of auto, float32, bfloat16, got half"):
         run(composed("precision=half"), Path(), [], Console(quiet=True))
+
+
+def test_each_form_can_be_switched_off(composed, place):
+    about, _ = made(
+        composed(*SMALL, "attack=[fgsm]", "fold=false", "channels_last=false", "precision=float32"), place / "plain"
+    )
+    said = {key: about.models[0][key] for key in ("folded", "channels_last", "gradients", "graphs")}
+    assert said == {"folded": False, "channels_last": False, "gradients": "float32", "graphs": False}
+    about, _ = made(composed(*SMALL, "attack=[fgsm]"), place / "usual")
+    assert about.models[0]["channels_last"] is True
