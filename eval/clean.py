@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from eval.data import Data, Samples
+from eval.device import drawing
 from eval.judge import predict, rank
 from models.classifier import Classifier
 from models.errors import ModelError
@@ -76,3 +77,29 @@ def clean_pass(classifier: Classifier, samples: Samples, batch_size: int, device
         labels = torch.as_tensor(samples.labels[index], device=logits.device)
         parts.append((prediction, confidence, logits.argmin(dim=1), rank(logits, labels)))
     return Clean(*(torch.cat(column) for column in zip(*parts, strict=True)))
+
+
+class Once:
+    """Clean passes of a run: a network is asked about the same samples once, whatever is tried on them.
+
+    Args:
+        seed: of networks that draw.
+        device: that the networks are on.
+    """
+
+    def __init__(self, seed: int, device: torch.device) -> None:
+        self.device = device
+        self._seed = seed
+        self._known: dict[tuple[str, str], Clean] = {}
+
+    def __call__(self, name: str, classifier: Classifier, samples: Samples, batch_size: int) -> Clean:
+        """What the network of that name says of all samples.
+
+        Raises:
+            ModelError: a logit is not finite.
+        """
+        place = name, samples.fingerprint
+        if place not in self._known:
+            with drawing(self.device, self._seed, "clean", name):
+                self._known[place] = clean_pass(classifier, samples, batch_size, self.device)
+        return self._known[place]

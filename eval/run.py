@@ -21,7 +21,7 @@ from eval import speed
 from eval.album import Album
 from eval.bench import Bench
 from eval.carry import craft_rest
-from eval.clean import clean_pass, named
+from eval.clean import Once, named
 from eval.config import Plan, read
 from eval.craft import clean_rows, craft, warm_up
 from eval.errors import InputError
@@ -146,7 +146,8 @@ def run(cfg: DictConfig, folder: Path, overrides: list[str], console: Any) -> Ru
         seconds |= {k: v for k, v in earlier.wall_seconds.items() if k in ("attacks", "probes")}
     about.warnings += [line for e in entrants for line in e.warnings]
     about.wall_seconds = seconds
-    benches = [(bench, trial) for trial in trials for bench in _benches(plan, trial, entrants, device)]
+    once = Once(plan.seed, device)
+    benches = [(bench, trial) for trial in trials for bench in _benches(plan, trial, entrants, once)]
     transfer = any(bench.transfer for bench, _ in benches)
     about.attacks = [describe_attack(name, settled(attack, transfer), plan) for name, attack in plan.attacks.items()]
     about.warnings += _chance([bench for bench, _ in benches], {e.name for e in entrants if e.guesses})
@@ -159,26 +160,22 @@ def run(cfg: DictConfig, folder: Path, overrides: list[str], console: Any) -> Ru
     return about
 
 
-def _benches(plan: Plan, trial: Trial, entrants: list[Entrant], device: torch.device) -> list[Bench]:
+def _benches(plan: Plan, trial: Trial, entrants: list[Entrant], once: Once) -> list[Bench]:
     """What a trial is done on: its networks all together, or each substitute with the one that it imitates."""
     some = [e for e in entrants if not e.name.endswith(trial.without)]
     chosen = [e for e in some if trial.models is None or e.name in trial.models]
     if not trial.substitutes:
-        return [_bench(plan, trial, [e for e in chosen if trial.substitutes is None or e.oracle is None], device)]
+        return [_bench(plan, trial, [e for e in chosen if trial.substitutes is None or e.oracle is None], once)]
     by_name = {e.name: e for e in entrants}
-    return [_bench(plan, trial, [e, by_name[e.oracle]], device) for e in chosen if e.oracle is not None]
+    return [_bench(plan, trial, [e, by_name[e.oracle]], once) for e in chosen if e.oracle is not None]
 
 
-def _bench(plan: Plan, trial: Trial, chosen: list[Entrant], device: torch.device) -> Bench:
-    clean = {}
-    for e in chosen:
-        with devices.drawing(device, plan.seed, "clean", e.name):
-            clean[e.name] = clean_pass(e.classifier, trial.samples, e.forms.batch_size, device)
+def _bench(plan: Plan, trial: Trial, chosen: list[Entrant], once: Once) -> Bench:
     return Bench(
         samples=trial.samples,
         classifiers={e.name: e.classifier for e in chosen},
-        clean=clean,
-        device=device,
+        clean={e.name: once(e.name, e.classifier, trial.samples, e.forms.batch_size) for e in chosen},
+        device=once.device,
         seed=plan.seed,
         goal=trial.goal or plan.goal,
         batch_size=min(e.forms.batch_size for e in chosen),

@@ -302,3 +302,19 @@ def test_the_same_outcomes_on_a_gpu(small_run, tmp_path):
 def test_every_record_column_is_documented():
     text = (Path(__file__).parents[2] / "docs" / "records.md").read_text()
     assert all(f"`{column}`" in text for column in COLUMNS)
+
+
+def test_what_a_network_says_of_the_same_unperturbed_samples_is_asked_once(composed, tmp_path, monkeypatch):
+    from eval import clean
+
+    asked, ask = [], clean.clean_pass
+
+    def counted(classifier, samples, *rest):
+        asked.append((classifier.name, samples.fingerprint))
+        return ask(classifier, samples, *rest)
+
+    monkeypatch.setattr(clean, "clean_pass", counted)
+    experiment = ("experiment=cat_to_toaster/physical", *OVERRIDES["cat_to_toaster/physical"])  # two trials
+    cfg = composed(*experiment, "debug=quick", "debug.samples=20")
+    assert run(cfg, tmp_path, [], Console(quiet=True)).status == "complete"
+    assert len(asked) == len(set(asked)) > 0
