@@ -11,6 +11,8 @@ from eval.metrics import COSTS, WORST, Threat
 from eval.rows import erred, flag, numbers, white_box, wrong
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
+_SIZES = ("l0", "l1", "l2", "linf", "rms")
+_KEPT = ("sample", "label", "target_model", "attack", "norm", "eps", "clean_pred", "success", "error")
 DISTANCES = ("searched", "found", "distance_norm", "distance_median", "distance_mean", "rms_mean")
 
 
@@ -21,7 +23,7 @@ def distortion(records: pd.DataFrame, threat: Threat) -> pd.DataFrame:
     nothing of the attack. Columns: model, attack, eps_text, eps, measure (l2, linf, rms, the threat's
     norm and those that minimal attacks minimise), q05, q25, q50, q75, q95, n.
     """
-    rows = white_box(records)
+    rows = white_box(records, [*_KEPT, "eps_text", *_SIZES])
     rows = rows[flag(rows["success"]) & ~erred(rows) & ~wrong(rows, "clean_pred")]
     keys = ["target_model", "attack", "eps_text", "eps"]
     own = rows["norm"][np.isinf(numbers(rows["eps"]))].unique()
@@ -46,8 +48,8 @@ def minimal_distances(records: pd.DataFrame) -> pd.DataFrame:
     them with a perturbation that reached the goal), distance_norm, distance_median, distance_mean and rms_mean (of
     the found).
     """
-    rows = white_box(records)
-    rows = rows[np.isinf(numbers(rows["eps"])) & ~erred(rows) & ~wrong(rows, "clean_pred")]
+    rows = white_box(records[np.isinf(numbers(records["eps"]))])
+    rows = rows[~erred(rows) & ~wrong(rows, "clean_pred")]
     found = flag(rows["success"])
     distance = np.full(len(rows), np.nan)
     for norm in rows["norm"].unique():
@@ -107,8 +109,8 @@ def by_stage(records: pd.DataFrame, stages: Mapping[str, Sequence[str]]) -> pd.D
         Columns: model, attack, eps_text, eps, stage ("" for none), samples, share (of those tried), forwards,
         backwards, seconds (means per sample, of all stages up to that one).
     """
-    rows = white_box(records)
-    rows = rows[rows["attack"].isin(list(stages)) & ~erred(rows) & ~wrong(rows, "clean_pred")]
+    rows = white_box(records[records["attack"].isin(list(stages))])
+    rows = rows[~erred(rows) & ~wrong(rows, "clean_pred")]
     parts = []
     for key, part in rows.groupby(["target_model", "attack", "eps_text", "eps"], sort=False):
         model, attack, text, eps = key

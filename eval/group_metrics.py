@@ -37,7 +37,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from eval.intervals import Codes, Floats, rate, wilson
-from eval.metrics import Threat, worst_case
+from eval.metrics import Cube, Threat, worst_case
 from eval.rows import erred, wrong
 
 LEVEL = 0.95
@@ -102,7 +102,7 @@ class Disparity:
         return len(self.worst) == 1
 
 
-def per_sample(records: pd.DataFrame, rows: pd.DataFrame, threat: Threat) -> pd.DataFrame:
+def per_sample(records: pd.DataFrame, rows: pd.DataFrame | Cube, threat: Threat) -> pd.DataFrame:
     """One row per model x sample with a clean result.
 
     Columns: model, sample, label, group, right (without attack), judged (some attack has a result at the headline eps),
@@ -110,7 +110,7 @@ def per_sample(records: pd.DataFrame, rows: pd.DataFrame, threat: Threat) -> pd.
 
     Args:
         records: of a run.
-        rows: their `eval.metrics.outcomes`.
+        rows: their `eval.metrics.outcomes`, or the `Cube` of them.
         threat: its headline is the eps.
     """
     clean = records[records["role"] == "clean"].drop_duplicates(["target_model", "sample"])

@@ -16,7 +16,6 @@ fell at a smaller eps, and left out when not, the rest would look weaker than it
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -26,12 +25,9 @@ from eval.levels import WORST, Threat
 from eval.rows import erred, flag, numbers, silent, white_box, wrong
 
 __all__ = [
-    "COSTS", "COUNTS", "WORST", "Threat", "clean_accuracy", "curve", "outcomes", "robust_accuracy", "worst_case",
+    "COSTS", "COUNTS", "WORST", "Cube", "Threat", "clean_accuracy", "curve", "outcomes", "robust_accuracy",
+    "worst_case",
 ]  # fmt: skip
-
-
-def _codes(column: pd.Series[Any], names: pd.Index[Any]) -> Codes:
-    return np.asarray(names.get_indexer(pd.Index(column)), dtype=np.int64)
 
 
 def clean_accuracy(records: pd.DataFrame) -> pd.DataFrame:
@@ -54,6 +50,12 @@ def clean_accuracy(records: pd.DataFrame) -> pd.DataFrame:
     )
 
 
+_KEPT = (
+    "sample", "label", "target_model", "attack", "norm", "eps", "eps_text", "clean_pred", "adv_pred", "success",
+    "success_8bit", "forwards", "backwards", "seconds", "error",
+)  # fmt: skip
+
+
 def outcomes(records: pd.DataFrame, threat: Threat) -> pd.DataFrame:
     """One row per white-box record: how far the sample had to be moved.
 
@@ -66,7 +68,7 @@ def outcomes(records: pd.DataFrame, threat: Threat) -> pd.DataFrame:
     by half a level more. Failed is a record with an error, and one without success whose perturbed
     image got no prediction at all: that is no robustness.
     """
-    rows = white_box(records)
+    rows = white_box(records, [*_KEPT, threat.norm])
     eps, misclassified = numbers(rows["eps"]), wrong(rows, "clean_pred")
     failed = erred(rows) | (silent(rows) & ~misclassified & ~flag(rows["success"]))
     everywhere = np.isinf(eps) | (rows["norm"] != threat.norm).to_numpy(bool)
@@ -88,42 +90,47 @@ def outcomes(records: pd.DataFrame, threat: Threat) -> pd.DataFrame:
     ).reset_index(drop=True)
 
 
-class _Cube:
-    """Outcomes by model (M), attack (A) and sample (S)."""
+class Cube:
+    """Outcomes by model (M), attack (A) and sample (S).
+
+    Args:
+        rows: from `outcomes`.
+    """
 
     def __init__(self, rows: pd.DataFrame) -> None:
         self.rows = rows
-        self.models, self.attacks, self.samples = (
-            pd.Index(rows[c].drop_duplicates()) for c in ("model", "attack", "sample")
-        )
-        self.place = (
-            _codes(rows["model"], self.models),
-            _codes(rows["attack"], self.attacks),
-            _codes(rows["sample"], self.samples),
-        )
+        coded = [pd.factorize(rows[c], use_na_sentinel=False) for c in ("model", "attack", "sample")]
+        model, attack, sample = (np.asarray(codes, dtype=np.int64) for codes, _ in coded)
+        self.models, self.attacks, self.samples = (pd.Index(names) for _, names in coded)
         self.shape = (len(self.models), len(self.attacks), len(self.samples))
+        self.pair: Codes = model * self.shape[1] + attack  # into (M, A)
+        self.place: Codes = self.pair * self.shape[2] + sample  # into (M, A, S)
         self.failed = rows["failed"].to_numpy(bool)
         self.size, self.size_8bit = self.least("size"), self.least("size_8bit")
 
+    @classmethod
+    def of(cls, rows: pd.DataFrame | Cube) -> Cube:
+        """That of outcomes, or what already is one."""
+        return rows if isinstance(rows, cls) else cls(rows)  # type: ignore[arg-type]
+
     def least(self, column: str) -> Floats:
         """The least value (M, A, S) of a column over all records of a sample, whatever their budget."""
-        result = np.full(self.shape, np.inf)
+        result = np.full(math.prod(self.shape), np.inf)
         np.minimum.at(result, self.place, self.rows[column].to_numpy(np.float64))
-        return result
+        return result.reshape(self.shape)
 
     def where(self, chosen: Bools) -> Bools:
         """Which samples (M, A, S) have a chosen row."""
-        result = np.zeros(self.shape, dtype=bool)
-        model, attack, sample = (p[chosen] for p in self.place)
-        result[model, attack, sample] = True
-        return result
+        result = np.zeros(math.prod(self.shape), dtype=bool)
+        result[self.place[chosen]] = True
+        return result.reshape(self.shape)
 
     def total(self, column: str, chosen: Bools) -> Floats:
         """Sums (M, A) of a column over chosen rows."""
-        result = np.zeros(self.shape[:2])
-        model, attack, _ = (p[chosen] for p in self.place)
-        np.add.at(result, (model, attack), self.rows[column].to_numpy(np.float64)[chosen])
-        return result
+        values = self.rows[column].to_numpy(np.float64)[chosen]
+        pairs = self.shape[0] * self.shape[1]
+        sums = np.bincount(self.pair[chosen], values, minlength=pairs).astype(np.float64)  # of no row at all it is int
+        return sums.reshape(self.shape[:2])
 
     def tried(self, eps: float) -> Bools:
         """Which rows are attempts at this eps."""
@@ -160,7 +167,7 @@ COUNTS = ("n", "robust", "robust_8bit", "errors", "alone")
 COSTS = ("forwards", "backwards", "seconds")
 
 
-def robust_accuracy(rows: pd.DataFrame, threat: Threat) -> pd.DataFrame:
+def robust_accuracy(rows: pd.DataFrame | Cube, threat: Threat) -> pd.DataFrame:
     """One row per model x attack x eps; and per model x eps the worst case, sample by sample.
 
     Columns: model, attack, norm, eps_text, eps, n (samples with a result at this eps), robust,
@@ -174,14 +181,15 @@ def robust_accuracy(rows: pd.DataFrame, threat: Threat) -> pd.DataFrame:
     result at all, or it is robust only as far as the other attacks can say.
 
     Args:
-        rows: from `outcomes`.
+        rows: from `outcomes`; or their `Cube`, where several tables are made of the same.
         threat: its levels are the eps.
     """
-    cube, parts = _Cube(rows), []
+    cube, parts = Cube.of(rows), []
     last = len(cube.attacks)
     for text, eps in threat.levels:
         single, worst = cube.at(eps, threat)
-        totals = {c: cube.total(c, cube.tried(eps)) for c in COSTS}
+        tried = cube.tried(eps)
+        totals = {c: cube.total(c, tried) for c in COSTS}
         model, attack = np.nonzero(single["tried"].any(2))
         level = {"norm": threat.norm, "eps_text": text, "eps": eps}
         counts = {c: single[c].sum(2)[model, attack] for c in COUNTS} | {c: totals[c][model, attack] for c in COSTS}
@@ -201,7 +209,7 @@ def robust_accuracy(rows: pd.DataFrame, threat: Threat) -> pd.DataFrame:
     return rate(table, "robust_8bit", "n", "robust_accuracy_8bit", "_8bit")
 
 
-def curve(rows: pd.DataFrame, threat: Threat) -> pd.DataFrame:
+def curve(rows: pd.DataFrame | Cube, threat: Threat) -> pd.DataFrame:
     """Accuracy against eps: one row per model x attack x point, the worst case among the attacks.
 
     Columns: model, attack, steps, eps, n, robust, robust_accuracy, low, high. A minimal attack, and
@@ -209,9 +217,10 @@ def curve(rows: pd.DataFrame, threat: Threat) -> pd.DataFrame:
     distance that broke a sample. Others are known at eps 0 and at the levels alone: between two
     budgets nobody searched, and a step function would draw a cliff at each of them.
     """
-    table, cube = robust_accuracy(rows, threat), _Cube(rows)
+    cube = Cube.of(rows)
+    table = robust_accuracy(cube, threat)
     valid, parts = cube.where(~cube.failed), []
-    budgeted: Bools = np.asarray(cube.where(~rows["everywhere"].to_numpy(bool)).any(2))  # (M, A)
+    budgeted: Bools = np.asarray(cube.where(~cube.rows["everywhere"].to_numpy(bool)).any(2))  # (M, A)
     for key, part in table.groupby(["model", "attack"], sort=False):
         model, attack = str(key[0]), str(key[1])
         m = cube.models.get_loc(model)
@@ -229,9 +238,9 @@ def curve(rows: pd.DataFrame, threat: Threat) -> pd.DataFrame:
     return rate(merged, "robust", "n", "robust_accuracy")
 
 
-def worst_case(rows: pd.DataFrame, threat: Threat) -> pd.DataFrame:
+def worst_case(rows: pd.DataFrame | Cube, threat: Threat) -> pd.DataFrame:
     """One row per model x sample with a result at the headline eps: model, sample, robust (under all attacks)."""
-    cube, eps = _Cube(rows), dict(threat.levels).get(threat.headline, math.inf)
+    cube, eps = Cube.of(rows), dict(threat.levels).get(threat.headline, math.inf)
     _, worst = cube.at(eps, threat)
     m, s = np.nonzero(worst["n"])
     models, samples = (np.asarray(names, dtype=object) for names in (cube.models, cube.samples))

@@ -6,6 +6,7 @@ A missing value turns a column of truth values into one of objects, on which `~`
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -27,7 +28,8 @@ def numbers(column: pd.Series[Any]) -> Floats:
 
 def erred(records: pd.DataFrame) -> Bools:
     """Which rows have no result, but the reason for it."""
-    return np.asarray(records["error"].fillna("").astype(str) != "", dtype=bool)
+    error = records["error"]
+    return np.asarray(error.notna() & (error != ""), dtype=bool)
 
 
 def silent(records: pd.DataFrame) -> Bools:
@@ -46,6 +48,7 @@ def within(records: pd.DataFrame, rank: str, top: int) -> Bools:
     return np.asarray((before >= 0) & (before < top), dtype=bool)
 
 
-def white_box(records: pd.DataFrame) -> pd.DataFrame:
-    """The rows of attacks on the model that they were made for."""
-    return records[(records["role"] == "attack") & (records["source"] == records["target_model"])]
+def white_box(records: pd.DataFrame, columns: Sequence[str] | None = None) -> pd.DataFrame:
+    """The rows of attacks on the model that they were made for: all their columns, or those named."""
+    own = (records["role"] == "attack") & (records["source"] == records["target_model"])
+    return (records if columns is None else records[list(columns)])[own]

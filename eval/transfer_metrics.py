@@ -7,15 +7,21 @@ the same RMS, on the same samples.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import reduce
 
 import numpy as np
 import pandas as pd
 
-from eval.intervals import Bools, Codes, rate
+from eval.intervals import Bools, Codes, Floats, rate
 from eval.rows import erred, flag, numbers, silent, wrong
 
 CELL = ["source", "target_model", "attack", "norm", "eps_text", "eps"]
+_MADE = [name for name in CELL if name != "target_model"]
+_KEPT = [
+    "role", "sample", "label", "target_class", "clean_pred", "adv_pred", "success", "in_box", "in_budget", "rms",
+    "error",
+]  # fmt: skip
 
 
 def _missing(rows: pd.DataFrame) -> Bools:
@@ -23,19 +29,26 @@ def _missing(rows: pd.DataFrame) -> Bools:
     return erred(rows) | silent(rows)
 
 
-def _fooled(rows: pd.DataFrame) -> Bools:
+def _fooled(rows: pd.DataFrame, missing: Bools) -> Bools:
     """Whether the prediction is wrong, on an image inside the box and the budget."""
-    return wrong(rows, "adv_pred") & flag(rows["in_box"]) & flag(rows["in_budget"]) & ~_missing(rows)
+    return wrong(rows, "adv_pred") & flag(rows["in_box"]) & flag(rows["in_budget"]) & ~missing
 
 
-def _keys(rows: pd.DataFrame, columns: list[str]) -> Codes:
-    """One number per row, equal where the columns are."""
+def _keys(rows: pd.DataFrame, columns: list[str], base: Codes | None = None) -> Codes:
+    """One number per row, equal where the columns, and those behind `base`, are; ascending as they first appear."""
 
     def join(codes: Codes, column: str) -> Codes:
         fresh, names = pd.factorize(rows[column], use_na_sentinel=False)
         return np.asarray(pd.factorize(codes * (len(names) + 1) + fresh)[0], dtype=np.int64)
 
-    return reduce(join, columns, np.zeros(len(rows), dtype=np.int64))
+    return reduce(join, columns, np.zeros(len(rows), dtype=np.int64) if base is None else base)
+
+
+def _sums(rows: pd.DataFrame, cells: Codes, columns: Mapping[str, Bools | Floats]) -> pd.DataFrame:
+    """One row per cell, as they first appear: its keys, and the sums of columns of numbers."""
+    _, first = np.unique(cells, return_index=True)
+    keys = rows[CELL].iloc[first].reset_index(drop=True)
+    return keys.join(pd.DataFrame(dict(columns)).groupby(cells, sort=False).sum())
 
 
 def transfer(records: pd.DataFrame) -> pd.DataFrame:
@@ -53,31 +66,34 @@ def transfer(records: pd.DataFrame) -> pd.DataFrame:
     All n samples count in `error`, `clean_error` and `noise_error`, also those that were not attacked
     because the source misclassifies them unperturbed: what the target sees there is the image itself.
     """
-    attacks = records[records["role"] == "attack"]
-    bad, fooled = _missing(attacks), _fooled(attacks)
+    known = records[[*CELL, *_KEPT]]
+    attacks, control = known[known["role"] == "attack"], known[known["role"] == "control"]
+    bad = _missing(attacks)
+    fooled = _fooled(attacks, bad)
     rms = numbers(attacks["rms"])
     moved = np.isfinite(rms) & (rms > 0) & ~bad
     right = ~wrong(attacks, "clean_pred")
-    keys = _keys(attacks, ["source", "attack", "norm", "eps_text", "eps", "sample", "target_class"])
+    made = _keys(attacks, _MADE)
+    keys = _keys(attacks, ["sample", "target_class"], made)
     white = (attacks["source"] == attacks["target_model"]).to_numpy(bool)
     base = np.isin(keys, keys[white & right & fooled]) & right & ~bad
     targeted = (numbers(attacks["target_class"]) >= 0) & ~bad
-    sums = attacks[CELL].assign(
-        n=~bad,
-        wrong=fooled,
-        clean_wrong=~right & ~bad,
-        moved=moved,
-        rms=np.where(moved, rms, 0.0),
-        transfer_n=base,
-        transferred_count=base & fooled,
-        targeted_n=targeted,
-        reached=targeted & flag(attacks["success"]),
-        failed=bad,
-    )
-    table = sums.groupby(CELL, sort=False).sum().reset_index()
-    control = records[records["role"] == "control"]
-    noise = control[CELL].assign(noise_n=~_missing(control), noise_wrong=_fooled(control))
-    table = table.merge(noise.groupby(CELL, sort=False).sum().reset_index(), on=CELL, how="left")
+    columns = {
+        "n": ~bad,
+        "wrong": fooled,
+        "clean_wrong": ~right & ~bad,
+        "moved": moved,
+        "rms": np.where(moved, rms, 0.0),
+        "transfer_n": base,
+        "transferred_count": base & fooled,
+        "targeted_n": targeted,
+        "reached": targeted & flag(attacks["success"]),
+        "failed": bad,
+    }
+    table = _sums(attacks, _keys(attacks, ["target_model"], made), columns)
+    absent = _missing(control)
+    noise = {"noise_n": ~absent, "noise_wrong": _fooled(control, absent)}
+    table = table.merge(_sums(control, _keys(control, CELL), noise), on=CELL, how="left")
     table[["noise_n", "noise_wrong"]] = table[["noise_n", "noise_wrong"]].fillna(0).astype(np.int64)
     n = table["n"].clip(lower=1)
     table = table.assign(

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from eval import __version__
+from eval.importing import importing
 from reports.arguments import Parser
 
 COMPARISON = Path("comparison")
@@ -38,8 +39,9 @@ def report(runs: Sequence[Path], output: Path | None = None, *, records_csv: boo
         InputError: a folder is none of a run or of a sweep, or cannot be read.
         OSError: the output cannot be written.
     """
-    from eval.errors import InputError
-    from reports.build import write, write_sweep
+    with importing():
+        from eval.errors import InputError
+        from reports.build import write, write_sweep
 
     single = len(runs) == 1 and ((runs[0] / "run.json").exists() or not runs[0].is_dir())
     if single and not runs[0].is_dir():

@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from eval.records import Run
 from eval.studies.readers import studied
-from reports import changes, content, study, sweep, tables
+from reports import content, tables
 from reports.figures import standalone
 from reports.html import render
+
+if TYPE_CHECKING:  # other pages than that of a run are imported when one is written
+    from reports import study
 
 
 def write(run_folder: Path, *, output: Path | None = None, records_csv: bool = False) -> Path:
@@ -29,6 +33,8 @@ def write(run_folder: Path, *, output: Path | None = None, records_csv: bool = F
     """
     folder = run_folder if output is None else output
     if studied(Run.read(run_folder)):
+        from reports import study
+
         return _write_study(study.read(run_folder), folder, records_csv)
     return _write("run.html.j2", content.read(run_folder), folder, records_csv)
 
@@ -43,7 +49,7 @@ def _write(template: str, page: content.Page | study.Page, folder: Path, records
     for name, table in page.csv.items():
         if name != "records" or records_csv:
             tables.write_csv(folder / f"{name}.csv", table)
-    for chart in page.all_charts if isinstance(page, study.Page) else page.charts:
+    for chart in page.charts if isinstance(page, content.Page) else page.all_charts:
         tables.write_text(folder / "figures" / f"{chart.name}.svg", standalone(chart.svg))
     return tables.write_text(folder / "report.html", html)
 
@@ -62,6 +68,8 @@ def write_sweep(paths: Sequence[Path], output: Path) -> Path:
         InputError: a path is neither; nothing was written.
         OSError: the folder cannot be written to.
     """
+    from reports import changes, study, sweep
+
     several = study.read_several(sweep.folders(paths))
     if several is not None:
         return _write_study(several, output)

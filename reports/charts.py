@@ -5,16 +5,19 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from eval.metrics import WORST, Threat
-from eval.studies.reading import Curves
 from reports.figures import Axis, Box, Point, Series, boxes, curves, nice_ticks, number
 from reports.matrices import rows_of
 from reports.measure import Measure
 from reports.texts import amount, eps_label, norm_label, percent
+
+if TYPE_CHECKING:
+    from eval.studies.reading import Curves
 
 _MOST_BANDS = 5
 _MOST_BOXES = 24
@@ -45,20 +48,19 @@ def _axis(threat: Threat, points: pd.DataFrame, height: str) -> Axis:
 
 
 def _series(name: str, part: pd.DataFrame, *, band: bool = True, strong: bool = False) -> Series:
+    steps = bool(part["steps"].any())
+
+    def note(x: float, y: float, low: float, high: float, n: int) -> str:
+        """Of a dot; steps have none."""
+        if steps:
+            return ""
+        return f"{name}: {percent(y)} at \u03b5 = {amount(x)} ({percent(low)} to {percent(high)}, n = {n})"
+
+    columns = (part[c].tolist() for c in ("eps", "robust_accuracy", "low", "high", "n"))
     points = tuple(
-        Point(
-            x,
-            y,
-            low,
-            high,
-            f"{name}: {percent(y)} at \u03b5 = {amount(x)} ({percent(low)} to {percent(high)}, n = {n})",
-        )
-        for x, y, low, high, n in zip(
-            part["eps"], part["robust_accuracy"], part["low"], part["high"], part["n"], strict=True
-        )
-        if n > 0
+        Point(x, y, low, high, note(x, y, low, high, n)) for x, y, low, high, n in zip(*columns, strict=True) if n > 0
     )
-    return Series(name if points else f"{name} (no result)", points, bool(part["steps"].any()), band, strong)
+    return Series(name if points else f"{name} (no result)", points, steps, band, strong)
 
 
 def _table(parts: Sequence[tuple[str, pd.DataFrame]], high: float) -> tuple[tuple[str, ...], ...]:

@@ -6,13 +6,12 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
 from eval import effort, metrics
-from eval.diagnosis.reading import Diagnosis, diagnoses
 from eval.group_metrics import per_sample
 from eval.metrics import WORST, Threat
 from eval.records import Run, read_records
@@ -24,6 +23,9 @@ from reports.hurt import Hurt, hurt
 from reports.matrices import Matrix, matrices, rows_of, share_of
 from reports.measure import Measure
 from reports.texts import Share, claim, eps_label, minimises, moment, norm_label
+
+if TYPE_CHECKING:
+    from eval.diagnosis.reading import Diagnosis
 
 
 @dataclass(frozen=True)
@@ -184,6 +186,15 @@ def _robust_rows(
     )
 
 
+def _diagnoses(run: Run, records: pd.DataFrame, folder: Path) -> tuple[Diagnosis, ...]:
+    """What the diagnosis found, if there was one; most runs measure nothing, and do without what reads it."""
+    if not any((folder / "measured").glob("*.npz")):
+        return ()
+    from eval.diagnosis.reading import diagnoses
+
+    return diagnoses(run, records, folder)
+
+
 def overview(run: Run, threat: Threat) -> tuple[tuple[str, str], ...]:
     """What was run, as names and texts."""
     data = run.data
@@ -216,6 +227,7 @@ def read(folder: Path) -> Page:
     run, records = Run.read(folder), read_records(folder)
     threat = Threat.of(run)
     rows = metrics.outcomes(records, threat)
+    cube = metrics.Cube(rows)
     order = {str(m["name"]): i for i, m in enumerate(run.models)}
     attacks = {str(a["name"]): i for i, a in enumerate(run.attacks)}
 
@@ -229,14 +241,14 @@ def read(folder: Path) -> Page:
 
     clean, robust = (
         ranked(metrics.clean_accuracy(records)),
-        ranked(metrics.robust_accuracy(rows, threat)),
+        ranked(metrics.robust_accuracy(cube, threat)),
     )
     minimal = {str(a["name"]): minimises(str(a["norm"])) for a in run.attacks if a.get("minimal")}
     own = [str(a["norm"]) for a in run.attacks if a.get("minimal")]
     cross = transfer(records)
     right = _right(run, cross)
     measure = Measure.of(run.goal, [str(c) for c in run.data.get("classes", ())])
-    parts, unequal = hurt(run, per_sample(records, rows, threat), ranked, measure)
+    parts, unequal = hurt(run, per_sample(records, cube, threat), ranked, measure)
     distances = ranked(effort.distortion(records, threat))
     spent = ranked(effort.costs(rows))
     first = spent["eps_text"].isin([threat.headline, "min"])
@@ -251,13 +263,13 @@ def read(folder: Path) -> Page:
         run=run,
         claim=claim(threat.norm, threat.headline),
         measure=measure,
-        diagnoses=diagnoses(run, records, folder),
+        diagnoses=_diagnoses(run, records, folder),
         headline=eps_label(threat.headline),
         norm=norm_label(threat.norm),
         eps=tuple(eps_label(text) for text, _ in threat.levels),
         overview=overview(run, threat),
         cards=_cards(run, clean, robust, threat.headline, right),
-        curves=accuracy_charts(ranked(metrics.curve(rows, threat)), threat, measure),
+        curves=accuracy_charts(ranked(metrics.curve(cube, threat)), threat, measure),
         robust=_robust_rows(robust, threat, minimal, right),
         matrices=matrices(cross, list(order), list(attacks), threat.headline),
         models=tuple(order),

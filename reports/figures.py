@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from html import escape
 from itertools import pairwise
 from pathlib import Path
+from typing import NamedTuple
 
 COLOURS = 8
 WIDTH = 460.0
@@ -23,8 +24,7 @@ _DASHES, _SHAPES = 5, 7
 _MOST_POINTS = 160
 
 
-@dataclass(frozen=True)
-class Point:
+class Point(NamedTuple):
     """Of a curve: place, share and its interval, and what a pointer resting on it is told."""
 
     x: float

