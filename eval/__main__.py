@@ -36,18 +36,22 @@ def main() -> None:
 
         print(f"toastproof {__version__}")
         return
-    import hydra
+    from eval.importing import importing
 
-    from eval import task
+    with importing():
+        import hydra
+
+        from eval import task
 
     if os.environ.get("HYDRA_FULL_ERROR") == "1":
         os.environ[task.TRACEBACK] = "1"
     os.environ["HYDRA_FULL_ERROR"] = "1"  # else Hydra prints and exits by itself, with status 1
     task.forget()
     if not any(argument in _ONLY_TEXT for argument in arguments):
-        from eval.schema import register
+        with importing():
+            from eval.schema import register
 
-        register()
+            register()
     try:
         hydra.main(version_base="1.3", config_path=str(_ROOT / "conf"), config_name="config")(task.task)()
     except KeyboardInterrupt:

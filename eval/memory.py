@@ -44,6 +44,11 @@ class LiveStorage(TorchDispatchMode):
         self.peak = 0
         self._alive: dict[int, tuple[Any, int]] = {}  # a weak reference of the storage, and its bytes
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """PyTorch would wrap the method below for its compiler, and import that, which takes longer than PyTorch."""
+        return False
+
     def __torch_dispatch__(
         self, func: Callable[..., Any], types: Sequence[type], args: Sequence[Any] = (), kwargs: Any = None
     ) -> Any:

@@ -15,6 +15,7 @@ from hydra.types import RunMode
 from omegaconf.errors import OmegaConfBaseException
 
 from eval import excuse
+from eval.importing import importing
 from eval.slips import remedy
 
 TRACEBACK = "TOASTPROOF_TRACEBACK"
@@ -127,10 +128,11 @@ def _other(cfg: Any, folder: Path, overrides: list[str]) -> None:
 
 def task(cfg: Any) -> str:
     """Do one job; returns its status: `complete`, `failed` (an attack crashed), `refused` or `crashed`."""
-    from rich.console import Console
+    with importing():
+        from rich.console import Console
 
-    from eval.claim import claimed
-    from eval.run import run
+        from eval.claim import claimed
+        from eval.run import run
 
     hydra = HydraConfig.get()
     folder, sweep = Path(hydra.runtime.output_dir), hydra.mode == RunMode.MULTIRUN
