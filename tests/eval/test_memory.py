@@ -15,6 +15,7 @@ from eval.floor import floor
 from eval.memory import Footprint, footprint, free
 from eval.records import Run, read_records
 from eval.run import run
+from reports.build import write
 
 CPU = torch.device("cpu")
 
@@ -102,3 +103,6 @@ def test_a_run_on_a_number_keeps_to_it(composed, tmp_path):
         tmp_path, [], Console(quiet=True),
     )  # fmt: skip
     assert about.models[0]["batch_size"] == 7
+    page = write(tmp_path).read_text(encoding="utf-8")
+    each = about.models[0]["bytes_per_image"] / 1e6
+    assert f"{each:,.1f} MB an image, 7 at once" in page
