@@ -14,6 +14,8 @@ from attacks.goal import Goal
 from attacks.side_by_side import Searches
 from attacks.threat import ThreatModel, quantize
 
+_HELD = 1 << 23  # bytes of points that are kept until the best of them are copied
+
 
 class Best:
     """The best point per sample, and which sample each row of the batch belongs to.
@@ -26,8 +28,8 @@ class Best:
 
     def __init__(self, x: Tensor, threat: ThreatModel, *, leave: bool) -> None:
         self._point = x.clone()
-        self._last: Tensor | None = None  # points (B, C, H, W) of which those of `_fresh` (B,), bool, are the best
-        self._fresh = torch.empty(0, dtype=torch.bool)
+        self._recent: list[Tensor] = []  # the last points (B, C, H, W), not looked through yet
+        self._from = torch.zeros(len(x), dtype=torch.int64, device=x.device)  # of which is the best: 1, 2, ...; or 0
         self.score = torch.full((len(x),), -torch.inf, device=x.device)
         self.owner = torch.arange(len(x), device=x.device)
         self.alone = True
@@ -126,23 +128,23 @@ class Best:
             kept = torch.where(better[:, None, None, None], x_adv, self.point if whole else self.point[self.owner])
             self.point = kept if whole else self.point.index_copy(0, self.owner, kept)
         elif whole:
-            self._settle(better)
-            self._last, self._fresh = x_adv, better
+            self._recent.append(x_adv)
+            self._from = torch.where(better, len(self._recent), self._from)
+            if len(self._recent) * x_adv.nbytes >= _HELD:
+                self._settle()
         else:
             self._settle()
             some = torch.nonzero(better)[:, 0]
             self._point.index_copy_(0, self.owner[some], x_adv[some])
 
-    def _settle(self, better: Tensor | None = None) -> None:
-        """Copy the points that were the best of the last update, but where there are `better` ones (B,), bool.
-
-        Most searches get better with most steps, so that what would be copied in each is copied once.
-        """
-        if self._last is not None:
-            rows = torch.nonzero(self._fresh if better is None else self._fresh & ~better)[:, 0]
+    def _settle(self) -> None:
+        """Copy the best of the last points: most searches get better with most steps, and are copied once in many."""
+        for number, points in enumerate(self._recent, 1):
+            rows = torch.nonzero(self._from == number)[:, 0]
             if len(rows) > 0:
-                self._point.index_copy_(0, rows, self._last[rows])
-        self._last = None
+                self._point.index_copy_(0, rows, points[rows])
+        self._recent.clear()
+        self._from = torch.zeros_like(self._from)
 
     def _keep_best(self, score: Tensor, x_adv: Tensor) -> None:
         """Keep the points that are better, of several rows of a sample the best, and of equals the first."""
