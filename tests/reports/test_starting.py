@@ -61,12 +61,12 @@ def test_a_report_imports_what_its_page_needs(run_folder, tmp_path):
 def test_a_report_of_a_hundred_thousand_records_takes_little_more_than_its_imports(make_run, tmp_path):
     folder = make_run(tmp_path / "run", n=1076)  # 93 parts, 100,068 records
     base = "import time, pandas, pyarrow.parquet, jinja2; print(time.process_time())"
-    imports = min(
-        float(subprocess.run([sys.executable, "-c", base], capture_output=True, text=True, check=True).stdout)
-        for _ in range(3)
-    )
-    report = min(run("reports.__main__", str(folder))[0] for _ in range(2))
-    assert report < 3 * imports  # 2.1 times; 3.6 times when each table looked for its samples by itself
+    imports, reports = [], []
+    for _ in range(4):  # in turn, and the least of each: other work on the machine only ever adds to them
+        told = subprocess.run([sys.executable, "-c", base], capture_output=True, text=True, check=True)
+        imports.append(float(told.stdout))
+        reports.append(run("reports.__main__", str(folder))[0])
+    assert min(reports) < 3.1 * min(imports)  # 2.5 times; 3.6 times when each table looked for its samples by itself
 
 
 def test_every_study_has_a_reader_and_none_needs_torch():
