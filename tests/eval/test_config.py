@@ -65,7 +65,7 @@ def test_every_class_that_a_file_names_exists():
     [
         ("attack.pgd.step=3", "attack.pgd.step"),
         ("attack.pgd.steps=many", "attack.pgd.steps"),
-        ("batch_size=big", "batch_size"),
+        ("examples=many", "examples"),
         ("model=transformer", "model/transformer"),
         ("train.epocs=3", "train.epocs"),
         ("data.limit=all", "data.limit"),
@@ -87,7 +87,8 @@ def test_a_mistyped_key_value_or_name_fails_at_composition(composed, override, s
         (["attack=[pgd]", "threat.norm=l0", "threat.eps=5", "threat.curve=[]"], "attack.pgd: supports the norm"),
         (["attack.pgd.steps=0"], "attack.pgd.steps: must be at least 1"),
         (["train.lr=-1"], "train.lr: must be > 0"),
-        (["batch_size=0"], "batch_size: must be at least 1"),
+        (["batch_size=0"], "batch_size: must be auto, or a whole number of at least 1"),
+        (["batch_size=big"], "batch_size: must be auto, or a whole number of at least 1, got big"),
         (["model=[]"], "model: must name at least one"),
         (["+train.adversary.attack=fgsm"], "train.adversary: must be empty for train.method=standard"),
         (["train=adversarial", "train.adversary.attack=cw"], "train.adversary.attack: must be fgsm or pgd"),
