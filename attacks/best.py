@@ -54,7 +54,7 @@ class Best:
         """The samples that have not left, (b,)."""
         return torch.nonzero(self.score < torch.inf)[:, 0]
 
-    def update(self, z: Tensor, x_adv: Tensor, goal: Goal, network: Logits) -> Tensor | None:
+    def update(self, z: Tensor, x_adv: Tensor, goal: Goal, network: Logits, rough: bool | None = None) -> Tensor | None:
         """Keep the point with the largest margin; of a network that answers roughly, those alone that are confirmed.
 
         Args:
@@ -62,6 +62,7 @@ class Best:
             x_adv: points (R, C, H, W).
             goal: of the rows.
             network: for the rows; called on those that hit.
+            rough: whether it answers roughly; None: it is asked.
 
         Returns:
             The rows (R,), bool, that go on, or None when all do.
@@ -71,7 +72,7 @@ class Best:
         if self._leave:
             found = torch.nonzero(margin >= 0)[:, 0]
             found = found[goal[found].reached(z[found])] if len(found) > 0 else found
-        if is_rough(network):
+        if is_rough(network) if rough is None else rough:
             return self._take(torch.full_like(margin, -torch.inf), found, x_adv, goal, network, rough=True)
         return self._take(margin.nan_to_num(nan=-torch.inf, neginf=-torch.inf), found, x_adv, goal, network)
 

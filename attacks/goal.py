@@ -55,9 +55,10 @@ class Goal:
 
     def margin(self, logits: Tensor) -> Tensor:
         """Distance (B,) in logits past the decision: positive when reached, negative when not, 0 at a tie."""
-        own = logits.gather(1, self.classes[:, None])  # (B, 1)
-        other = logits.scatter(1, self.classes[:, None], -torch.inf).amax(dim=1)  # (B,)
-        return (own[:, 0] - other) * self.direction
+        index = self.classes[:, None]
+        own = logits.gather(1, index)[:, 0]  # (B,)
+        other = logits.scatter(1, index, -torch.inf).amax(dim=1)  # (B,)
+        return other - own if self.targets is None else own - other
 
     def __getitem__(self, index: Tensor) -> Goal:
         """The goal of the rows `index` (b,), int64 or bool."""

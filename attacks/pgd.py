@@ -25,7 +25,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from attacks.base import Logits, exact, rows
+from attacks.base import Logits, exact, is_rough, rows
 from attacks.best import Best
 from attacks.goal import Goal
 from attacks.losses import logits_and_gradient, loss_named
@@ -110,12 +110,12 @@ class PGD:
         region = Region.around(x[best.owner], threat)
         velocity: Tensor | None = None
         quick = self.steps - math.ceil(self.steps * _EXACT)
-        here, network = goal[best.owner], rows(logits, best.owner)
+        here, network, rough = goal[best.owner], rows(logits, best.owner), is_rough(logits)
         for step in range(self.steps):
             if step == quick:
-                network = exact(network)
+                network, rough = exact(network), False
             z, gradient = logits_and_gradient(network, x_adv, loss, here)
-            going = best.update(z, x_adv, here, network)
+            going = best.update(z, x_adv, here, network, rough)
             if going is not None:
                 x_adv, gradient = x_adv[going], gradient[going]
                 velocity = None if velocity is None else velocity[going]
