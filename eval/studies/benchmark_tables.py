@@ -43,8 +43,8 @@ def _section(run: Run, network: str, arrays: Arrays) -> Section:
         f"The median of {rounds} rounds in which all took turns, with the least and the greatest. The floor is "
         f"{study['steps']} forwards and gradients of the network as it came, in float32, by images perturbed at random "
         "as searches begin with them. Its own "
-        "evaluations are the forwards and backwards that a search made, at the floor's price. Images a second hold for "
-        "this machine alone.",
+        "evaluations are the forwards and backwards that a search made, at the floor's price. Times are CPU times on "
+        "a CPU; images a second hold for this machine alone.",
         _COLUMNS,
         rows,
     )
