@@ -123,7 +123,7 @@ def test_pictures_depend_neither_on_the_batch_size_nor_on_an_interruption(go, tm
     next((tmp_path / "a" / "pictures").glob("*_pgd.png")).unlink()
     go(tmp_path / "a", *SMALL, *QUICK)
     assert files(tmp_path / "a") == before
-    monkeypatch.setattr("eval.run._SLICE", 1)
+    monkeypatch.setattr("eval.jobs._SLICE", 1)
     go(tmp_path / "b", *SMALL, *QUICK, "batch_size=1")
     assert files(tmp_path / "b") == before
 
