@@ -165,7 +165,8 @@ def _middle(values: Floats) -> Value:
 
 
 def _random(found: Measured) -> Section:
-    rows, lines, halves, sweep, below = [], [], [], [], []
+    rows, lines, halves, below = [], [], [], []
+    sweep: list[tuple[str, Value, dict[int, Value]]] = []  # of each network the slope, and what it is in m dimensions
     for model in found.models:
         distance, random = found.distance(model), found.random(model)
         ratio = medians(random / distance)  # (S, D)
@@ -181,10 +182,9 @@ def _random(found: Measured) -> Section:
             fit = mean_of(slopes)
             apart = not fit.low <= -0.5 <= fit.high and math.isfinite(fit.low)
             root = (sizes / sizes[-1]) ** 0.5
-            relative = [mean_of(middle[:, i] / middle[:, -1] * root[i]) for i in range(len(sizes) - 1)]
-            sweep.append((label(model), (Value("number", fit.ours, fit.low, fit.high, fit.n, -0.5, apart), *relative)))
+            inner = {int(m): mean_of(middle[:, i] / middle[:, -1] * root[i]) for i, m in enumerate(sizes[:-1])}
+            sweep.append((label(model), Value("number", fit.ours, fit.low, fit.high, fit.n, -0.5, apart), inner))
             below.append((label(model), logs(sizes, middle.mean(0))))
-            swept = sizes
     lines.append(("root of d", logs(found.pixels, found.pixels**0.5)))
     tables = [
         Table(
@@ -200,6 +200,7 @@ def _random(found: Measured) -> Section:
     ]  # fmt: skip
     curves = [chart("rho", "Random against adversarial", found.pixels, "log2 of rho", lines)]
     if sweep:
+        swept = sorted({m for _, _, inner in sweep for m in inner})  # in some no distance may be known
         tables.append(
             Table(
                 "subspaces",
@@ -207,13 +208,14 @@ def _random(found: Measured) -> Section:
                 f"At {found.native} x {found.native}: the slope of log r_m against log m, where r_m is the smallest "
                 "perturbation within m random dimensions, which Fawzi et al. put at -1/2; and r_m / r_adv beside "
                 "sqrt(d / m), which would be 1.",
-                ("slope", *(f"m = {int(m)}" for m in swept[:-1])),
-                tuple(sweep),
+                ("slope", *(f"m = {m}" for m in swept)),
+                tuple((name, (slope, *(inner.get(m) for m in swept))) for name, slope, inner in sweep),
             )
         )
-        below.append(("slope -1/2", logs(swept, (swept[-1] / swept) ** 0.5)))
-        curves.append(chart("subspaces", "In m random dimensions", swept, "log2 of r_m", below, "m, dimensions"))
-    swept_as = listed([f"{told(values[0])} ({name})" for name, values in sweep]) if sweep else ""
+        whole = np.array([*swept, found.pixels[found.at_native]], dtype=np.float64)
+        below.append(("slope -1/2", logs(whole, (whole[-1] / whole) ** 0.5)))
+        curves.append(chart("subspaces", "In m random dimensions", whole, "log2 of r_m", below, "m, dimensions"))
+    swept_as = listed([f"{told(slope)} ({name})" for name, slope, _ in sweep]) if sweep else ""
     said = f" In m random dimensions the distance falls as m to the power of {swept_as}." if sweep else ""
     return Section(
         "random",

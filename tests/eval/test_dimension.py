@@ -24,6 +24,7 @@ from eval.studies.dimension_names import HANDLES, sides_of
 from eval.studies.dimension_tables import read
 from eval.studies.readers import reading
 from eval.studies.reading import Reading
+from eval.trial import Arrays
 from models.convnets import CNN
 from models.initial import Initial
 from models.paper import MLP, Softmax
@@ -51,7 +52,7 @@ def values(of: Reading) -> dict[str, list[Value]]:
     return {t.name: [v for _, row in t.rows for v in row if v is not None] for t in of.all_tables}
 
 
-def test_every_section_of_a_small_run_says_something(go, tmp_path):
+def test_every_section_of_a_small_run_says_something(go, tmp_path, monkeypatch):
     about, said = go(
         tmp_path, *SMALL, "study.sides=[8,16]", "study.seeds=1", "study.handles=[he,zero]", "debug.samples=25"
     )
@@ -71,6 +72,20 @@ def test_every_section_of_a_small_run_says_something(go, tmp_path):
     assert all(len(row) == len(t.columns) for t in by.values() for _, row in t.rows)
     assert all(0 <= v.ours <= 1 for vs in values(said).values() for v in vs if v.kind == "share")
     assert all(v.ours == 0 for v in (dict(by["sizes"].rows)[r][-1] for r, _ in by["sizes"].rows))  # all were found
+
+    def far(folder: Path, probe: str) -> dict[str, Arrays]:  # in one dimension nothing is found for one network
+        found = read_measured(folder, probe)
+        for name in found if probe == "subspaces" else ():
+            if name.startswith("cnn"):
+                found[name]["distance"] = np.where(np.arange(2) == 0, np.inf, found[name]["distance"])
+        return found
+
+    monkeypatch.setattr("eval.studies.dimension_measured.read_measured", far)
+    table = next(t for t in read(about, read_records(tmp_path), tmp_path).all_tables if t.name == "subspaces")
+    assert table.columns == ("slope", "m = 1", "m = 8")
+    assert [len(row) for _, row in table.rows] == [3, 3, 3]
+    assert [row[1] is None for _, row in table.rows] == [label.startswith("conv") for label, _ in table.rows]
+    assert len(table.frame()) == 8
 
 
 def test_without_handles_the_page_leaves_their_section_out(go, tmp_path):
