@@ -37,7 +37,7 @@ def section(family: Family) -> Section:
         "networks of the run.",
         answer=f"The best unit of each class tells it from the others with {told(ours)} accuracy in the mean of the "
         f"classes, against {majority.ours:.1%} of who always says the same, and {told(random)} of the best of as many "
-        f"random directions: units are ahead by {percents(gain)}, {_verdict(gain)}.{never}",
+        f"random directions: a difference of {percents(gain)}, {_verdict(gain)}.{never}",
         tables=(classes, networks, bases),
     )
 
@@ -240,8 +240,8 @@ def ablation(family: Family) -> Section:
         f"accuracy and cross-entropy on {n} held-out images.",
         null="Beside each direction a random one along which the activations vary as much, so that the sizes of what "
         "is taken out are equal; the other networks.",
-        answer=f"Without one unit the accuracy falls by {percents(lost)}, without a random direction of the same "
-        f"variance by {percents(equal)}: a unit costs {percents(more)} more, and {between(loss, 4)} nats of loss: "
+        answer=f"The accuracy that is lost without one unit is {percents(lost)}, without a random direction of the "
+        f"same variance {percents(equal)}: a difference of {percents(more)}, and of {between(loss, 4)} nats of loss: "
         f"{away}.",
         tables=(bases, networks),
     )
