@@ -14,12 +14,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from attacks.base import Attack
 from attacks.pgd import PGD
 from attacks.threat import parse_eps
 from eval.data import Data, limited
 from eval.errors import InputError
 from eval.filters import FILTERS, Filters
+from eval.inside.layer import chosen, units_of
 from eval.inside.mapped import MAPPED, Mapped, Square
 from eval.inside.maximised import MAXIMISED, Maximised
 from eval.inside.randomised import RANDOMISED, Randomised
@@ -29,7 +32,7 @@ from eval.studies.linf import linf
 from eval.trial import Cohort, Trial
 from models.errors import ModelError
 from models.recipe import TrainConfig
-from models.spec import Spec, comes_ready, derive
+from models.spec import Spec, build, comes_ready, derive
 from models.visualise import Ascent
 
 
@@ -112,6 +115,10 @@ class Inside:
         trained = {name: spec for name, spec in models.items() if not comes_ready(spec)}
         if trained and data.train is None:
             raise InputError(f"data: must have training samples for {', '.join(trained)}, got none in {data.name}")
+        for name, spec in trained.items():  # a layer or a unit that there is not is told before that
+            for own, network in build(spec, name, data.test.shape, len(data.test.classes), seed=seed).items():
+                x = data.test.batch(np.arange(min(2, len(data.test))))
+                units_of(chosen(network.classifier(own, data.test.shape), x, self.layer), self.unit, self.units)
         passes = self.epochs if data.train is None else max(1, round(self.trained_on / len(data.train)))
         config = TrainConfig(epochs=min(self.epochs, passes), batch_size=self.batch_size, lr=self.lr)
         made = {"attack": "pgd", "norm": "linf", "eps": self.hardened, "steps": _STEPS}

@@ -27,11 +27,11 @@ from eval.nodes import settled
 from eval.studies.unit_names import ROBUST, SHUFFLED, UNTRAINED, sibling
 from eval.trial import Beside, Cohort, Probe, Trial
 from eval.units.firing import Watch
-from eval.units.observe import halves
+from eval.units.observe import chosen_layer, halves
 from eval.units.probe import UNITS, Units
 from eval.units.stimuli import STIMULI, Stimuli
 from models.recipe import TrainConfig
-from models.spec import Spec, build, comes_ready, derive
+from models.spec import Network, Spec, build, comes_ready, derive
 
 _FEW = 10_000  # training samples up to which a network is trained on adversarial images, unless it is said
 _STEPS = 7  # of the PGD of adversarial training
@@ -91,6 +91,7 @@ class UnitStudy:
         names = build(spec, name, data.test.shape, len(data.test.classes), seed=seed)
         if len(names) != 1:
             raise InputError(f"model: must be one network in this study, got {', '.join(names)}; run it for each")
+        self._check_layer(next(iter(names.items())), data)
         one = {name: spec}
         if data.train is None or comes_ready(spec) or next(iter(names.values())).ready:
             return [Cohort(one, data.train), Cohort(one, data.train, UNTRAINED, untrained=True)]
@@ -131,6 +132,17 @@ class UnitStudy:
             whole = {name: settled(attack, True) for name, attack in attacks.items()}  # to the end of their budgets
             found.append(Trial(attacked, whole, without=beside, threats=[(self.eps, self._threat())], watch=watch))
         return found
+
+    def _check_layer(self, named: tuple[str, Network], data: Data) -> None:
+        """Refuse a layer or a unit that there is not before anything is trained.
+
+        Raises:
+            InputError, models.errors.ModelError: there is none.
+        """
+        name, network = named
+        layer = chosen_layer(network.classifier(name, data.test.shape), data.test.batch(np.arange(2)), self.layer)
+        if self.unit is not None and self.unit >= layer.units:
+            raise InputError(f"unit: must be below the {layer.units} of its layer, got {self.unit}")
 
     def _model(self, models: Mapping[str, Spec]) -> tuple[str, Spec]:
         if len(models) != 1:
