@@ -178,7 +178,7 @@ def _bench(plan: Plan, trial: Trial, chosen: list[Entrant], once: Once) -> Bench
         device=once.device,
         seed=plan.seed,
         goal=trial.goal or plan.goal,
-        batch_size=min(e.forms.batch_size for e in chosen),
+        batch_size=min((e.forms.batch_size for e in chosen), default=1),
         transfer=trial.transfer and len(chosen) > 1,
         derived=trial.derived,
         examples=plan.examples,

@@ -112,9 +112,12 @@ def test_it_depends_on_no_other_image_and_on_no_batch(half):
     whole = probe(network, samples, 40, CPU, 0)
     parts = probe(network, samples, 7, CPU, 0)
     some = probe(network, samples.select(np.arange(5, 9)), 40, CPU, 0)
-    for name, values in whole.items():
-        assert parts[name] == pytest.approx(values, rel=1e-3), name
-        assert some[name] == pytest.approx(values[5:9], rel=1e-3), name
+    for (
+        name,
+        values,
+    ) in whole.items():  # where logits round otherwise, a line at a flat angle crosses a little elsewhere
+        assert parts[name] == pytest.approx(values, rel=1e-3, abs=5e-4), name
+        assert some[name] == pytest.approx(values[5:9], rel=1e-3, abs=5e-4), name
     assert not np.allclose(probe(network, samples, 40, CPU, 1)["random"], whole["random"], rtol=0.05)
 
 
