@@ -140,10 +140,12 @@ class Best:
 
     def _settle(self) -> None:
         """Copy the best of the last points: most searches get better with most steps, and are copied once in many."""
+        if not self._recent:
+            return
         for number, points in enumerate(self._recent, 1):
-            rows = torch.nonzero(self._from == number)[:, 0]
-            if len(rows) > 0:
-                self._point.index_copy_(0, rows, points[rows])
+            some = torch.nonzero(self._from == number)[:, 0]
+            if len(some) > 0:
+                self._point.index_copy_(0, some, points[some])
         self._recent.clear()
         self._from = torch.zeros_like(self._from)
 

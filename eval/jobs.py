@@ -74,6 +74,9 @@ def _nested(bench: Bench, trial: Trial, attack: Attack, levels: list[tuple[str, 
 
 
 def _name(plan: Plan, about: Run, bench: Bench, unit: Unit, fingerprints: Mapping[str, str], after: str | None) -> str:
+    attack = unit.attack
+    asked = [part for _, part in attack.stages(unit.threat.norm)] if isinstance(attack, Cascade) else [attack]
+    rough = any(bench.rough(unit.source, part) is not None for part in asked)
     return key(
         {
             "attack": [unit.attack_name, type(unit.attack).__name__, dataclasses.asdict(unit.attack)],  # type: ignore[call-overload]
@@ -88,7 +91,7 @@ def _name(plan: Plan, about: Run, bench: Bench, unit: Unit, fingerprints: Mappin
             "data": bench.samples.fingerprint,
             "versions": [about.commit, *(about.versions.get(v, "") for v in VERSIONS)],
             "slice": [int(unit.index[0]), len(unit.index)],
-            **({} if bench.rough(unit.source, unit.attack) is None else {"gradients": "bfloat16"}),
+            **({"gradients": "bfloat16"} if rough else {}),
             **({} if after is None else {"after": after}),
         }
     )

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from attacks.base import Logits, Rough, stand_in
+from attacks.base import Logits, exact, stand_in
 
 
 class Meter:
@@ -108,5 +108,5 @@ class _Rows:
 
 
 def _exact(meter: Meter, index: Tensor | None, network: Logits) -> Logits | None:
-    other = network.exact() if isinstance(network, Rough) else None
-    return None if other is None else _Rows(meter, index, other)
+    other = exact(network)
+    return None if other is network else _Rows(meter, index, other)

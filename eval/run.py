@@ -263,7 +263,13 @@ def _work(
 def _shared(plan: Plan, about: Run) -> Shared:
     """Parts of other runs that are like this one in what the names of parts do not say."""
     data = {k: v for k, v in plan.config["data"].items() if k != "root"}
-    same = {"device": about.device, "fold": plan.fold, "examples": plan.examples, "groups": about.data["groups"]}
+    same = {
+        "device": about.device,
+        "fold": plan.fold,
+        "channels_last": plan.channels_last,
+        "examples": plan.examples,
+        "groups": about.data["groups"],
+    }
     return Shared(plan.parts, {**same, "data": data, "classes": about.data["classes"]})
 
 

@@ -64,6 +64,15 @@ def test_parts_of_one_are_not_taken_for_those_of_the_other(composed, place):
     assert len(one - other) == len(other - one) == 1  # that of pgd; clean rows and the cascade are shared
 
 
+def test_a_cascade_with_a_stage_in_16_bits_has_parts_of_its_own(composed, place, monkeypatch):
+    monkeypatch.setattr("attacks.apgd.APGD.bears_rounding", True, raising=False)  # a stage that may
+    for p in ("float32", "bfloat16"):
+        cfg = composed(*SMALL, "attack=[quick]", "threat.curve=[]", f"precision={p}")
+        made(cfg, place / f"stages-{p}")
+    one, other = ({f.name for f in (place / f"stages-{p}" / "parts").iterdir()} for p in ("float32", "bfloat16"))
+    assert len(one - other) == len(other - one) == 1
+
+
 def test_the_rule_looks_at_machine_and_network(net, monkeypatch):
     monkeypatch.setattr(speed, "native", lambda device: True)
     assert speed.reduce(net, X, 2_000_000, "auto") is not None
