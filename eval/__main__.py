@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from importlib.util import find_spec
 from pathlib import Path
+from signal import SIGINT, SIGTERM
 
 _ROOT = Path(__file__).resolve().parent.parent
 _ONLY_TEXT = ("--hydra-help", "--info", "--shell-completion", "-sc")  # what needs no schemas
@@ -47,6 +49,7 @@ def main() -> None:
         os.environ[task.TRACEBACK] = "1"
     os.environ["HYDRA_FULL_ERROR"] = "1"  # else Hydra prints and exits by itself, with status 1
     task.forget()
+    signal.signal(SIGTERM, task.terminate)
     if not any(argument in _ONLY_TEXT for argument in arguments):
         with importing():
             from eval.schema import register
@@ -54,9 +57,9 @@ def main() -> None:
             register()
     try:
         hydra.main(version_base="1.3", config_path=str(_ROOT / "conf"), config_name="config")(task.task)()
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interrupt:
         print(f"toastproof: {task.interruption()}", file=sys.stderr)
-        raise SystemExit(130) from None
+        raise SystemExit(128 + (SIGTERM if isinstance(interrupt, task.Terminated) else SIGINT)) from None
     except task.refusals() as error:
         if os.environ.get(task.TRACEBACK):
             raise

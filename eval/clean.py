@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import torch
@@ -33,6 +33,10 @@ class Clean:
     confidence: Tensor
     least_likely: Tensor
     rank: Tensor
+
+    def to(self, device: torch.device) -> Clean:
+        """The same on a device."""
+        return Clean(*(getattr(self, field.name).to(device) for field in fields(self)))
 
 
 @contextmanager
@@ -85,12 +89,18 @@ class Once:
     Args:
         seed: of networks that draw.
         device: that the networks are on.
+        known: what is known already, as `known` tells it.
     """
 
-    def __init__(self, seed: int, device: torch.device) -> None:
+    def __init__(self, seed: int, device: torch.device, known: Mapping[tuple[str, str], Clean] | None = None) -> None:
         self.device = device
         self._seed = seed
-        self._known: dict[tuple[str, str], Clean] = {}
+        self._known = {place: clean.to(device) for place, clean in (known or {}).items()}
+
+    @property
+    def known(self) -> dict[tuple[str, str], Clean]:
+        """What has been asked so far, on the CPU, by the name of the network and the fingerprint of the samples."""
+        return {place: clean.to(torch.device("cpu")) for place, clean in self._known.items()}
 
     def __call__(self, name: str, classifier: Classifier, samples: Samples, batch_size: int) -> Clean:
         """What the network of that name says of all samples.

@@ -19,7 +19,7 @@ from eval.blackbox import Access
 from eval.environment import Hidden
 from eval.errors import InputError
 from eval.nodes import budget, check_norm, make, unbounded
-from eval.schema import Debug
+from eval.schema import Debug, Work
 from eval.speed import PRECISIONS
 from eval.trial import Study
 from models.spec import Spec
@@ -49,6 +49,7 @@ class Plan:
         train: how networks without weights are trained.
         adversary: the attack that adversarial training uses, or None.
         parts: folder of parts that runs share; None for none.
+        run: where it is kept, and who does the work.
         study: the experiment that decides what is trained and tried on what; None for all attacks on all networks.
     """
 
@@ -80,6 +81,7 @@ class Plan:
     parts: Path | None
     debug: Debug
     tensorboard: bool
+    run: Work
     study: Study | None
 
 
@@ -161,6 +163,20 @@ def _check_layer(content: Mapping[str, Any]) -> None:
                 f"{key}: is read by studies of layers and by task=visualise alone, got {value}; write "
                 "experiment=intriguing/units, or leave it out"
             )
+
+
+def _work(node: Mapping[str, Any]) -> Work:
+    """Who does the work, checked."""
+    work = Work(**node)
+    if work.backend not in ("local", "ray"):
+        raise InputError(f"run.backend: must be local or ray, got {work.backend}")
+    for key in ("address", "workers", "gpus"):
+        if work.backend == "local" and node[key] is not None:
+            raise InputError(f"run.{key}: is read by run.backend=ray alone, got {node[key]} with run.backend=local")
+    for key, least in (("workers", 1), ("cpus", 1), ("gpus", 0), ("retries", 0), ("shard", 1)):
+        if node[key] is not None and not node[key] >= least:
+            raise InputError(f"run.{key}: must be at least {least}, got {node[key]}")
+    return work
 
 
 def _cap(node: Mapping[str, Any], limits: Mapping[str, int | None]) -> dict[str, Any]:
@@ -252,6 +268,7 @@ def read(cfg: DictConfig) -> Plan:
         parts=Path(parts).expanduser() if (parts := content["paths"]["parts"]) else None,
         debug=debug,
         tensorboard=content["tensorboard"],
+        run=_work(content["run"]),
         study=study,
     )
 

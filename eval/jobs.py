@@ -22,7 +22,6 @@ from eval.trial import Trial
 
 VERSIONS = ("toastproof", "torch", "foolbox")
 """Packages that records may depend on."""
-_SLICE = 512  # samples per unit: fixed, so that parts do not depend on the batch size
 
 
 @dataclass(frozen=True)
@@ -53,8 +52,8 @@ def jobs(plan: Plan, about: Run, bench: Bench, trial: Trial, fingerprints: Mappi
                 levels = sorted(levels, key=lambda level: level[1].eps)
             before: dict[int, str] = {}
             for text, threat in levels:
-                for start in range(0, len(bench.samples), _SLICE):
-                    index = np.arange(start, min(start + _SLICE, len(bench.samples)))
+                for start in range(0, len(bench.samples), plan.run.shard):
+                    index = np.arange(start, min(start + plan.run.shard, len(bench.samples)))
                     unit = Unit(source, name, attack, text, threat, index)
                     after = before.get(start) if within else None
                     before[start] = _name(plan, about, bench, unit, fingerprints, after)

@@ -56,6 +56,32 @@ class Paths:
 
 
 @dataclass
+class Work:
+    """Where a run is kept, and who does the work. Records do not depend on it.
+
+    Attributes:
+        dir: the run's folder.
+        backend: `local`, this process, or `ray`, workers on this machine or a cluster.
+        address: of a cluster, as Ray takes it; None for workers on this machine alone.
+        workers: at most so many at once; None for as many as there is room for.
+        cpus: that a worker takes, and threads that it computes with.
+        gpus: that a worker takes, a part of one where several share it; None for one where the cluster has some and
+            the device may be one.
+        retries: of a shard whose worker or node died.
+        shard: samples in a unit of work.
+    """
+
+    dir: str = MISSING
+    backend: str = MISSING
+    address: str | None = None
+    workers: int | None = None
+    cpus: int = MISSING
+    gpus: float | None = None
+    retries: int = MISSING
+    shard: int = MISSING
+
+
+@dataclass
 class Debug:
     """Upper limits that make a run smaller; None for no limit.
 
@@ -107,6 +133,7 @@ class Config:
     threat: ThreatConfig = field(default_factory=ThreatConfig)
     train: Any = field(default_factory=dict)
     paths: Paths = field(default_factory=Paths)
+    run: Work = field(default_factory=Work)
     debug: Debug = field(default_factory=Debug)
     study: Any = None
 

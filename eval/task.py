@@ -6,6 +6,7 @@ import logging
 import os
 import shlex
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,8 @@ TRACEBACK = "TOASTPROOF_TRACEBACK"
 """Environment variable: set by a user who wants tracebacks instead of one line."""
 codes: list[int] = []
 """Exit codes of this process's jobs that were refused or failed."""
-_begun: list[tuple[str, Path]] = []
-"""The last job of this process: the key that its folder, or that of its sweep, is given by, and that folder."""
+_begun: list[tuple[bool, Path]] = []
+"""The last job of this process: whether it is one of a sweep, and the folder of that, or its own."""
 _NOISE = (  # lines of Hydra and OmegaConf that help nobody here
     "object_type=",
     "reference_type=",
@@ -82,16 +83,42 @@ def forget() -> None:
     _begun.clear()
 
 
+class Terminated(KeyboardInterrupt):
+    """The system wants the process to end, as a cluster does before it takes a machine away."""
+
+
+def terminate(number: int, frame: object) -> None:
+    """Take a signal to end as an interrupt, so that what there is gets its report."""
+    raise Terminated
+
+
 def interruption() -> str:
     """What to say to someone who interrupted: how to go on, where something was written."""
     if not _begun and {"-m", "--multirun"} & set(sys.argv):  # the jobs may have begun in other processes
-        return "interrupted; the same command with the same hydra.sweep.dir goes on with what was begun"
-    if not _begun or not any(_begun[0][1].glob("run.json" if _begun[0][0] == "hydra.run.dir" else "*/run.json")):
+        return "interrupted; the same command with the same run.dir goes on with what was begun"
+    if not _begun or not any(_begun[0][1].glob("*/run.json" if _begun[0][0] else "run.json")):
         return "interrupted before there was a record; networks that were trained are kept, the same command finds them"
-    key, folder = _begun[0]
+    folder = _begun[0][1]
     if folder.is_relative_to(Path.cwd()):
         folder = folder.relative_to(Path.cwd())
-    return f"interrupted; the same command with {shlex.quote(f'{key}={folder}')} goes on"
+    return f"interrupted; the same command with {shlex.quote(f'run.dir={folder}')} goes on"
+
+
+def _partial(folder: Path, sweep: bool) -> None:
+    """Have reports written on what there is of a job that was interrupted, and of its sweep: Hydra has none written."""
+    from hydra.core.utils import JobReturn, JobStatus
+    from hydra.utils import instantiate
+
+    cfg: Any = HydraConfig.instance().cfg
+    ended = JobReturn(status=JobStatus.COMPLETED)
+    ended.return_value = "interrupted"
+    for node in cfg.hydra.callbacks.values():
+        callback = instantiate(node)
+        with suppress(SystemExit):  # it has said what is in the way, and the exit status is that of the interrupt
+            if (folder / "run.json").exists():
+                callback.on_job_end(config=cfg, job_return=ended)
+            if sweep:
+                callback.on_multirun_end(config=cfg)
 
 
 def _hide(cfg: Any, text: str, overrides: list[str]) -> tuple[str, list[str]]:
@@ -127,25 +154,27 @@ def _other(cfg: Any, folder: Path, overrides: list[str]) -> None:
 
 
 def task(cfg: Any) -> str:
-    """Do one job; returns its status: `complete`, `failed` (an attack crashed), `refused` or `crashed`."""
+    """Do one job.
+
+    Returns:
+        Its status: `complete`, `failed` (an attack crashed), `refused`, `crashed`, or `helped` (another process leads).
+    """
     with importing():
         from rich.console import Console
 
-        from eval.claim import claimed
         from eval.run import run
 
     hydra = HydraConfig.get()
     folder, sweep = Path(hydra.runtime.output_dir), hydra.mode == RunMode.MULTIRUN
     overrides = [*hydra.overrides.task, *(o for o in hydra.overrides.hydra if o.startswith("hydra.run.dir="))]
-    _begun[:] = [("hydra.sweep.dir", Path(hydra.sweep.dir).absolute()) if sweep else ("hydra.run.dir", folder)]
+    _begun[:] = [(sweep, Path(hydra.sweep.dir).absolute() if sweep else folder)]
     if sweep:
         print(f"\nJob {hydra.job.num}: {' '.join(hydra.overrides.task)}", flush=True)
     try:
         if cfg.task != "run":
             _other(cfg, folder, hydra.overrides.task)
             return "complete"
-        with claimed(folder):
-            about = run(cfg, folder, overrides, Console())
+        about = run(cfg, folder, overrides, Console())
     except refusals() as error:
         _leave_nothing(folder)
         if os.environ.get(TRACEBACK):
@@ -158,6 +187,7 @@ def task(cfg: Any) -> str:
         return "refused"
     except KeyboardInterrupt:
         _leave_nothing(folder)
+        _partial(folder, sweep)
         raise
     except Exception as error:
         if not sweep:

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import torch
+from filelock import FileLock
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
@@ -141,32 +144,49 @@ def load_or_fit(
     content = produced_by(network, spec, config, name=name, data=data, input_shape=input_shape, seed=seed, pools=pools)
     key = key_of(content)
     path, partial = root / f"{key}.safetensors", root / f"{key}.partial"
-    if path.exists():
-        header = read_header(path)
-        load_state(network.module, read_state(path, f"stored network {name}"), f"stored network {name}")
-        network.module.to(device).eval()
-        return Trained(key, path, _history(header, path), True, header)
     try:
-        history = fit(
-            network,
-            config,
-            source,
-            seed=seed,
-            device=device,
-            perturb=perturb,
-            pools=pools,
-            progress=progress,
-            store=partial,
-            log=log,
-        )
-        header = {**content, "history": json.loads(history.to_json())}
-        write_checkpoint(path, network, header)
-        partial.unlink(missing_ok=True)
+        with _alone(root, key, path):
+            if path.exists():
+                header = read_header(path)
+                load_state(network.module, read_state(path, f"stored network {name}"), f"stored network {name}")
+                network.module.to(device).eval()
+                return Trained(key, path, _history(header, path), True, header)
+            history = fit(
+                network,
+                config,
+                source,
+                seed=seed,
+                device=device,
+                perturb=perturb,
+                pools=pools,
+                progress=progress,
+                store=partial,
+                log=log,
+            )
+            header = {**content, "history": json.loads(history.to_json())}
+            write_checkpoint(path, network, header)
+            partial.unlink(missing_ok=True)
     except OSError as error:
         raise ModelError(
             f"paths.checkpoints: must be a writable folder with space, got {root}: {error.strerror or error}"
         ) from None
     return Trained(key, path, history, False, header)
+
+
+@contextmanager
+def _alone(root: Path, key: str, path: Path) -> Iterator[None]:
+    """Train a network in one process at a time; the others wait, and find it. Nothing is locked to read it."""
+    if path.exists():
+        yield
+        return
+    root.mkdir(parents=True, exist_ok=True)
+    place = root / f"{key}.lock"
+    with FileLock(place):
+        try:
+            yield
+        finally:
+            if os.name == "posix":  # elsewhere a file that is open cannot be removed
+                place.unlink(missing_ok=True)
 
 
 def write_checkpoint(path: Path, network: Network, header: Mapping[str, Any]) -> None:

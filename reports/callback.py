@@ -42,7 +42,7 @@ class Report(Callback):
     def on_job_end(self, config: Any, job_return: Any, **kwargs: Any) -> None:
         """Write the report of a job that completed and left records."""
         folder = Path(str(config.hydra.runtime.output_dir))
-        if job_return.status.name != "COMPLETED" or job_return.return_value == "refused":
+        if job_return.status.name != "COMPLETED" or job_return.return_value in ("refused", "helped"):
             return
         if not (folder / "run.json").exists():
             return

@@ -61,7 +61,7 @@ def reading(run: Run, records: pd.DataFrame, folder: Path) -> Reading:
             raise
         raise InputError(
             f"{folder}: the run has not finished, and what is there is too little for its page; the command of its "
-            f"run.json with hydra.run.dir={folder} goes on"
+            f"run.json with run.dir={folder} goes on"
         ) from error
 
 

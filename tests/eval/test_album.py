@@ -112,7 +112,7 @@ def test_the_command_that_is_printed_gives_the_same_answer_again(go, composed, t
     assert best.again in write(tmp_path).read_text(encoding="utf-8").replace("&#39;", "'")
 
 
-def test_pictures_depend_neither_on_the_batch_size_nor_on_an_interruption(go, tmp_path, monkeypatch) -> None:
+def test_pictures_depend_neither_on_the_batch_size_nor_on_an_interruption(go, tmp_path) -> None:
     def files(folder: Path) -> dict[str, bytes]:
         return {path.name: path.read_bytes() for path in (folder / "pictures").iterdir()}
 
@@ -123,8 +123,7 @@ def test_pictures_depend_neither_on_the_batch_size_nor_on_an_interruption(go, tm
     next((tmp_path / "a" / "pictures").glob("*_pgd.png")).unlink()
     go(tmp_path / "a", *SMALL, *QUICK)
     assert files(tmp_path / "a") == before
-    monkeypatch.setattr("eval.jobs._SLICE", 1)
-    go(tmp_path / "b", *SMALL, *QUICK, "batch_size=1")
+    go(tmp_path / "b", *SMALL, *QUICK, "batch_size=1", "run.shard=1")
     assert files(tmp_path / "b") == before
 
 

@@ -84,10 +84,10 @@ def test_the_images_kept_for_the_report_are_those_of_the_rows(small_run, tmp_pat
 
 @pytest.mark.parametrize("count", range(8))
 def test_an_interrupted_curve_ends_with_the_same_records_and_repeats_no_unit(small_run, tmp_path, monkeypatch, count):
-    from eval import run as runs
+    from eval import workload
 
     small_run(tmp_path / "whole", "attack=[pgd]", *CURVE)
-    calls, do = [0], runs._do
+    calls, do = [0], workload.make
 
     def stopping(*arguments):
         if calls[0] == count:
@@ -95,7 +95,7 @@ def test_an_interrupted_curve_ends_with_the_same_records_and_repeats_no_unit(sma
         calls[0] += 1
         return do(*arguments)
 
-    monkeypatch.setattr(runs, "_do", stopping)
+    monkeypatch.setattr(workload, "make", stopping)
     with pytest.raises(KeyboardInterrupt):
         small_run(tmp_path / "parts", "attack=[pgd]", *CURVE)
     calls[0] = -100

@@ -1,4 +1,4 @@
-"""A folder belongs to one run at a time."""
+"""Several processes in one folder: one leads, and each part is made by one of them."""
 
 from __future__ import annotations
 
@@ -6,43 +6,75 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
+from eval.claim import Claims, Lead
 
-from eval.claim import claimed
-from eval.errors import InputError
+ROOT = Path(__file__).parents[2]
+LEADS = "with Lead(folder) as lead: {}"
+HOLDS = "with Claims(folder, lambda part: False) as claims:\n    assert claims.take('p') == 'mine'; {}"
 
-HOLD = "import sys; from pathlib import Path; from eval.claim import claimed\nwith claimed(Path(sys.argv[1])): {}"
 
-
-def held(folder: Path, what: str) -> subprocess.Popen:
-    root = Path(__file__).parents[2]
+def held(folder: Path, what: str, then: str = "print('in', flush=True); input()") -> subprocess.Popen:
+    begin = "import sys; from pathlib import Path; from eval.claim import Claims, Lead; folder = Path(sys.argv[1])\n"
     return subprocess.Popen(
-        [sys.executable, "-c", HOLD.format(what), str(folder)],
-        cwd=root,
+        [sys.executable, "-c", begin + what.format(then), str(folder)],
+        cwd=ROOT,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
     )
 
 
-def test_another_process_is_refused_until_the_first_lets_go(tmp_path):
-    with held(tmp_path, "print('in', flush=True); input()") as first:
+def none_made(part: str) -> bool:
+    return False
+
+
+def test_the_first_process_leads_and_the_next_one_after_it(tmp_path):
+    with held(tmp_path, LEADS) as first:
         assert first.stdout.readline() == "in\n"
-        with (
-            pytest.raises(InputError, match=r"hydra\.run\.dir: .* is being written to by another run"),
-            claimed(tmp_path),
-        ):
-            pass
-        first.communicate("\n")
-    with claimed(tmp_path):
-        pass
+        with Lead(tmp_path) as lead:
+            assert not lead.mine
+            assert not lead.take()
+            first.communicate("\n")
+            assert not lead.mine
+            assert lead.take()
+            assert lead.mine
     assert not list(tmp_path.iterdir())
 
 
-def test_a_process_that_died_holds_nothing(tmp_path):
-    with held(tmp_path, "print('in', flush=True); input()") as first:
-        assert first.stdout.readline() == "in\n"
-        first.kill()
-        first.wait()
-    with claimed(tmp_path):
-        pass
+def test_a_process_that_died_leads_nobody_and_holds_nothing(tmp_path):
+    with held(tmp_path, LEADS) as first, held(tmp_path, HOLDS) as second:
+        for one in (first, second):
+            assert one.stdout.readline() == "in\n"
+        with Claims(tmp_path, none_made) as claims:
+            assert claims.take("p") == "theirs"
+            assert claims.take("q") == "mine"
+            for one in (first, second):
+                one.kill()
+                one.wait()
+            assert claims.take("p") == "mine"
+        with Lead(tmp_path) as lead:
+            assert lead.mine
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_part_is_let_go_when_it_is_made_and_by_whoever_ends(tmp_path):
+    made = set()
+    with Claims(tmp_path, made.__contains__) as one, Claims(tmp_path, made.__contains__) as other:
+        assert one.take("p") == "mine"
+        assert other.take("p") == "theirs"
+        made.add("p")
+        assert other.take("p") == "there"
+        one.release("p")
+        assert one.take("q") == "mine"
+    with Claims(tmp_path, made.__contains__) as third:
+        assert third.take("q") == "mine"
+        third.release("q")
+        assert third.take("q") == "mine"
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_part_that_is_made_between_two_looks_is_not_made_again(tmp_path):
+    looks = iter([False, True])
+    with Claims(tmp_path, lambda part: next(looks)) as claims:
+        assert claims.take("p") == "there"
+    assert not list(tmp_path.iterdir())

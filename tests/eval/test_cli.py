@@ -185,10 +185,10 @@ def test_another_package_called_models_in_the_way_is_told(tmp_path):
     assert done.returncode == 0, done.stderr  # ours come first
 
 
-def test_an_interrupted_run_goes_on_where_it_stopped(command, tmp_path, monkeypatch):
-    import eval.run
+def test_an_interrupted_run_tells_what_it_has_and_goes_on_where_it_stopped(command, tmp_path, monkeypatch):
+    import eval.make
 
-    done, real = [], eval.run.craft
+    done, real = [], eval.make.craft
 
     def interrupted(*given):
         if len(done) == 2:
@@ -196,46 +196,65 @@ def test_an_interrupted_run_goes_on_where_it_stopped(command, tmp_path, monkeypa
         done.append(given)
         return real(*given)
 
-    arguments = ["debug=quick", "model=[softmax]", "attack=[fgsm,pgd,noise_uniform]", "hydra.run.dir=out"]
-    monkeypatch.setattr(eval.run, "craft", interrupted)
+    arguments = ["debug=quick", "model=[softmax]", "attack=[fgsm,pgd,noise_uniform]", "run.dir=out"]
+    monkeypatch.setattr(eval.make, "craft", interrupted)
     stopped = command(arguments)
     assert stopped.code == 130
-    assert "the same command with hydra.run.dir=out goes on" in stopped.err
-    assert Run.read(tmp_path / "out").status == "running"
+    assert "the same command with run.dir=out goes on" in stopped.err
+    about = Run.read(tmp_path / "out")
+    assert about.status == "interrupted"
+    assert about.finished
+    assert about.wall_seconds["attacks"] > 0
+    page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert "This run was interrupted." in page
+    assert ">pgd<" in page
     again = []
-    monkeypatch.setattr(eval.run, "craft", lambda *given: again.append(given[1]) or real(*given))
+    monkeypatch.setattr(eval.make, "craft", lambda *given: again.append(given[1]) or real(*given))
     assert command(arguments).code == 0
     assert [unit.attack_name for unit in again] == ["noise_uniform"]
     assert Run.read(tmp_path / "out").status == "complete"
+    assert "interrupted" not in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize(("arguments", "key"), [([], "hydra.run.dir"), (["-m", "seed=0,1"], "hydra.sweep.dir")])
-def test_an_interrupt_names_the_folder_to_go_on_in(command, tmp_path, monkeypatch, arguments, key):
-    import eval.run
-
+@pytest.mark.parametrize(("arguments", "pages"), [([], 1), (["-m", "seed=0,1"], 3)])
+def test_an_interrupt_names_the_folder_to_go_on_in(command, tmp_path, monkeypatch, arguments, pages):
     def interrupted(*given):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(eval.run, "craft", interrupted)
+    monkeypatch.setattr("eval.make.craft", interrupted)
     stopped = command([*arguments, *SMALL])
     assert stopped.code == 130
     assert len(stopped.err.strip().splitlines()) == 1
-    said = next(word for word in stopped.err.split() if word.startswith(f"{key}=runs/"))
+    said = next(word for word in stopped.err.split() if word.startswith("run.dir=runs/"))
+    folder = tmp_path / said.partition("=")[2]
+    assert (folder / "report.html").exists()  # on what there is
     monkeypatch.undo()
     monkeypatch.chdir(tmp_path)
     again = command([*arguments, *SMALL, said])
     assert again.code == 0
-    assert (tmp_path / said.partition("=")[2] / "report.html").exists()
-    assert len(list((tmp_path / "runs").rglob("report.html"))) == (1 if key == "hydra.run.dir" else 3)
+    assert len(list((tmp_path / "runs").rglob("report.html"))) == pages
+    assert "interrupted" not in (folder / "report.html").read_text(encoding="utf-8")
+
+
+def test_the_system_may_end_a_run_as_a_user_may(command, tmp_path, monkeypatch):
+    import os
+    import signal
+
+    monkeypatch.setattr("eval.make.craft", lambda *given: os.kill(os.getpid(), signal.SIGTERM))
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        stopped = command([*SMALL, "run.dir=out"])
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert stopped.code == 128 + signal.SIGTERM
+    assert Run.read(tmp_path / "out").status == "interrupted"
 
 
 def test_an_interrupt_before_the_first_record_leaves_nothing(command, tmp_path, monkeypatch):
-    import eval.run
-
     def interrupted(*arguments):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(eval.run, "enter", interrupted)
+    monkeypatch.setattr("eval.run.enter", interrupted)
     stopped = command(SMALL)
     assert stopped.code == 130
     assert stopped.err.startswith("toastproof: interrupted before there was a record; networks that were trained are")
@@ -247,7 +266,7 @@ def test_an_interrupted_launcher_does_not_say_that_nothing_was_done(monkeypatch)
 
     task.forget()
     monkeypatch.setattr(sys, "argv", ["toastproof", "-m", "hydra/launcher=joblib"])
-    assert "the same hydra.sweep.dir goes on" in task.interruption()
+    assert "the same run.dir goes on" in task.interruption()
 
 
 def test_a_crashed_attack_ends_with_exit_status_1_and_a_report(command, tmp_path, monkeypatch):
@@ -270,9 +289,9 @@ def test_trainings_are_logged_to_tensorboard_on_request(command, tmp_path):
 def test_a_full_disk_is_one_line_and_what_was_done_is_kept(command, tmp_path, monkeypatch):
     import errno
 
-    import eval.run
+    from eval.records import write_part as real
 
-    real, written = eval.run.write_part, []
+    written = []
 
     def full(folder, name, columns):
         if len(written) == 2:
@@ -280,13 +299,15 @@ def test_a_full_disk_is_one_line_and_what_was_done_is_kept(command, tmp_path, mo
         written.append(name)
         real(folder, name, columns)
 
-    monkeypatch.setattr(eval.run, "write_part", full)
+    for user in ("make", "workload"):
+        monkeypatch.setattr(f"eval.{user}.write_part", full)
     arguments = ["debug=quick", "model=[softmax]", "attack=[fgsm,noise_uniform]", "hydra.run.dir=out"]
     done = command(arguments)
     assert done.code == 2
     assert "parts: No space left on device" in done.err
     assert len(done.err.strip().splitlines()) == 1
-    monkeypatch.setattr(eval.run, "write_part", real)
+    for user in ("make", "workload"):
+        monkeypatch.setattr(f"eval.{user}.write_part", real)
     kept = sorted((tmp_path / "out" / "parts").iterdir())
     assert len(kept) == 2
     assert command(arguments).code == 0  # goes on

@@ -112,11 +112,10 @@ def test_an_interrupted_run_goes_on(go, tmp_path) -> None:
     assert after.csv["toasts"][same].equals(before.csv["toasts"][same])
 
 
-def test_slices_of_watched_pictures_are_shown_together(go, tmp_path, monkeypatch) -> None:
+def test_slices_of_watched_pictures_are_shown_together(go, tmp_path) -> None:
     few = (*SMALL, *QUICK, "study.pictures=3")
     go(tmp_path / "whole", *few)
-    monkeypatch.setattr("eval.jobs._SLICE", 2)
-    go(tmp_path / "slices", *few)
+    go(tmp_path / "slices", *few, "run.shard=2")
     read = [toasts.read(Run.read(f), read_records(f), f) for f in (tmp_path / "whole", tmp_path / "slices")]
     assert len(list((tmp_path / "slices" / "measured").glob("*.npz"))) == 2 * len(
         read[0].csv["toasts"]["search"].unique()

@@ -137,7 +137,14 @@ def test_another_folder_leaves_the_run_alone(run_folder, tmp_path):
     assert sorted(p.name for p in run_folder.iterdir()) == before
 
 
-@pytest.mark.parametrize(("status", "words"), [("running", "This run has not finished"), ("failed", "This run failed")])
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [
+        ("running", "This run has not finished"),
+        ("interrupted", "This run was interrupted"),
+        ("failed", "This run failed"),
+    ],
+)
 def test_a_run_that_did_not_complete_says_so_at_the_top(tmp_path, make_run, status, words):
     page = write(make_run(tmp_path, n=20, status=status)).read_text()
     assert page.index(words) < page.index("<nav")

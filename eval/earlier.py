@@ -1,0 +1,68 @@
+"""The run that a folder holds already: whether it is the same one, and what of it is whole."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from eval.errors import InputError
+from eval.jobs import VERSIONS
+from eval.records import Run
+
+_SAME_RECORDS = ("batch_size", "device", "title", "paths", "examples", "tensorboard", "run", "precision")
+
+
+def _identity(about: Run) -> dict[str, Any]:
+    """What two runs must share for the records of one to belong to the other, by a name to tell the user."""
+    config = {k: v for k, v in about.config.items() if k not in _SAME_RECORDS}
+    config["data"] = {k: v for k, v in config["data"].items() if k != "root"}
+    return {
+        **config,
+        "run.shard": about.config.get("run", {}).get("shard"),
+        "the data themselves": about.data["fingerprint"],
+        "the groups themselves": about.data.get("groups"),
+        "versions": {k: v for k, v in about.versions.items() if k in VERSIONS},
+        "commit": about.commit,
+    }
+
+
+def earlier(folder: Path, about: Run) -> Run | None:
+    """The run that is to be gone on with in this folder, if any.
+
+    Raises:
+        InputError: the folder holds another run, whose records would be mixed with those of this one.
+    """
+    if not (folder / "run.json").exists():
+        if any((folder / "parts").glob("*.parquet")):
+            raise InputError(f"run.dir: {folder} holds records without a run.json; choose another folder")
+        return None
+    found = Run.read(folder)
+    mine, theirs = _identity(about), _identity(found)
+    _refuse(folder, sorted(k for k in mine.keys() | theirs.keys() if mine.get(k) != theirs.get(k)))
+    return found
+
+
+def same_networks(folder: Path, models: Sequence[dict[str, Any]], before: Run) -> None:
+    """Refuse to go on with other networks, or with gradients of another precision.
+
+    Raises:
+        InputError: they are others.
+    """
+    if [m["fingerprint"] for m in models] != [m["fingerprint"] for m in before.models]:
+        _refuse(folder, ["the networks themselves"])
+    for mine, theirs in zip(models, before.models, strict=True):
+        if mine["gradients"] != theirs.get("gradients"):
+            raise InputError(
+                f"run.dir: {folder} holds a run with gradients of {mine['name']} in {theirs['gradients']}, which are "
+                f"in {mine['gradients']} on this machine; write precision={theirs['gradients']}, or choose another "
+                "folder"
+            )
+
+
+def _refuse(folder: Path, differs: list[str]) -> None:
+    if differs:
+        raise InputError(
+            f"run.dir: {folder} holds another run (differs in: {', '.join(differs)}); choose another folder, "
+            "or delete it"
+        )

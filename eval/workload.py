@@ -1,0 +1,192 @@
+"""All work of a run whose networks are ready: what its probes measure, and its parts, made here or by workers."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from eval import device as devices
+from eval import speed
+from eval.bench import Bench
+from eval.claim import Claims, Lead
+from eval.config import Plan
+from eval.craft import clean_rows, warm_up
+from eval.jobs import Job, jobs
+from eval.make import Made, make
+from eval.networks import Entrant
+from eval.parcel import Parcel
+from eval.progress import Bar
+from eval.records import Run, has_measured, has_part, key, write_measured, write_part
+from eval.schedule import Alone, Crew, in_turn
+from eval.shared import Shared
+from eval.trial import Beside, Trial
+
+UNFINISHED = ("running", "interrupted")
+"""What the header of a run says that may be gone on with."""
+
+
+@dataclass(frozen=True)
+class Workload:
+    """What is to be done.
+
+    Attributes:
+        plan: of the run.
+        tried: its trials, each with what it works on.
+        about: its header, which is told of times and troubles.
+        folder: where it is kept.
+        entrants: its networks.
+        console: to tell how it goes.
+        parcel: what workers in other processes are sent.
+    """
+
+    plan: Plan
+    tried: list[tuple[Bench, Trial]]
+    about: Run
+    folder: Path
+    entrants: list[Entrant]
+    console: Any
+    parcel: Callable[[], Parcel]
+
+    def lead(self) -> list[str]:
+        """Write all that is not there yet, header included; returns a line for each attack that crashed."""
+        self.plan.hidden.header(self.about).write(self.folder)
+        with self._timed("probes", any(trial.probes for _, trial in self.tried)):
+            todo = self._todo()
+            self._measure()
+        with self._timed("attacks"):
+            return self._attack(todo)
+
+    def help(self, lead: Lead) -> list[str] | None:
+        """Write parts that nobody is at; returns None where another process does what is left.
+
+        A process that led and died leaves the rest to one that helped.
+        """
+        failures = self._attack(self._todo())
+        if not lead.take() or Run.read(self.folder).status not in UNFINISHED:
+            self.console.print(f"nothing is left to help with: the other process ends the run in {self.folder}")
+            return None
+        self._measure()
+        return failures
+
+    @contextmanager
+    def _timed(self, stage: str, counts: bool = True) -> Iterator[None]:
+        """Add the time within to a stage of the run, also where it is interrupted."""
+        began = time.perf_counter()
+        try:
+            yield
+        finally:
+            if counts:
+                seconds = self.about.wall_seconds
+                seconds[stage] = seconds.get(stage, 0.0) + time.perf_counter() - began
+
+    @property
+    def _fingerprints(self) -> dict[str, str]:
+        return {e.name: e.fingerprint for e in self.entrants}
+
+    def _todo(self) -> list[Job]:
+        """The parts that are not there, and are none that another run has made. Those of clean samples are written."""
+        fingerprints, shared = self._fingerprints, self._shared()
+        todo: list[Job] = []
+        for bench, trial in self.tried:
+            for name in bench.classifiers:
+                part = key({"clean": fingerprints[name], "name": name, "data": bench.samples.fingerprint})
+                if not has_part(self.folder, part):
+                    write_part(self.folder, part, clean_rows(bench, name))
+            wanted = jobs(self.plan, self.about, bench, trial, fingerprints)
+            missing = [job for job in wanted if not has_part(self.folder, job.part)]
+            todo += [job for job in missing if not shared.take(job, self.folder)]
+        self.about.taken += shared.taken
+        self.about.warnings += shared.troubles
+        if shared.taken:
+            what = f"{shared.taken} of {shared.taken + len(todo)} parts are taken from {self.plan.parts}"
+            self.console.print(f"{what}, with the times of the runs that made them", highlight=False, soft_wrap=True)
+        return todo
+
+    def _measure(self) -> None:
+        """Write what the probes of the trials measure of the networks, where it is not there yet."""
+        plan, fingerprints, todo = self.plan, self._fingerprints, []
+        for bench, trial in self.tried:
+            for probe_name, probe in trial.probes.items():
+                for name in bench.classifiers:
+                    what = {"probe": [probe_name, repr(probe)], "network": [name, fingerprints[name]]}
+                    others = [n for n in bench.classifiers if n != name] if isinstance(probe, Beside) else []
+                    beside = {"beside": {n: fingerprints[n] for n in others}} if others else {}
+                    file = key({**what, "seed": plan.seed, **beside, "data": bench.samples.fingerprint})
+                    if not has_measured(self.folder, file):
+                        todo.append((bench, name, probe_name, probe, file))
+        with Bar(self.console, "Measuring", len(todo)) as bar:
+            for bench, name, probe_name, probe, file in todo:
+                bar.say(f"{name}: {probe_name}")
+                if isinstance(probe, Beside):
+                    probe = probe.beside({n: c for n, c in bench.classifiers.items() if n != name})  # noqa: PLW2901
+                with devices.drawing(bench.device, plan.seed, name, probe_name):
+                    arrays = probe(bench.classifiers[name], bench.samples, bench.batch_size, bench.device, plan.seed)
+                write_measured(self.folder, file, probe_name, name, arrays)
+                bar.advance(1)
+
+    def _attack(self, todo: list[Job]) -> list[str]:
+        """Have parts made that are not there yet; returns a line for each attack that crashed."""
+        failures: dict[str, str] = {}
+        shared, by = self._shared(), {self.about.device}
+        with (
+            Bar(self.console, "Attacking", sum(len(job.unit.index) for job in todo)) as bar,
+            Claims(self.folder, lambda part: has_part(self.folder, part)) as claims,
+            self._crew(todo, bar) as crew,
+        ):
+            for ended in in_turn(todo, crew, claims):
+                job, unit, made = ended.task, ended.task.unit, ended.result
+                if made is None:  # by another process
+                    bar.advance(len(unit.index))
+                    continue
+                failures |= {f"attack.{unit.attack_name} on {unit.source}": what for what in made.wrong}
+                by.add(made.device)
+                if has_part(self.folder, job.part) and made.device == self.about.device:
+                    shared.put(job, self.folder)
+        self.about.warnings += shared.troubles
+        if len(by) > 1 and self.plan.run.backend == "ray":
+            self.about.device = "; ".join(sorted(filter(None, by - {self.about.device})))
+        return [f"{where} crashed: {what}" for where, what in failures.items()]
+
+    @contextmanager
+    def _crew(self, todo: list[Job], bar: Bar) -> Iterator[Crew[Job, Made]]:
+        """Who makes the parts: this process, or workers on Ray."""
+        if self.plan.run.backend == "ray" and todo:
+            from eval.cluster import Cluster
+
+            accelerated = self.plan.device.partition(":")[0] in ("auto", "cuda")
+            with Cluster(self.plan.run, accelerated, self.parcel(), self.folder, bar.advance) as cluster:
+                workers, nodes = cluster.size
+                at = "this machine" if self.plan.run.address is None else f"{nodes} node{'' if nodes == 1 else 's'}"
+                self.console.print(f"Ray: {workers} worker{'' if workers == 1 else 's'} on {at}", highlight=False)
+                bar.say(f"{len(todo)} parts on Ray")
+                yield cluster
+            return
+        work = {e.name: e.work for e in self.entrants}
+        for source, bench in {job.unit.source: job.bench for job in todo}.items():
+            warm_up(bench, source)
+
+        def do(job: Job) -> Made:
+            unit = job.unit
+            bar.say(f"{unit.source}: {unit.attack_name} {unit.text if unit.text != 'min' else ''}".rstrip())
+            speed.share_out(work[unit.source], job.bench.device)
+            return Made(make(job, self.folder, bar.advance, bar.pulse), self.about.device)
+
+        yield Alone(do)
+
+    def _shared(self) -> Shared:
+        """Parts of other runs that are like this one in what the names of parts do not say."""
+        plan, about = self.plan, self.about
+        same = {
+            "device": about.device,
+            "fold": plan.fold,
+            "channels_last": plan.channels_last,
+            "examples": plan.examples,
+            "groups": about.data["groups"],
+            "data": {k: v for k, v in plan.config["data"].items() if k != "root"},
+            "classes": about.data["classes"],
+        }
+        return Shared(plan.parts, same)
