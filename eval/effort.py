@@ -7,13 +7,17 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
+from eval.intervals import Bools
 from eval.metrics import COSTS, WORST, Threat
-from eval.rows import erred, flag, numbers, white_box, wrong
+from eval.rows import erred, flag, named, numbers, spelled, white_box, wrong
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
-_SIZES = ("l0", "l1", "l2", "linf", "rms")
-_KEPT = ("sample", "label", "target_model", "attack", "norm", "eps", "clean_pred", "success", "error")
 DISTANCES = ("searched", "found", "distance_norm", "distance_median", "distance_mean", "rms_mean")
+
+
+def _told(records: pd.DataFrame) -> Bools:
+    """The rows with a result, of samples that were classified correctly to begin with."""
+    return ~erred(records) & ~wrong(records, "clean_pred")
 
 
 def distortion(records: pd.DataFrame, threat: Threat) -> pd.DataFrame:
@@ -23,19 +27,19 @@ def distortion(records: pd.DataFrame, threat: Threat) -> pd.DataFrame:
     nothing of the attack. Columns: model, attack, eps_text, eps, measure (l2, linf, rms, the threat's
     norm and those that minimal attacks minimise), q05, q25, q50, q75, q95, n.
     """
-    rows = white_box(records, [*_KEPT, "eps_text", *_SIZES])
-    rows = rows[flag(rows["success"]) & ~erred(rows) & ~wrong(rows, "clean_pred")]
-    keys = ["target_model", "attack", "eps_text", "eps"]
-    own = rows["norm"][np.isinf(numbers(rows["eps"]))].unique()
+    hits = _told(records) & flag(records["success"])
+    own = white_box(records, ["norm"], hits & np.isinf(numbers(records["eps"])))["norm"].unique()
     measures = list(dict.fromkeys([threat.norm, "l2", "linf", "rms", *map(str, own)]))
-    groups = rows.groupby(keys, sort=False)
+    keys = ["target_model", "attack", "eps_text", "eps"]
+    rows = white_box(records, [*keys, *measures], hits)
+    groups = rows.groupby(keys, sort=False, observed=True)
     n = groups.size().rename("n")
     parts = []
     for measure in measures:
         table = groups[measure].quantile(np.array(QUANTILES)).unstack().reindex(columns=QUANTILES)
         table.columns = pd.Index([f"q{round(100 * q):02d}" for q in QUANTILES])
         parts.append(table.join(n).reset_index().assign(measure=measure))
-    return pd.concat(parts, ignore_index=True).rename(columns={"target_model": "model"})
+    return spelled(pd.concat(parts, ignore_index=True).rename(columns={"target_model": "model"}))
 
 
 def minimal_distances(records: pd.DataFrame) -> pd.DataFrame:
@@ -48,12 +52,14 @@ def minimal_distances(records: pd.DataFrame) -> pd.DataFrame:
     them with a perturbation that reached the goal), distance_norm, distance_median, distance_mean and rms_mean (of
     the found).
     """
-    rows = white_box(records[np.isinf(numbers(records["eps"]))])
-    rows = rows[~erred(rows) & ~wrong(rows, "clean_pred")]
+    searched = _told(records) & np.isinf(numbers(records["eps"]))
+    norms = [str(norm) for norm in white_box(records, ["norm"], searched)["norm"].unique()]
+    kept = ["sample", "target_model", "attack", "norm", "success", *dict.fromkeys(["rms", *norms])]
+    rows = white_box(records, kept, searched)
     found = flag(rows["success"])
     distance = np.full(len(rows), np.nan)
-    for norm in rows["norm"].unique():
-        mine = (rows["norm"] == norm).to_numpy(bool)
+    for norm in norms:
+        mine = named(rows["norm"], norm)
         distance[mine] = numbers(rows[norm])[mine]
     table = pd.DataFrame(
         {
@@ -66,18 +72,24 @@ def minimal_distances(records: pd.DataFrame) -> pd.DataFrame:
             "rms": np.where(found, numbers(rows["rms"]), np.nan),
         }
     ).reset_index(drop=True)
-    if table["distance_norm"].nunique() == 1:
+    tables = [_nearness(table)]
+    if len(norms) == 1:
         nearest = table.sort_values("distance", kind="stable").drop_duplicates(["model", "sample"])
-        table = pd.concat([table, nearest.sort_index().assign(attack=WORST)], ignore_index=True)
-    groups = table.groupby(["model", "attack"], sort=False)
-    return groups.agg(
+        tables.append(_nearness(nearest.sort_index().assign(attack=WORST)))
+    return pd.concat(tables, ignore_index=True)
+
+
+def _nearness(table: pd.DataFrame) -> pd.DataFrame:
+    groups = table.groupby(["model", "attack"], sort=False, observed=True)
+    found = groups.agg(
         searched=("sample", "size"),
         found=("found", "sum"),
         distance_norm=("distance_norm", "first"),
         distance_median=("distance", "median"),
         distance_mean=("distance", "mean"),
         rms_mean=("rms", "mean"),
-    ).reset_index()
+    )
+    return spelled(found.reset_index())
 
 
 def costs(rows: pd.DataFrame) -> pd.DataFrame:
@@ -90,7 +102,8 @@ def costs(rows: pd.DataFrame) -> pd.DataFrame:
     counted = rows[[*keys, *COSTS]].assign(
         samples=1, errors=rows["failed"].astype(np.int64), broken=np.isfinite(rows["size"]).astype(np.int64)
     )
-    table = counted.groupby(keys, sort=False).sum().reset_index().assign(total_seconds=lambda t: t["seconds"])
+    table = spelled(counted.groupby(keys, sort=False, observed=True).sum().reset_index())
+    table = table.assign(total_seconds=table["seconds"])
     done = (table["samples"] - table["errors"]).clip(lower=1)
     return table.assign(**{c: table[c] / done for c in COSTS})
 
@@ -109,13 +122,14 @@ def by_stage(records: pd.DataFrame, stages: Mapping[str, Sequence[str]]) -> pd.D
         Columns: model, attack, eps_text, eps, stage ("" for none), samples, share (of those tried), forwards,
         backwards, seconds (means per sample, of all stages up to that one).
     """
-    rows = white_box(records[records["attack"].isin(list(stages))])
-    rows = rows[~erred(rows) & ~wrong(rows, "clean_pred")]
+    keys = ["target_model", "attack", "eps_text", "eps"]
+    staged = _told(records) & np.asarray(records["attack"].isin(list(stages)), dtype=bool)
+    rows = white_box(records, [*keys, "stage", *COSTS], staged)
     parts = []
-    for key, part in rows.groupby(["target_model", "attack", "eps_text", "eps"], sort=False):
+    for key, part in rows.groupby(keys, sort=False, observed=True):
         model, attack, text, eps = key
         for stage in (*stages[str(attack)], ""):
-            mine = part[part["stage"].fillna("") == stage]
+            mine = part[named(part["stage"], stage)]
             parts.append(
                 {"model": model, "attack": attack, "eps_text": text, "eps": eps, "stage": stage, "samples": len(mine)}
                 | {"share": len(mine) / len(part)}

@@ -38,7 +38,7 @@ import pandas as pd
 
 from eval.intervals import Codes, Floats, rate, wilson
 from eval.metrics import Cube, Threat, worst_case
-from eval.rows import erred, wrong
+from eval.rows import erred, spelled, wrong
 
 LEVEL = 0.95
 HALF, GROWN = 0.5, 0.1
@@ -114,7 +114,7 @@ def per_sample(records: pd.DataFrame, rows: pd.DataFrame | Cube, threat: Threat)
         threat: its headline is the eps.
     """
     clean = records[records["role"] == "clean"].drop_duplicates(["target_model", "sample"])
-    clean = clean[~erred(clean)]
+    clean = spelled(clean[~erred(clean)])
     table = pd.DataFrame(
         {
             "model": clean["target_model"],

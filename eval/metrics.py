@@ -22,7 +22,7 @@ import pandas as pd
 
 from eval.intervals import Bools, Codes, Floats, rate
 from eval.levels import WORST, Threat
-from eval.rows import erred, flag, numbers, silent, white_box, wrong
+from eval.rows import erred, flag, numbers, silent, spelled, white_box, wrong
 
 __all__ = [
     "COSTS", "COUNTS", "WORST", "Cube", "Threat", "clean_accuracy", "curve", "outcomes", "robust_accuracy",
@@ -42,12 +42,8 @@ def clean_accuracy(records: pd.DataFrame) -> pd.DataFrame:
             "errors": failed,
         }
     )
-    return rate(
-        counted.groupby("model", sort=False).sum().astype(np.int64).reset_index(),
-        "correct",
-        "n",
-        "clean_accuracy",
-    )
+    table = counted.groupby("model", sort=False, observed=True).sum().astype(np.int64).reset_index()
+    return rate(spelled(table), "correct", "n", "clean_accuracy")
 
 
 _KEPT = (

@@ -3,67 +3,44 @@
 A run's folder holds `run.json` (the header), `parts/<hash>.parquet` (rows), `examples/<hash>.npz` (a few images) and
 `measured/<hash>.npz` (what probes of a study measured).
 A part is written beside its place and renamed, named by a hash of all that produced it: it is either whole or absent,
-and a run that is started again skips the parts that it finds. Pandas is imported when records become a data frame.
+and a run that is started again skips the parts that it finds. Parts are the business of `eval.parts`, whose functions
+can be had from here too; records as a data frame that of `eval.frames`, which is imported, with pandas, when one is
+asked for.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import secrets
 import zipfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from eval.errors import InputError
+from eval.parts import (
+    ARROW,
+    COLUMNS,
+    SCHEMA,
+    has_part,
+    part_file,
+    read_part,
+    replace,
+    whole_part,
+    write_part,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
 
-SCHEMA = 3
-
-COLUMNS: Mapping[str, pa.DataType] = {
-    "sample": pa.string(),  # id within the data set, such as test/00042 or a relative path
-    "label": pa.int32(),
-    "group": pa.string(),  # to which group of samples it belongs, if the data say so; "" for none
-    "target_class": pa.int32(),  # wanted class of a targeted attack, else -1
-    "source": pa.string(),  # model that the perturbation was made for
-    "target_model": pa.string(),  # model that judges it; white box where it equals source
-    "role": pa.string(),  # clean: no perturbation; attack; control: noise of the same RMS as the attack's
-    "attack": pa.string(),  # name of the attack; for a control the attack that it stands beside; clean: "none"
-    "norm": pa.string(),  # of the budget, or of the distance that a minimal attack minimises; clean: ""
-    "eps": pa.float64(),  # budget in box units; infinity for a minimal attack; 0 for clean
-    "eps_text": pa.string(),  # as the user wrote it, such as 8/255; "min" for a minimal attack; "0" for clean
-    "clean_pred": pa.int32(),
-    "clean_conf": pa.float32(),  # softmax probability of clean_pred
-    "clean_rank": pa.int32(),  # classes that come before the label unperturbed: 0 where it is the prediction
-    "adv_pred": pa.int32(),
-    "adv_conf": pa.float32(),
-    "adv_rank": pa.int32(),  # classes that come before the label; -1 where the network gave no finite answer
-    "success": pa.bool_(),  # the goal is reached on target_model, inside the box and the budget
-    "success_8bit": pa.bool_(),  # the same after rounding to 8 bits
-    "in_box": pa.bool_(),
-    "in_budget": pa.bool_(),
-    "l0": pa.float64(),
-    "l1": pa.float64(),
-    "l2": pa.float64(),
-    "linf": pa.float64(),
-    "rms": pa.float64(),
-    "forwards": pa.int32(),  # of source, for making this candidate; 0 on transfer, control and clean rows
-    "backwards": pa.int32(),
-    "seconds": pa.float64(),  # of its batch, shared out evenly; 0 where forwards is 0
-    "stage": pa.string(),  # of an attack made of several, the one that first broke the sample; "" for none
-    "error": pa.string(),  # why there is no result; "" when there is one
-}
-"""The columns of a record, in order, with their types."""
-
-ARROW = pa.schema(list(COLUMNS.items()))
+__all__ = [
+    "ARROW", "COLUMNS", "SCHEMA", "Run", "example_file", "has_measured", "has_part", "key", "part_file", "read_example",
+    "read_examples", "read_measured", "read_part", "read_records", "read_slices", "replace", "whole_part",
+    "write_examples", "write_measured", "write_part",
+]  # fmt: skip
 
 
 @dataclass
@@ -145,37 +122,10 @@ class Run:
         return cls(**content)
 
 
-def replace(path: Path, write: Callable[[Path], object]) -> None:
-    """Let `write` make a file beside `path` and rename it there: whole or not at all, in folders made on the way."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
-    try:
-        write(beside)
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
-
-
 def key(content: Mapping[str, Any]) -> str:
     """A name for what `content` (JSON-serialisable) produces: the first 128 bits of its SHA-256, in hex."""
     text = json.dumps(content, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:32]
-
-
-def has_part(folder: Path, name: str) -> bool:
-    """Whether the part `name` is there."""
-    return part_file(folder, name).exists()
-
-
-def part_file(folder: Path, name: str) -> Path:
-    """Where the part `name` is kept."""
-    return folder / "parts" / f"{name}.parquet"
-
-
-def write_part(folder: Path, name: str, columns: Mapping[str, Sequence[Any] | np.ndarray[Any, Any]]) -> None:
-    """Write rows, given column by column, as the part `name` in one step."""
-    table = pa.Table.from_pydict({c: pa.array(columns[c], type=t) for c, t in COLUMNS.items()}, schema=ARROW)
-    replace(part_file(folder, name), lambda path: pq.write_table(table, path, compression="lz4"))
 
 
 def write_examples(folder: Path, name: str, **arrays: np.ndarray[Any, Any]) -> None:
@@ -215,35 +165,15 @@ def _write_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
 def read_records(folder: Path, parts: Sequence[str] | None = None) -> pd.DataFrame:
     """All rows of a run, or those of the `parts` named, sorted so that the order of the parts does not matter.
 
-    Raises:
-        InputError: a part is torn or of another schema.
-    """
-    names = sorted(p.stem for p in (folder / "parts").glob("*.parquet")) if parts is None else parts
-    tables = [_table(folder, name) for name in names]
-    frame: pd.DataFrame = pa.concat_tables(tables or [ARROW.empty_table()]).to_pandas()
-    order = ["source", "role", "attack", "norm", "eps", "target_model", "sample"]
-    return frame.sort_values(order, kind="stable", ignore_index=True)
-
-
-def read_part(folder: Path, name: str) -> dict[str, np.ndarray[Any, Any]]:
-    """The columns of one part, as `write_part` took them.
+    Names stand in it as text, as suits runs of thousands of records; of millions `eval.frames.read_frame` is the way.
 
     Raises:
-        InputError: it is torn or of another schema.
+        InputError: a part is torn, damaged or of another schema.
     """
-    table = _table(folder, name)
-    return {column: table[column].to_numpy() for column in COLUMNS}
+    from eval.frames import read_frame
+    from eval.rows import spelled
 
-
-def _table(folder: Path, name: str) -> pa.Table:
-    path = part_file(folder, name)
-    try:
-        table = pq.ParquetFile(path).read(use_threads=False)  # `read_table` takes twice as long to see one small file
-    except (pa.ArrowInvalid, OSError) as error:
-        raise InputError(f"{path}: must be a whole Parquet part, got: {error}; delete it and run again") from None
-    if table.schema.names != list(COLUMNS):
-        raise InputError(f"{path}: columns must be those of schema {SCHEMA}; delete it and run again")
-    return table
+    return spelled(read_frame(folder, parts))
 
 
 def read_example(folder: Path, name: str) -> dict[str, np.ndarray[Any, Any]] | None:

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from eval.intervals import Bools, Codes, Floats, rate
-from eval.rows import erred, flag, numbers, silent, wrong
+from eval.rows import erred, flag, numbers, silent, spelled, wrong
 
 CELL = ["source", "target_model", "attack", "norm", "eps_text", "eps"]
 _MADE = [name for name in CELL if name != "target_model"]
@@ -44,11 +44,31 @@ def _keys(rows: pd.DataFrame, columns: list[str], base: Codes | None = None) -> 
     return reduce(join, columns, np.zeros(len(rows), dtype=np.int64) if base is None else base)
 
 
+def _kinds(codes: Codes) -> int:
+    """How many different numbers there are, if they ascend as they first appear."""
+    return int(codes.max(initial=-1)) + 1
+
+
+def _alike(made: Codes, what: Codes, chosen: Bools) -> Bools:
+    """Which rows are made in the same way, of the same thing, as one of those chosen."""
+    place = made * _kinds(what) + what
+    there = np.zeros(_kinds(made) * _kinds(what), dtype=bool)
+    there[place[chosen]] = True
+    return np.asarray(there[place], dtype=bool)
+
+
 def _sums(rows: pd.DataFrame, cells: Codes, columns: Mapping[str, Bools | Floats]) -> pd.DataFrame:
-    """One row per cell, as they first appear: its keys, and the sums of columns of numbers."""
-    _, first = np.unique(cells, return_index=True)
-    keys = rows[CELL].iloc[first].reset_index(drop=True)
-    return keys.join(pd.DataFrame(dict(columns)).groupby(cells, sort=False).sum())
+    """One row per cell, as they first appear: its keys, how many of its rows are true, and sums of their numbers."""
+    n = _kinds(cells)
+    first = np.zeros(n, dtype=np.int64)
+    first[cells[::-1]] = np.arange(len(cells))[::-1]
+    table = spelled(rows[CELL].iloc[first].reset_index(drop=True))
+    for name, values in columns.items():
+        if values.dtype == bool:
+            table[name] = np.bincount(cells[values], minlength=n)
+        else:
+            table[name] = pd.Series(values).groupby(cells, sort=False).sum()
+    return table
 
 
 def transfer(records: pd.DataFrame) -> pd.DataFrame:
@@ -66,17 +86,15 @@ def transfer(records: pd.DataFrame) -> pd.DataFrame:
     All n samples count in `error`, `clean_error` and `noise_error`, also those that were not attacked
     because the source misclassifies them unperturbed: what the target sees there is the image itself.
     """
-    known = records[[*CELL, *_KEPT]]
-    attacks, control = known[known["role"] == "attack"], known[known["role"] == "control"]
+    attacks, control = (records[[*CELL, *_KEPT]][records["role"] == role] for role in ("attack", "control"))
     bad = _missing(attacks)
     fooled = _fooled(attacks, bad)
     rms = numbers(attacks["rms"])
     moved = np.isfinite(rms) & (rms > 0) & ~bad
     right = ~wrong(attacks, "clean_pred")
     made = _keys(attacks, _MADE)
-    keys = _keys(attacks, ["sample", "target_class"], made)
     white = (attacks["source"] == attacks["target_model"]).to_numpy(bool)
-    base = np.isin(keys, keys[white & right & fooled]) & right & ~bad
+    base = _alike(made, _keys(attacks, ["sample", "target_class"]), white & right & fooled) & right & ~bad
     targeted = (numbers(attacks["target_class"]) >= 0) & ~bad
     columns = {
         "n": ~bad,

@@ -35,19 +35,23 @@ def write(run_folder: Path, *, output: Path | None = None, records_csv: bool = F
     if studied(Run.read(run_folder)):
         from reports import study
 
-        return _write_study(study.read(run_folder), folder, records_csv)
-    return _write("run.html.j2", content.read(run_folder), folder, records_csv)
+        path = _write_study(study.read(run_folder), folder)
+    else:
+        path = _write("run.html.j2", content.read(run_folder), folder)
+    if records_csv:
+        tables.write_records(folder / "records.csv", run_folder)
+    return path
 
 
-def _write_study(page: study.Page, folder: Path, records_csv: bool = False) -> Path:
-    return _write("study.html.j2" if page.reading.shows is None else "toaster.html.j2", page, folder, records_csv)
+def _write_study(page: study.Page, folder: Path) -> Path:
+    return _write("study.html.j2" if page.reading.shows is None else "toaster.html.j2", page, folder)
 
 
-def _write(template: str, page: content.Page | study.Page, folder: Path, records_csv: bool) -> Path:
+def _write(template: str, page: content.Page | study.Page, folder: Path) -> Path:
     """The page, its tables and its charts; nothing if the page cannot be rendered."""
     html = render(template, page)
     for name, table in page.csv.items():
-        if name != "records" or records_csv:
+        if name != "records":  # which are many, and on disk
             tables.write_csv(folder / f"{name}.csv", table)
     for chart in page.charts if isinstance(page, content.Page) else page.all_charts:
         tables.write_text(folder / "figures" / f"{chart.name}.svg", standalone(chart.svg))

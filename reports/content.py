@@ -12,9 +12,10 @@ import numpy as np
 import pandas as pd
 
 from eval import effort, metrics
+from eval.frames import read_frame
 from eval.group_metrics import per_sample
 from eval.metrics import WORST, Threat
-from eval.records import Run, read_records
+from eval.records import COLUMNS, Run
 from eval.transfer_metrics import transfer
 from reports import tables
 from reports.charts import Chart, accuracy_charts, distortion_charts
@@ -26,6 +27,9 @@ from reports.texts import Share, claim, eps_label, minimises, moment, norm_label
 
 if TYPE_CHECKING:
     from eval.diagnosis.reading import Diagnosis
+
+_UNSEEN = ("clean_rank", "adv_rank")
+"""Columns that the page says nothing of."""
 
 
 @dataclass(frozen=True)
@@ -224,8 +228,9 @@ def read(folder: Path) -> Page:
     Raises:
         InputError: the folder holds no run, or one that cannot be read.
     """
-    run, records = Run.read(folder), read_records(folder)
+    run = Run.read(folder)
     threat = Threat.of(run)
+    records = read_frame(folder, columns=[c for c in COLUMNS if c not in _UNSEEN])
     rows = metrics.outcomes(records, threat)
     cube = metrics.Cube(rows)
     order = {str(m["name"]): i for i, m in enumerate(run.models)}
@@ -287,6 +292,5 @@ def read(folder: Path) -> Page:
             "transfer": cross[list(tables.TRANSFER)],
             **{name: table[list(tables.PARTS[name])] for name, table in unequal.items()},
             **({"stages": staged} if stages else {}),
-            "records": records,
         },
     )

@@ -10,6 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from eval.effort import DISTANCES
+from eval.frames import read_frame
 from eval.records import replace
 
 SUMMARY = (
@@ -46,6 +47,12 @@ def write_csv(path: Path, table: pd.DataFrame, columns: tuple[str, ...] | None =
     """Write a table, or some of its columns; numbers with the digits that they have, shares that are none as empty."""
     chosen = table if columns is None else table[list(columns)]
     return write_text(path, chosen.to_csv(index=False, lineterminator="\n"))
+
+
+def write_records(path: Path, run_folder: Path) -> None:
+    """Write all records of a run; without the text of all of them in memory."""
+    records = read_frame(run_folder)
+    replace(path, lambda beside: records.to_csv(beside, index=False, lineterminator="\n", encoding="utf-8"))
 
 
 def summary(robust: pd.DataFrame, clean: pd.DataFrame, minimal: set[str], distances: pd.DataFrame) -> pd.DataFrame:

@@ -9,17 +9,19 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import product
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.parquet as pq
 
+from eval.columns import arrays, grouped
 from eval.errors import InputError
 from eval.intervals import Bools, Codes, Floats
 from eval.levels import WORST, Threat
+from eval.parts import read_table
 
 Outcomes = npt.NDArray[np.uint8]
 
@@ -30,7 +32,6 @@ CLEAN = "none"
 
 _NAMES = ("sample", "role", "source", "target_model", "attack", "norm", "error")
 _NUMBERS = ("label", "eps", "clean_pred", "adv_pred")
-_DTYPES = {"int32": np.int32, "double": np.float64}
 
 
 class Cell(NamedTuple):
@@ -53,38 +54,35 @@ class Rows:
     """The white-box and the clean rows of a run, column by column. Names are codes into sorted tables of names."""
 
     def __init__(self, table: pa.Table, distance: str) -> None:
-        self.names: dict[str, list[str]] = {}
-        self.codes: dict[str, Codes] = {}
-        for name in _NAMES:
-            values = table[name].unify_dictionaries().combine_chunks()
-            self.names[name] = [*map(str, values.dictionary.to_pylist())]
-            if values.null_count and "" not in self.names[name]:
-                self.names[name].append("")
-            missing = self.names[name].index("") if values.null_count else 0
-            self.codes[name] = _plain(values.indices, missing)
-        self.values = {c: _plain(table[c].combine_chunks(), np.nan) for c in (*_NUMBERS, distance)}
-        self.distance = self.values[distance]
-        self.success = _plain(table["success"].combine_chunks(), 0).astype(bool)
+        self.names, found = arrays(table)
+        self.codes = {name: found[name] for name in _NAMES}
+        self.values = {name: found[name] for name in (*_NUMBERS, distance)}
+        self.distance = found[distance]
+        self.success: Bools = found["success"]
 
     def is_(self, column: str, name: str, at: Codes | slice = slice(None)) -> Bools:
         """Where a column has this name, of the rows `at`."""
         known = self.names[column]
         return np.asarray(self.codes[column][at] == (known.index(name) if name in known else -1), dtype=bool)
 
+    def by(self, chosen: Bools, *columns: str) -> dict[tuple[str, ...], Codes]:
+        """The chosen rows (r,), ascending, by the names that they have in the columns."""
+        at, place = np.flatnonzero(chosen), np.zeros(int(chosen.sum()), dtype=np.int64)
+        for column in columns:
+            place = place * len(self.names[column]) + self.codes[column][at]
+        keys = [*product(*(self.names[column] for column in columns))]
+        return {key: at[rows] for key, rows in zip(keys, grouped(place, len(keys)), strict=True)}
+
     @cached_property
-    def _by_sample(self) -> tuple[dict[str, int], Codes, Codes]:
-        """The code of each sample, the rows in the order of the codes, and where each code begins in it."""
-        codes = self.codes["sample"]
-        order = np.argsort(codes, kind="stable")
-        starts = np.searchsorted(codes[order], np.arange(len(self.names["sample"]) + 1))
-        return {name: code for code, name in enumerate(self.names["sample"])}, order, starts
+    def _by_sample(self) -> tuple[dict[str, int], list[Codes]]:
+        """The code of each sample, and its rows."""
+        known = self.names["sample"]
+        return {name: code for code, name in enumerate(known)}, grouped(self.codes["sample"], len(known))
 
     def of_sample(self, sample: str) -> Codes:
         """Which rows are of a sample: indices, ascending."""
-        code, order, starts = self._by_sample
-        if sample not in code:
-            return np.zeros(0, dtype=np.int64)
-        return order[starts[code[sample]] : starts[code[sample] + 1]]
+        code, rows = self._by_sample
+        return rows[code[sample]] if sample in code else np.zeros(0, dtype=np.int64)
 
     @cached_property
     def erred(self) -> Bools:
@@ -104,24 +102,6 @@ class Rows:
         return np.asarray(self.is_("role", "attack") & (own[self.codes["source"]] == self.codes["target_model"]))
 
 
-def _plain(column: pa.Array, missing: float) -> npt.NDArray[Any]:
-    """A column as NumPy's, with a value for what is missing.
-
-    From its buffers: every other way imports pandas or all of Arrow's functions, which takes longer than the rest.
-    """
-    validity, content = column.buffers()
-    window = slice(column.offset, column.offset + len(column))
-    if pa.types.is_boolean(column.type):
-        values = _bits(content)[window]
-    else:
-        values = np.frombuffer(content, dtype=_DTYPES[str(column.type)])[window]
-    return np.where(_bits(validity)[window], values, missing) if column.null_count else values
-
-
-def _bits(buffer: pa.Buffer) -> Bools:
-    return np.unpackbits(np.frombuffer(buffer, dtype=np.uint8), bitorder="little").astype(bool)
-
-
 def read_rows(folder: Path, distance: str) -> Rows:
     """The rows of a run.
 
@@ -132,24 +112,9 @@ def read_rows(folder: Path, distance: str) -> Rows:
     Raises:
         InputError: a part is torn or of another schema, or there is none.
     """
-    paths = sorted((folder / "parts").glob("*.parquet"))
-    if not paths:
+    if not any((folder / "parts").glob("*.parquet")):
         raise InputError(f"{folder}: must hold the records of a run, but has none in parts; run it again")
-    columns = [*_NAMES, *_NUMBERS, "success", distance]
-
-    def read(path: Path) -> pa.Table:
-        try:
-            file = pq.ParquetFile(path, read_dictionary=list(_NAMES), pre_buffer=False)
-            if missing := set(columns) - set(file.schema_arrow.names):
-                raise InputError(
-                    f"{path}: columns must be those of a record, but lacks {sorted(missing)}; run it again"
-                )
-            return file.read(columns=columns, use_threads=False)
-        except (pa.ArrowInvalid, OSError) as error:
-            what = " ".join(str(error).split())
-            raise InputError(f"{path}: must be a whole Parquet part, got: {what}; delete it and run again") from None
-
-    return Rows(pa.concat_tables([read(path) for path in paths]), distance)
+    return Rows(read_table(folder, columns=[*_NAMES, *_NUMBERS, "success", distance]), distance)
 
 
 @dataclass(frozen=True)
@@ -170,11 +135,7 @@ def grid(rows: Rows, threat: Threat, models: Sequence[str], attacks: Sequence[st
     There is a worst case where there are several attacks. `ABSENT` are samples that an attack was not tried on, and
     those on which it failed.
     """
-    known = rows.names["sample"]
-    order = np.argsort(np.array(known, dtype=object), kind="stable") if known else np.zeros(0, dtype=np.int64)
-    rank = np.empty(len(order), dtype=np.int64)
-    rank[order] = np.arange(len(order))
-    sample, size = rank[rows.codes["sample"]], len(order)
+    names, sample = tuple(rows.names["sample"]), rows.codes["sample"]
     wrong = rows.values["clean_pred"] != rows.values["label"]
     silent = (rows.values["adv_pred"] < 0) & ~wrong & ~rows.success
     failed = rows.erred | silent
@@ -183,29 +144,31 @@ def grid(rows: Rows, threat: Threat, models: Sequence[str], attacks: Sequence[st
     reach = np.where(everywhere, reach, np.minimum(reach, eps))
     reach = np.where(failed, np.inf, np.where(wrong, 0.0, np.where(rows.success, reach, np.inf)))
     cells: dict[Cell, Outcomes] = {}
-    names = tuple(known[i] for i in order)
     untried: dict[Cell, tuple[str, ...]] = {}
 
-    def enter(cell: Cell, chosen: Bools, bad: Bools, held: Bools) -> None:
+    def enter(cell: Cell, chosen: Codes, bad: Bools, held: Bools) -> None:
         """Outcomes of the chosen rows (r,): a sample has one if one of its rows has."""
-        result, at = np.full(size, ABSENT, dtype=np.uint8), sample[chosen]
-        result[at[~bad[chosen]]] = np.where(held[~bad[chosen]], HELD, BROKEN)
+        result, at = np.full(len(names), ABSENT, dtype=np.uint8), sample[chosen]
+        result[at[~bad]] = np.where(held[~bad], HELD, BROKEN)
         cells[cell] = result
-        seen = np.zeros(size, dtype=bool)
+        seen = np.zeros(len(names), dtype=bool)
         seen[at] = True
         if not seen.all():
             untried[cell] = tuple(names[i] for i in np.flatnonzero(~seen))
 
+    clean = rows.by(rows.clean, "target_model")
+    attacked = rows.by(rows.white_box, "source", "attack")
+    none = np.zeros(0, dtype=np.int64)
     for model in models:
-        mine = rows.clean & rows.is_("target_model", model)
-        enter(Cell(model, CLEAN, "0"), mine, rows.erred, ~wrong[mine])
+        mine = clean.get((model,), none)
+        enter(Cell(model, CLEAN, "0"), mine, rows.erred[mine], ~wrong[mine])
         for attack in attacks:
-            chosen = rows.white_box & rows.is_("source", model) & rows.is_("attack", attack)
-            nearest: Floats = np.full(size, np.inf)
-            np.minimum.at(nearest, sample[chosen], reach[chosen])
+            mine = attacked.get((model, attack), none)
+            nearest: Floats = np.full(len(names), np.inf)
+            np.minimum.at(nearest, sample[mine], reach[mine])
             for text, value in threat.levels:
-                tried = chosen & (np.isclose(eps, value, rtol=1e-9, atol=0.0) | everywhere)
-                enter(Cell(model, attack, text), tried, failed, ~threat.within(nearest, value)[sample[tried]])
+                tried = mine[np.isclose(eps[mine], value, rtol=1e-9, atol=0.0) | everywhere[mine]]
+                enter(Cell(model, attack, text), tried, failed[tried], ~threat.within(nearest, value)[sample[tried]])
         for text, _ in threat.levels if len(attacks) > 1 else ():
             cells[Cell(model, WORST, text)] = worst([cells[Cell(model, attack, text)] for attack in attacks])
     return Grid(names, cells, untried)

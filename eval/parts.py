@@ -1,0 +1,158 @@
+"""The rows of a run, part by part: their schema, and how parts are written and read. Free of torch and pandas.
+
+A part is a Parquet file, written beside its place and renamed. Its pages carry checksums, so that a part is as it was
+written, or absent, or known to be damaged.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from eval.errors import InputError
+
+SCHEMA = 3
+
+COLUMNS: Mapping[str, pa.DataType] = {
+    "sample": pa.string(),  # id within the data set, such as test/00042 or a relative path
+    "label": pa.int32(),
+    "group": pa.string(),  # to which group of samples it belongs, if the data say so; "" for none
+    "target_class": pa.int32(),  # wanted class of a targeted attack, else -1
+    "source": pa.string(),  # model that the perturbation was made for
+    "target_model": pa.string(),  # model that judges it; white box where it equals source
+    "role": pa.string(),  # clean: no perturbation; attack; control: noise of the same RMS as the attack's
+    "attack": pa.string(),  # name of the attack; for a control the attack that it stands beside; clean: "none"
+    "norm": pa.string(),  # of the budget, or of the distance that a minimal attack minimises; clean: ""
+    "eps": pa.float64(),  # budget in box units; infinity for a minimal attack; 0 for clean
+    "eps_text": pa.string(),  # as the user wrote it, such as 8/255; "min" for a minimal attack; "0" for clean
+    "clean_pred": pa.int32(),
+    "clean_conf": pa.float32(),  # softmax probability of clean_pred
+    "clean_rank": pa.int32(),  # classes that come before the label unperturbed: 0 where it is the prediction
+    "adv_pred": pa.int32(),
+    "adv_conf": pa.float32(),
+    "adv_rank": pa.int32(),  # classes that come before the label; -1 where the network gave no finite answer
+    "success": pa.bool_(),  # the goal is reached on target_model, inside the box and the budget
+    "success_8bit": pa.bool_(),  # the same after rounding to 8 bits
+    "in_box": pa.bool_(),
+    "in_budget": pa.bool_(),
+    "l0": pa.float64(),
+    "l1": pa.float64(),
+    "l2": pa.float64(),
+    "linf": pa.float64(),
+    "rms": pa.float64(),
+    "forwards": pa.int32(),  # of source, for making this candidate; 0 on transfer, control and clean rows
+    "backwards": pa.int32(),
+    "seconds": pa.float64(),  # of its batch, shared out evenly; 0 where forwards is 0
+    "stage": pa.string(),  # of an attack made of several, the one that first broke the sample; "" for none
+    "error": pa.string(),  # why there is no result; "" when there is one
+}
+"""The columns of a record, in order, with their types."""
+
+NAMES = tuple(column for column, kind in COLUMNS.items() if kind == pa.string())
+"""Those of text: few texts that come again and again, so that they are kept, and read, as codes into a table."""
+
+ARROW = pa.schema(list(COLUMNS.items()))
+_TOGETHER = 256  # small parts that become one: each by itself takes as much memory again for its 31 columns
+_READ = pa.schema([(c, pa.dictionary(pa.int32(), kind) if c in NAMES else kind) for c, kind in COLUMNS.items()])
+
+
+def replace(path: Path, write: Callable[[Path], object]) -> None:
+    """Let `write` make a file beside `path` and rename it there: whole or not at all, in folders made on the way."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
+    try:
+        write(beside)
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def has_part(folder: Path, name: str) -> bool:
+    """Whether the part `name` is there."""
+    return part_file(folder, name).exists()
+
+
+def whole_part(folder: Path, name: str) -> bool:
+    """Whether the part `name` is there and can be read: neither torn, nor damaged, nor of another schema."""
+    try:
+        _read(part_file(folder, name), _READ)
+    except InputError:
+        return False
+    return True
+
+
+def part_file(folder: Path, name: str) -> Path:
+    """Where the part `name` is kept."""
+    return folder / "parts" / f"{name}.parquet"
+
+
+def write_part(folder: Path, name: str, columns: Mapping[str, Sequence[Any] | np.ndarray[Any, Any]]) -> None:
+    """Write rows, given column by column, as the part `name` in one step.
+
+    Without what takes long to read and nobody asks for: statistics, Arrow's own schema, dictionaries of numbers.
+    """
+    table = pa.Table.from_pydict({c: pa.array(columns[c], type=t) for c, t in COLUMNS.items()}, schema=ARROW)
+    slim: dict[str, Any] = {"write_statistics": False, "store_schema": False, "use_dictionary": list(NAMES)}
+
+    def write(path: Path) -> None:
+        pq.write_table(table, path, compression="lz4", write_page_checksum=True, **slim)
+
+    replace(part_file(folder, name), write)
+
+
+def read_part(folder: Path, name: str) -> dict[str, np.ndarray[Any, Any]]:
+    """The columns of one part, as `write_part` took them.
+
+    Raises:
+        InputError: it is absent, torn, damaged or of another schema.
+    """
+    table = _read(part_file(folder, name), _READ).cast(ARROW)
+    return {column: table[column].to_numpy() for column in COLUMNS}
+
+
+def read_table(folder: Path, parts: Sequence[str] | None = None, columns: Sequence[str] = tuple(COLUMNS)) -> pa.Table:
+    """Rows of a run, in the order of the parts' names, with the texts as codes into a dictionary for each part.
+
+    Args:
+        folder: of the run.
+        parts: names of parts; all if None.
+        columns: the names of those that are wanted.
+
+    Raises:
+        InputError: a part is absent, torn, damaged or of another schema.
+    """
+    schema = pa.schema([field for field in _READ if field.name in columns])
+    if parts is None:
+        paths = sorted((folder / "parts").glob("*.parquet"), key=lambda path: path.stem)
+    else:
+        paths = [part_file(folder, name) for name in parts]
+    batches = []
+    for first in range(0, len(paths), _TOGETHER):
+        several = pa.concat_tables([_read(path, schema) for path in paths[first : first + _TOGETHER]])
+        batches.append(several.unify_dictionaries().combine_chunks())
+    return pa.concat_tables(batches or [schema.empty_table()])  # which imports pandas
+
+
+def _read(path: Path, schema: pa.Schema) -> pa.Table:
+    """The columns of a part that a schema names. Of its bytes: for small files that is the fastest way."""
+    try:
+        file = pq.ParquetFile(
+            pa.BufferReader(path.read_bytes()),
+            read_dictionary=list(NAMES),
+            pre_buffer=False,
+            page_checksum_verification=True,
+        )
+        some = None if len(schema) == len(_READ) else schema.names
+        table = file.read(columns=some, use_threads=False)
+    except (pa.ArrowException, OSError) as error:
+        what = " ".join(str(error).split())
+        raise InputError(f"{path}: must be a whole Parquet part, got: {what}; delete it and run again") from None
+    if table.schema != schema:
+        raise InputError(f"{path}: columns must be those of schema {SCHEMA}; delete it and run again")
+    return table
