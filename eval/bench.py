@@ -11,6 +11,7 @@ import torch
 
 from attacks.base import Attack, bears_rounding
 from attacks.threat import ThreatModel
+from eval.batches import Batch
 from eval.blackbox import Access
 from eval.clean import Clean
 from eval.data import Samples
@@ -42,7 +43,7 @@ class Bench:
         clean: what they say without perturbation, by name, of all samples.
         seed: of everything random.
         goal: rule of `eval.goals`.
-        batch_size: images per call of an attack.
+        batch_size: images at once to begin with, of networks that `batches` does not name.
         transfer: judge on all classifiers, not on the source alone.
         derived: what is judged beside each perturbation, by role.
         examples: images to keep per unit.
@@ -50,6 +51,7 @@ class Bench:
         reduced: of some classifiers, a form whose gradients are rounded, for attacks that bear it.
         replayed: of some classifiers, a form that answers the same and is launched faster, for all attacks.
         victims: the network that perturbations made for a substitute are meant to fool, by the substitute's name.
+        batches: images at once, by the network's name, shared by all that asks it; one each for those not named.
     """
 
     samples: Samples
@@ -66,6 +68,16 @@ class Bench:
     victims: Mapping[str, str] = field(default_factory=dict)
     reduced: Mapping[str, Reduced] = field(default_factory=dict)
     replayed: Mapping[str, Graphed] = field(default_factory=dict)
+    batches: Mapping[str, Batch] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        own = {name: self.batches.get(name) or Batch(name, self.batch_size) for name in self.classifiers}
+        object.__setattr__(self, "batches", own)
+
+    @property
+    def smallest(self) -> Batch:
+        """The smallest batch of all the networks, for what asks several of them at once."""
+        return min(self.batches.values(), key=lambda batch: batch.size)
 
     def rough(self, source: str, attack: Attack) -> Reduced | None:
         """The form of the network whose gradients are rounded, where the attack may and can ask it."""

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from eval.batches import Batch, in_batches
 from eval.data import Data, Samples
 from eval.device import drawing
 from eval.judge import predict, rank
@@ -54,21 +55,28 @@ def forward_of(name: str) -> Iterator[None]:
         raise ModelError(f"model {name}: forward must not fail, got {told(error)}") from error
 
 
-def named(data: Data, classifier: Classifier, batch_size: int, device: torch.device) -> Data:
+def named(data: Data, classifier: Classifier, batch_size: int | Batch, device: torch.device) -> Data:
     """Data without labels, labelled by what a network says."""
     labels = clean_pass(classifier, data.test, batch_size, device).prediction.cpu().numpy()
     return replace(data, test=data.test.relabelled(labels), unlabelled=False)
 
 
-def clean_pass(classifier: Classifier, samples: Samples, batch_size: int, device: torch.device) -> Clean:
+def clean_pass(classifier: Classifier, samples: Samples, batch_size: int | Batch, device: torch.device) -> Clean:
     """Predictions for all samples.
 
+    Args:
+        classifier: the network.
+        samples: the samples.
+        batch_size: images at once, to begin with; a `Batch` keeps to fewer where memory runs out.
+        device: that the network is on.
+
     Raises:
-        ModelError: a logit is not finite.
+        ModelError: a logit is not finite, or one image does not fit into memory.
     """
-    parts = []
-    for start in range(0, len(samples), batch_size):
-        index = np.arange(start, min(start + batch_size, len(samples)))
+    batch = batch_size if isinstance(batch_size, Batch) else Batch(classifier.name, batch_size)
+
+    def once(part: slice) -> tuple[Tensor, ...]:
+        index = np.arange(len(samples))[part]
         x = samples.batch(index).to(device)
         with forward_of(classifier.name):
             logits, prediction, confidence = predict(classifier, x)
@@ -76,10 +84,12 @@ def clean_pass(classifier: Classifier, samples: Samples, batch_size: int, device
             row = int((prediction < 0).nonzero()[0])
             raise ModelError(
                 f"model {classifier.name}: logits must be finite, got {logits[row].tolist()[:3]}... for "
-                f"{samples.ids[start + row]}; check its weights and normalisation"
+                f"{samples.ids[index[row]]}; check its weights and normalisation"
             )
         labels = torch.as_tensor(samples.labels[index], device=logits.device)
-        parts.append((prediction, confidence, logits.argmin(dim=1), rank(logits, labels)))
+        return prediction, confidence, logits.argmin(dim=1), rank(logits, labels)
+
+    parts = in_batches(batch, len(samples), once)
     return Clean(*(torch.cat(column) for column in zip(*parts, strict=True)))
 
 
@@ -102,7 +112,7 @@ class Once:
         """What has been asked so far, on the CPU, by the name of the network and the fingerprint of the samples."""
         return {place: clean.to(torch.device("cpu")) for place, clean in self._known.items()}
 
-    def __call__(self, name: str, classifier: Classifier, samples: Samples, batch_size: int) -> Clean:
+    def __call__(self, name: str, classifier: Classifier, samples: Samples, batch_size: int | Batch) -> Clean:
         """What the network of that name says of all samples.
 
         Raises:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,8 +14,10 @@ from attacks.cascade import Cascade
 from attacks.goal import Goal
 from attacks.rng import Rng
 from attacks.threat import ThreatModel, unlimited
+from eval.batches import Batch, in_batches
 from eval.bench import Bench, Unit
 from eval.clean import forward_of
+from eval.derived import Derived
 from eval.device import synchronize
 from eval.judge import judge
 from eval.records import COLUMNS
@@ -91,7 +94,8 @@ def _judged(bench: Bench, unit: Unit, asked: Asked, made: Made, kept: dict[str, 
     if not made.error:
         for role, derive in bench.derived.items():
             streams = Rng.of(bench.seed, [role, unit.source, unit.attack_name, unit.text], ids, bench.device)
-            beside[role] = derive(x, made.x_adv, streams, unit.threat.box)
+            once = partial(_derived, derive, x, made.x_adv, streams, unit.threat.box)
+            beside[role] = torch.cat(list(in_batches(bench.batches[unit.source], len(x), once)))
     result = []
     for target in bench.targets(unit.source):
         judged = _columns(bench, target, x, made.x_adv, goal, unit.threat)
@@ -110,10 +114,19 @@ def _judged(bench: Bench, unit: Unit, asked: Asked, made: Made, kept: dict[str, 
     return result
 
 
+def _derived(derive: Derived, x: Tensor, x_adv: Tensor, rng: Rng, box: tuple[float, float], part: slice) -> Tensor:
+    return derive(x[part], x_adv[part], Rng(rng.keys[part]), box)
+
+
 def _columns(bench: Bench, target: str, x: Tensor, x_adv: Tensor, goal: Goal, threat: ThreatModel) -> Rows:
-    with forward_of(target):
-        judged = judge(bench.classifiers[target], x, x_adv, goal, threat)
-    return {k: v.cpu().numpy() for k, v in judged.items()}
+    def once(part: slice) -> Rows:
+        where = torch.arange(len(x), device=x.device)[part]
+        with forward_of(target):
+            judged = judge(bench.classifiers[target], x[part], x_adv[part], goal[where], threat)
+        return {k: v.cpu().numpy() for k, v in judged.items()}
+
+    parts = list(in_batches(bench.batches[target], len(x), once))
+    return {column: np.concatenate([part[column] for part in parts]) for column in parts[0]}
 
 
 def void(judged: Rows, error: str) -> None:
@@ -166,17 +179,25 @@ def craft(
     """
     kept: dict[str, list[Any]] = {"sample": [], "x": [], "x_adv": []}
     parts: list[Rows] = []
-    batches = [slice(i, i + bench.batch_size) for i in range(0, len(unit.index), bench.batch_size)]
-    if isinstance(unit.attack, Cascade) and watcher is None:
-        whole = asked(bench, unit, unit.index)
-        made = in_stages(bench, unit, unit.attack.stages(unit.threat.norm), whole, tell, pulse)
-        for batch in batches:
-            parts += _judged(bench, unit, whole[batch], made[batch], kept)
-    else:
-        for batch in batches:
-            part = asked(bench, unit, unit.index[batch])
-            parts += _judged(bench, unit, part, search(bench, unit, part, watcher, pulse), kept)
-            tell(len(part.index))
+    batch, n = bench.batches[unit.source], len(unit.index)
+    stages = unit.attack.stages(unit.threat.norm) if isinstance(unit.attack, Cascade) and watcher is None else None
+    seconds = np.zeros(n)
+
+    def once(part: slice) -> tuple[Asked, Made]:
+        some = asked(bench, unit, unit.index[part])
+        if stages is None:
+            return some, search(bench, unit, some, seconds[part], watcher, pulse)
+        return some, in_stages(bench, unit, stages, some, seconds[part], tell, pulse)
+
+    # a cascade has all its samples on the device, and makes batches of those that are left to each stage
+    for some, made in in_batches(batch if stages is None else Batch(unit.source, n), n, once):
+        step = batch.size  # which judging may halve
+        for start in range(0, len(some.x), step):
+            part = slice(start, start + step)
+            parts += _judged(bench, unit, some[part], made[part], kept)
+        if stages is None:
+            tell(len(some.x))
+        del some, made  # not kept while the next are made
     rows = {column: np.concatenate([part[column] for part in parts]) for column in COLUMNS}
     crashed = rows["error"] != ""
     if crashed.any() and not rows["forwards"][~crashed].any():  # nothing that had to be done was done

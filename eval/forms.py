@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from eval.batches import Batch, halving
 from eval.config import Plan
 from eval.memory import Footprint, footprint, free
 from eval.speed import lay_out, reduce
@@ -29,7 +30,7 @@ class Forms:
         reduced: the same with rounded gradients, for attacks that bear them; None where they are asked for nowhere.
         replayed: the same as CUDA graphs, for all attacks; None where they are asked for nowhere.
         footprint: memory that a forward and a gradient take.
-        batch_size: images at once, as the plan says or as they fit into memory.
+        batch: images at once, as the plan says or as they fit into memory.
     """
 
     classifier: Classifier
@@ -38,7 +39,12 @@ class Forms:
     reduced: Reduced | None
     replayed: Graphed | None
     footprint: Footprint
-    batch_size: int
+    batch: Batch
+
+    @property
+    def batch_size(self) -> int:
+        """Images at once from now on."""
+        return self.batch.size
 
     def about(self) -> dict[str, object]:
         """What the header of a run says of them."""
@@ -48,13 +54,18 @@ class Forms:
             "gradients": "float32" if self.reduced is None else "bfloat16",
             "graphs": self.replayed is not None,
             "bytes_per_image": round(self.footprint.image),
-            "batch_size": self.batch_size,
+            **self.batch.about(),
         }
 
 
 def plain(classifier: Classifier, x: Tensor, batch_size: int) -> Forms:
     """A network as it is, `x` (B, C, H, W) being images to try it on."""
-    return Forms(classifier, False, False, None, None, footprint(classifier, x[:_FEW]), batch_size)
+    return Forms(classifier, False, False, None, None, _needed(classifier, x), Batch(classifier.name, batch_size))
+
+
+def _needed(classifier: Classifier, x: Tensor) -> Footprint:
+    """What the network takes, measured on a few of the images `x` (B, C, H, W)."""
+    return halving(Batch(classifier.name, _FEW), lambda size: footprint(classifier, x[:size]))
 
 
 def forms(plan: Plan, classifier: Classifier, x: Tensor, work: int, device: torch.device) -> Forms:
@@ -70,11 +81,17 @@ def forms(plan: Plan, classifier: Classifier, x: Tensor, work: int, device: torc
     quick = fold(classifier, x) if plan.fold else classifier
     laid_out = plan.channels_last and lay_out(quick, x)
     reduced = reduce(quick, x, work, plan.precision)
-    needed = footprint(quick, x[:_FEW])
+    needed = _needed(quick, x)
     replayed = Graphed(quick) if plan.graphs and device.type == "cuda" else None
     if replayed is not None and reduced is not None:
         reduced.quick = Graphed(reduced.quick)
-    return Forms(
-        quick, laid_out, quick is not classifier, reduced, replayed, needed,
-        plan.batch_size or needed.fits(free(device)),
-    )  # fmt: skip
+    graphs = [replayed] if reduced is None else [replayed, reduced.quick]
+
+    def release() -> None:
+        for graph in graphs:
+            if isinstance(graph, Graphed):
+                graph.forget()
+
+    size = plan.batch_size or needed.fits(free(device))
+    batch = Batch(classifier.name, size, measured=plan.batch_size is None, release=release)
+    return Forms(quick, laid_out, quick is not classifier, reduced, replayed, needed, batch)

@@ -67,6 +67,14 @@ class Meter:
             out.register_hook(lambda _: self._charge(1, index, count))  # type: ignore[no-untyped-call]
         return out
 
+    def counted(self) -> tuple[Tensor, Tensor, list[int]]:
+        """All counts as they are, for `recall`."""
+        return self.forwards.clone(), self.backwards.clone(), list(self.shared)
+
+    def recall(self, counted: tuple[Tensor, Tensor, list[int]]) -> None:
+        """Forget what was counted since then: a search that was given up, and will be made again."""
+        self.forwards, self.backwards, self.shared = counted
+
     def _charge(self, way: int, index: Tensor | None, rows: int) -> None:
         counts = self.backwards if way else self.forwards
         if index is not None:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from attacks.base import Attack, Logits, rows
 from attacks.cascade import Broken, Stages, budget
 from attacks.goal import Goal
 from attacks.rng import Rng
+from eval.batches import REMEDY, in_batches, shortage
 from eval.bench import Bench, Unit
 from eval.device import synchronize
 from eval.goals import make
@@ -80,7 +82,7 @@ class Made:
     Attributes:
         x_adv: candidates (n, C, H, W); the images themselves where nothing was to be done.
         forwards, backwards: (n,) int64.
-        seconds: (n,), those of its batch shared out evenly.
+        seconds: (n,), those of its batch shared out evenly, abandoned tries among them.
         stage: name (n,) of the stage of a cascade that broke it; "" for none, and for other attacks.
         error: why there are no candidates; "" when there are.
     """
@@ -99,11 +101,11 @@ class Made:
 
 
 class _Ledger:
-    """Costs and crashes of the n samples of one search."""
+    """Costs and crashes of one search: on `n` samples, its seconds among those (B,) of all that were given."""
 
-    def __init__(self, bench: Bench, unit: Unit, n: int, pulse: Pulse | None) -> None:
+    def __init__(self, bench: Bench, unit: Unit, n: int, seconds: np.ndarray[Any, Any], pulse: Pulse | None) -> None:
         self.meter = Meter(bench.replayed.get(unit.source) or bench.classifiers[unit.source], n, bench.device, pulse)
-        self.seconds = np.zeros(n)
+        self.seconds = seconds
         self.error = ""
         self._bench, self._unit = bench, unit
 
@@ -114,41 +116,69 @@ class _Ledger:
 
     @contextmanager
     def charged(self, where: np.ndarray[Any, Any]) -> Iterator[None]:
-        """Share out the time among the samples `where`, and keep what a crash said."""
+        """Share out the time among the samples `where`, and keep what a crash said.
+
+        Raises:
+            Exception: memory ran out, and fewer samples may fit; nothing but the time is charged.
+        """
+        batch, before = self._bench.batches[self._unit.source], self.meter.counted()
         synchronize(self._bench.device)
         began = time.perf_counter()
         try:
             yield
         except Exception as problem:  # of whatever library: told, recorded, and the run ends with a failure
-            unit = self._unit
+            unit, memory = self._unit, shortage(problem)
+            if memory and batch.size > 1:
+                self.meter.recall(before)
+                raise
             log.exception("attack.%s on %s failed on %d samples", unit.attack_name, unit.source, len(where))
             self.error = f"{type(problem).__name__}: {problem}".splitlines()[0]
-        synchronize(self._bench.device)
-        self.seconds[where] += (time.perf_counter() - began) / max(len(where), 1)
+            if memory:
+                self.error = f"{memory}; memory ran out with one image at once: {REMEDY}"
+        finally:
+            synchronize(self._bench.device)
+            self.seconds[where] += (time.perf_counter() - began) / max(len(where), 1)
 
     def close(self, x_adv: Tensor, stage: np.ndarray[Any, Any], where: np.ndarray[Any, Any] | None = None) -> Made:
         """The account: of all samples, or of those `where` among those of `x_adv`."""
         forwards, backwards = (np.rint(count).astype(np.int64) for count in self.meter.per_sample())
-        columns = [forwards, backwards, self.seconds]
+        columns = [forwards, backwards]
         if where is not None:
             for i, column in enumerate(columns):
                 columns[i] = np.zeros(len(x_adv), dtype=column.dtype)
                 columns[i][where] = column
-        return Made(x_adv, columns[0], columns[1], columns[2], stage, self.error)
+        return Made(x_adv, columns[0], columns[1], self.seconds, stage, self.error)
 
 
-def search(bench: Bench, unit: Unit, asked: Asked, watcher: Watcher | None, pulse: Pulse | None = None) -> Made:
+def search(
+    bench: Bench,
+    unit: Unit,
+    asked: Asked,
+    seconds: np.ndarray[Any, Any],
+    watcher: Watcher | None,
+    pulse: Pulse | None = None,
+) -> Made:
     """Run the attack on those samples of one batch that do not reach the goal unperturbed.
 
-    `pulse` is called whenever the network is asked.
+    Args:
+        bench: what it works on.
+        unit: what is to be done.
+        asked: of which samples.
+        seconds: (n,) of these so far, to which this search adds its own.
+        watcher: sees the search, and its result once it is there.
+        pulse: is called whenever the network is asked.
+
+    Raises:
+        Exception: memory ran out, as `eval.batches.shortage` knows it, and fewer samples may fit; `seconds` has what
+            that took, and a watcher has seen the search begin, but not end.
     """
     todo = torch.nonzero(asked.open)[:, 0]
     where = todo.cpu().numpy()
     x_adv = asked.x.clone()
-    ledger = _Ledger(bench, unit, len(todo), pulse)
+    ledger = _Ledger(bench, unit, len(todo), seconds, pulse)
     if len(todo) > 0:
-        images, goal = asked.x[todo], asked.goal[todo]
-        with ledger.charged(np.arange(len(todo))):
+        with ledger.charged(where):
+            images, goal = asked.x[todo], asked.goal[todo]
             whole = ledger.network(unit.attack) if watcher is None else watcher.begin(ledger.meter, images, goal)
             network = bench.access.to(whole, len(todo), bench.device)
             candidates = unit.attack(network, images, goal, unit.threat, rng=asked.rng[todo])
@@ -156,8 +186,25 @@ def search(bench: Bench, unit: Unit, asked: Asked, watcher: Watcher | None, puls
                 raise ValueError(f"must return {tuple(images.shape)}, got {tuple(candidates.shape)}")
             x_adv[todo] = candidates.detach().to(asked.x.dtype)
         if watcher is not None and not ledger.error:
-            watcher.end(bench.classifiers[unit.source], x_adv[todo], bench.samples.select(asked.index[where]))
+            ledger.error = _shown(bench, unit, watcher, x_adv[todo], asked.index[where])
     return ledger.close(x_adv, np.full(len(asked.x), ""), where)
+
+
+def _shown(bench: Bench, unit: Unit, watcher: Watcher, x_adv: Tensor, index: np.ndarray[Any, Any]) -> str:
+    """Show a watcher the candidates `x_adv` (b, C, H, W) of the samples `index`; what to tell if memory ran out.
+
+    It may have kept a part of what it saw, so that it cannot be shown the same again.
+    """
+    batch = bench.batches[unit.source]
+    try:
+        watcher.end(bench.classifiers[unit.source], x_adv, bench.samples.select(index))
+        return ""
+    except Exception as problem:
+        said = shortage(problem)
+        if not said:
+            raise
+    batch.halve(len(index))
+    return f"{said}; memory ran out when the result was looked at: start again in the same folder"
 
 
 def in_stages(
@@ -165,31 +212,40 @@ def in_stages(
     unit: Unit,
     stages: Stages,
     asked: Asked,
+    seconds: np.ndarray[Any, Any],
     tell: Callable[[float], None],
     pulse: Pulse | None = None,
 ) -> Made:
     """Run a cascade on all samples of a unit, stage by stage, so that those left always fill their batches.
 
-    The outcome of each sample is that of `attacks.cascade.in_turn`.
+    The outcome of each sample is that of `attacks.cascade.in_turn`. Where memory runs out, a stage does the batch again
+    in smaller ones. Queries of the abandoned try count against a limit on them, which no cascade has: all of them see
+    the weights. `seconds` (n,) is what the samples have cost so far; what they cost here is added.
     """
     n = len(asked.x)
-    ledger = _Ledger(bench, unit, n, pulse)
+    ledger = _Ledger(bench, unit, n, seconds, pulse)
     broken = Broken(asked.x)
     seen = bench.access.to(ledger.meter, n, bench.device)
     done = np.where(asked.open.cpu().numpy(), 0.0, 1.0)  # of the work on each
     tell(float(done.sum()))
-    for number, (_, attack) in enumerate(stages):
+
+    def once(number: int, attack: Attack, left: Tensor, part: slice) -> Tensor:
+        """A stage on some of the samples `left`, which are returned."""
+        index = left[part]
         whole = seen if bench.rough(unit.source, attack) is None else ledger.network(attack)
+        with ledger.charged(index.cpu().numpy()):
+            images, goal, network = asked.x[index], asked.goal[index], rows(whole, index)
+            threat = budget(attack, unit.threat)
+            found = attack(network, images, goal, threat, rng=asked.rng[index].fold(number))
+            # asks before it keeps anything, so that it can be told the same again
+            broken.take(number, index, found, network, images, goal, unit.threat)
+        return index
+
+    for number, (_, attack) in enumerate(stages):
         left = broken.left()
         left = left[asked.open[left]]
-        for start in range(0, len(left), bench.batch_size):
-            index = left[start : start + bench.batch_size]
+        for index in in_batches(bench.batches[unit.source], len(left), partial(once, number, attack, left)):
             where = index.cpu().numpy()
-            with ledger.charged(where):
-                images, goal, network = asked.x[index], asked.goal[index], rows(whole, index)
-                threat = budget(attack, unit.threat)
-                found = attack(network, images, goal, threat, rng=asked.rng[index].fold(number))
-                broken.take(number, index, found, network, images, goal, unit.threat)
             if ledger.error:  # what the later stages could do is no longer known, so that nothing is
                 tell(float((1 - done).sum()))
                 return ledger.close(asked.x.clone(), np.full(n, ""))

@@ -58,6 +58,10 @@ class Graphed(nn.Module):
         offered: Callable[[], Network | None] | None = getattr(self.network, "stand_in", None)
         return None if offered is None else offered()
 
+    def forget(self) -> None:
+        """Give back the memory of all graphs; each is captured again when it is next met."""
+        self._graphs.clear()
+
     def _graph(self, filled: Tensor) -> Network:
         key = tuple(filled.shape)
         if key not in self._graphs:

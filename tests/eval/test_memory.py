@@ -105,4 +105,15 @@ def test_a_run_on_a_number_keeps_to_it(composed, tmp_path):
     assert about.models[0]["batch_size"] == 7
     page = write(tmp_path).read_text(encoding="utf-8")
     each = about.models[0]["bytes_per_image"] / 1e6
-    assert f"{each:,.1f} MB an image, 7 at once" in page
+    assert f"{each:,.1f} MB an image, 7 at once</span>" in page
+
+
+def test_a_report_tells_of_batches_that_were_halved(composed, tmp_path):
+    about: Run = run(
+        composed("model=mlp", "train.epochs=1", "data.limit=20", "attack=[fgsm]", "batch_size=16"),
+        tmp_path, [], Console(quiet=True),
+    )  # fmt: skip
+    assert about.models[0]["batch_size_first"] == 16
+    about.models[0]["batch_size"] = 4
+    about.write(tmp_path)
+    assert "MB an image, 4 at once (halved from 16: memory ran out)</span>" in write(tmp_path).read_text("utf-8")
