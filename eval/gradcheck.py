@@ -3,7 +3,7 @@
     D(h) = (f(x + h v) - f(x - h v)) / 2 h,    error = |D(h) - <grad f(x), v>| / scale
 
 in float64, where D(h) is right to O(h^2) as long as f is smooth between x - h v and x + h v. A ReLU or a max-pool has
-kinks, at which no number is right. They are found without a look at the gradient, by the two slopes
+kinks, at which no number is right. They are found without a look at the gradient, from values of f alone, by the slopes
 
     D+(h) = (f(x + h v) - f(x)) / h,    D-(h) = (f(x) - f(x - h v)) / h
 
@@ -14,6 +14,9 @@ is counted apart.
 The scale is the larger of both derivatives, and no less than that of a typical direction, |grad f| / sqrt(D) |v|. Where
 rounding alone may make of it an error of 1e-7 at every step, nothing can be told, as of the cross-entropy of a network
 that is sure; such points are counted apart, too.
+
+A gradient that is no number, NaN or infinite, is wrong wherever the differences are finite, at kinks and in flat places
+too, where any slope would do, but no NaN: an attack that follows it is lost.
 
 Source: J. Nocedal and S. Wright, "Numerical optimization", 2nd edition, 2006, section 8.1, for central differences; the
 rule of thumb of an error below 1e-6 in float64 is that of the course notes of Stanford's CS231n.
@@ -37,7 +40,7 @@ Numbers = Callable[[Tensor], Tensor]
 STEPS = (1e-4, 1e-5, 1e-6, 1e-7)
 """Lengths that are tried, in the units of the direction."""
 
-_SMOOTH = 2e-7  # of the scale: how far slopes at two steps may differ where f is smooth
+_SMOOTH = 2e-7  # of the slope: how far slopes at two steps may differ where f is smooth
 _RESOLVED = 1e-7  # error that the rounding of f may come to
 _ROUNDING = 32 * 2.0**-52
 
@@ -49,7 +52,7 @@ class Checked:
     Attributes:
         backprop: (B, M), of the gradient.
         central: (B, M), of central differences; at a kink those of the shortest step.
-        error: (B, M), see the module.
+        error: (B, M), see the module; infinite where backprop is no number beside finite differences.
         kink: (B, M) bool, where no step finds f smooth; its error means nothing.
         flat: (B, M) bool, where the derivative is lost in rounding; its error means nothing either.
     """
@@ -110,17 +113,19 @@ def check(
         wide, near = (up - down) / (2 * h), (up_half - down_half) / h
         bend, bend_half = (up - 2 * here + down) / h, (up_half - 2 * here + down_half) / (0.5 * h)
         floor = _ROUNDING * torch.stack([known, up.abs(), down.abs()]).amax(0) / h / _RESOLVED
+        slope = wide.abs().maximum(near.abs()).maximum(floor)
+        smooth = ((wide - near).abs() <= _SMOOTH * slope) & ((bend - 2 * bend_half).abs() <= 2 * _SMOOTH * slope)
         scale = torch.stack([backprop.abs(), wide.abs(), near.abs(), typical]).amax(0)
         told = scale > floor
         scale = scale.maximum(floor).clamp(min=1e-300)
-        smooth = ((wide - near).abs() <= _SMOOTH * scale) & ((bend - 2 * bend_half).abs() <= 2 * _SMOOTH * scale)
         central = torch.where(kink, near, central)
         error = torch.where(kink, (near - backprop).abs() / scale, error)
         flat = torch.where(kink, ~told, flat)
         kink = kink & ~smooth
         if not kink.any():
             break
-    return Checked(backprop, central, error, kink, flat & ~kink)
+    none = ~backprop.isfinite() & central.isfinite() & here.isfinite()
+    return Checked(backprop, central, error.masked_fill(none, math.inf), kink & ~none, flat & ~kink & ~none)
 
 
 def directions(shape: Sequence[int], generator: torch.Generator, random: int, coordinates: int) -> Tensor:

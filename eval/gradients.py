@@ -81,10 +81,12 @@ class Gradients:
 
         Returns:
             `loss` (M,), texts; `error`, `kink` and `flat` (n, J, M) along J directions; `single` (n, M), the relative
-            difference of the gradient in float32, NaN where both are 0; `zero` (n, M), whether it is 0 there; `layer`,
-            `kind` (L,), texts; `layer_error` (L, directions), NaN where there is none, and `layer_kink`, kinks and flat
-            ones alike; `parent` (L,), the number of the module that holds it, or -1; of the one with a wrong backward
-            `planted` (), where, and the same arrays, their names after `planted_`.
+            difference of the gradient in float32, infinite where that is no number and where it alone is not 0, NaN
+            where both are 0 and where that in float64 is no number; `zero` (n, M), whether it is 0 there; `layer`,
+            `kind` (L,), texts; `layer_error` (L, directions), `layer_kink`, kinks and flat ones alike, and
+            `layer_asked`, false where a layer has fewer directions than others; `parent` (L,), the number of the module
+            that holds it, or -1; of the one with a wrong backward `planted` (), where, and the same arrays, their names
+            after `planted_`.
         """
         doubled = doubled_copy(classifier, device)
         losses = [f"{name}, {goal}" for goal in ("untargeted", "targeted") for name in LOSSES]
@@ -104,7 +106,7 @@ class Gradients:
             **layers,
             "planted": np.array(where),
             **({} if planted is None else {f"planted_{k}": getattr(planted, k).numpy() for k in _TOLD}),
-            **({} if there is None else {f"planted_{k}": there[k] for k in ("layer_error", "layer_kink")}),
+            **({} if there is None else {f"planted_{k}": there[k] for k in _OF_LAYERS}),
         }
 
     def _losses(
@@ -156,21 +158,25 @@ class Gradients:
         holders = [max((p for p in kept if name.startswith(p + ".")), key=len, default="") for name in kept]
         kinds = [type(doubled.network.get_submodule(name)).__name__ for name in kept]
         width = max((sum(len(e) for e, _ in parts) for parts in found.values()), default=0)
-        error, kink = np.full((len(kept), width), np.nan), np.zeros((len(kept), width), dtype=bool)
+        error = np.zeros((len(kept), width))
+        kink, asked = (np.zeros((len(kept), width), dtype=bool) for _ in range(2))
         for row, name in enumerate(kept):
             values = torch.cat([e for e, _ in found[name]])
             error[row, : len(values)] = values.cpu().numpy()
             kink[row, : len(values)] = torch.cat([k for _, k in found[name]]).cpu().numpy()
+            asked[row, : len(values)] = True
         return {
             "layer": np.array(kept, dtype=str) if kept else np.zeros(0, "<U1"),
             "kind": np.array(kinds, dtype=str) if kept else np.zeros(0, "<U1"),
             "parent": np.array([kept.index(h) if h else -1 for h in holders], dtype=np.int64),
             "layer_error": error,
             "layer_kink": kink,
+            "layer_asked": asked,
         }
 
 
 _TOLD = ("error", "kink", "flat")
+_OF_LAYERS = ("layer_error", "layer_kink", "layer_asked")
 
 
 def _drawn(seed: int, *labels: str) -> torch.Generator:
@@ -205,7 +211,8 @@ def _single(
                 own = logits_and_gradient(classifier, x, loss, goal)[1].double().flatten(1)
                 exact = logits_and_gradient(doubled, x.double(), loss, goal)[1].flatten(1)
                 size = torch.linalg.vector_norm(exact, dim=1)
-                rows.append(torch.linalg.vector_norm(own - exact, dim=1) / size)  # 0 / 0 is NaN
+                far = torch.linalg.vector_norm(own - exact, dim=1) / size  # 0 / 0 is NaN
+                rows.append(far.masked_fill(~own.isfinite().all(1) & size.isfinite(), math.inf))
                 zeros.append((own == 0).all(1))
         apart.append(torch.stack(rows, 1).cpu().numpy())
         nothing.append(torch.stack(zeros, 1).cpu().numpy())

@@ -24,6 +24,7 @@ _CLAIM = (
     "to an error below 10\u207b\u2076 wherever the network is smooth."
 )
 _SHOWN = 40  # layers in a table
+_HALF = 0.5  # of a gradient's length: what counts as lost in float32
 
 
 def read(run: Run, records: pd.DataFrame, folder: Path) -> Reading:
@@ -45,14 +46,15 @@ def read(run: Run, records: pd.DataFrame, folder: Path) -> Reading:
 
 
 def wrong(error: Array, kink: Array) -> Bools:
-    """Where a derivative is not what backprop says: a NaN is neither, a kink tells nothing."""
+    """Where a derivative is not what backprop says: what is no number is wrong, a kink tells nothing."""
     found: Bools = ~kink & ~(error < BOUND)
     return found
 
 
-def _worst(error: Floats, kink: Array) -> Value:
-    smooth = error[~kink & ~np.isnan(error)]
-    return Value("number", float(smooth.max()) if len(smooth) else math.nan, math.nan, math.nan, max(1, len(smooth)))
+def _worst(error: Floats, apart: Array) -> Value:
+    """The largest error of those that tell something; infinite where backprop is no number."""
+    told = error[~apart]
+    return Value("number", float(told.max()) if len(told) else math.nan, math.nan, math.nan, max(1, len(told)))
 
 
 def _cells(error: Floats, kink: Array, flat: Array) -> tuple[tuple[Value, ...], int, int]:
@@ -87,10 +89,11 @@ def _losses(run: Run, measured: Measured, names: Sequence[str]) -> Section:
                 f"{name}: derivatives of the attack losses",
                 "Error: of the directional derivative by central differences beside backprop's, relative; the largest "
                 "and the median over images, random directions and single pixels where the loss is smooth. Wrong: the "
-                "share of these with an error of 10\u207b\u2076 or more. Kinks: the share of all where slopes at two "
-                "steps say that a ReLU, a max-pool or the loss itself changes sides; they are counted here and nowhere "
-                "else. Flat: the share whose derivative is lost in the rounding of float64, as that of the "
-                "cross-entropy of a network that is sure.",
+                "share of these with an error of 10\u207b\u2076 or more; that of a gradient that is NaN or infinite is "
+                "infinite, wherever it is. Kinks: the share of all where slopes at two steps say that a ReLU, a "
+                "max-pool or the loss itself changes sides; they are counted here and nowhere else. Flat: the share "
+                "whose derivative is lost in the rounding of float64, as that of the cross-entropy of a network that "
+                "is sure.",
                 ("largest error", "median error", "wrong", "kinks", "flat"),
                 tuple(rows),
             )
@@ -106,22 +109,42 @@ def _losses(run: Run, measured: Measured, names: Sequence[str]) -> Section:
         "value tie in max-pools.",
         "The same networks with a wrong backward after the layer in their middle, off by one in a thousand; and "
         "networks with untrained weights.",
-        f"Backprop is wrong at {bad} of {smooth} points; {every - smooth} more are kinks or lost in rounding. The "
-        f"planted backward is found at {caught} of {planted}.",
+        _wrong_at(bad, smooth, every)
+        + (
+            f" The planted backward is found at {caught} of {planted}."
+            if planted
+            else " At no point could it be told whether the planted backward is found."
+        ),
         tuple(tables),
     )
 
 
-def _median(error: Floats, kink: Array) -> Value:
-    smooth = error[~kink & ~np.isnan(error)]
-    low, middle, high = (float(q) for q in np.quantile(smooth, (0.25, 0.5, 0.75))) if len(smooth) else (math.nan,) * 3
-    return Value("number", middle, low, high, max(1, len(smooth)))
+def _wrong_at(bad: int, told: int, every: int) -> str:
+    """What became of the points: nothing is right where nothing could be told."""
+    if not told:
+        return f"Whether backprop is right is not known: all {every} points are kinks or lost in rounding."
+    return f"Backprop is wrong at {bad} of {told} points; {every - told} more are kinks or lost in rounding."
+
+
+def _median(error: Floats, apart: Array) -> Value:
+    """The median of those that tell something, with quartiles; of infinite ones too."""
+    told = error[~apart]
+    if not len(told):
+        return Value("number", math.nan, math.nan, math.nan, 1)
+    between = "linear" if np.isfinite(told).all() else "inverted_cdf"  # halfway to infinity there is no number
+    low, middle, high = (float(q) for q in np.quantile(told, (0.25, 0.5, 0.75), method=between))
+    return Value("number", middle, low, high, len(told))
+
+
+def _apart(network: Mapping[str, Array], prefix: str = "") -> Bools:
+    """Where (L, directions) a layer tells nothing: at kinks, in flat places, and where it was not asked."""
+    found: Bools = network[prefix + "layer_kink"].astype(bool) | ~network[prefix + "layer_asked"].astype(bool)
+    return found
 
 
 def blamed(network: Mapping[str, Array], prefix: str = "") -> list[str]:
     """The modules whose backward is wrong, without those that only hold one of them."""
-    error, kink = network[prefix + "layer_error"], network[prefix + "layer_kink"].astype(bool)
-    failed = [bool((wrong(e, k) & ~np.isnan(e)).any()) for e, k in zip(error, kink, strict=True)]
+    failed = [bool(row.any()) for row in wrong(network[prefix + "layer_error"], _apart(network, prefix))]
     holders = {int(p) for p, bad in zip(network["parent"], failed, strict=True) if bad}
     return [str(network["layer"][i]) for i, bad in enumerate(failed) if bad and i not in holders]
 
@@ -130,14 +153,13 @@ def _layers(measured: Measured, names: Sequence[str]) -> Section:
     tables, told, found, planted, never = [], [], 0, 0, 0
     for name in names:
         network = measured[name]
-        kinks = network["layer_kink"].astype(bool)
-        worst = [_worst(e, k) for e, k in zip(network["layer_error"], kinks, strict=True)]
-        asked = ~np.isnan(network["layer_error"])
-        never += sum(bool((k | ~a).all()) for k, a in zip(kinks, asked, strict=True))
+        error, apart, asked = network["layer_error"], _apart(network), network["layer_asked"].astype(bool)
+        worst = [_worst(e, k) for e, k in zip(error, apart, strict=True)]
+        never += int(apart.all(axis=1).sum())
         order = sorted(range(len(worst)), key=lambda i: -np.nan_to_num(worst[i].ours, nan=-1.0))[:_SHOWN]
         rows = []
         for i in sorted(order):
-            bad, at = wrong(network["layer_error"][i], kinks[i])[asked[i]], kinks[i][asked[i]]
+            bad, at = wrong(error[i], apart[i]), apart[i][asked[i]]
             rows.append((f"{network['layer'][i]}: {network['kind'][i]}", (worst[i], _count(int(bad.sum())), share(at))))
         left = f" The {_SHOWN} with the largest errors of {len(worst)}." if len(worst) > _SHOWN else ""
         tables.append(
@@ -156,7 +178,12 @@ def _layers(measured: Measured, names: Sequence[str]) -> Section:
             planted += 1
             found += blamed(network, "planted_") == sorted({*guilty, str(network["planted"])}, key=_place(network))
     total = sum(len(measured[name]["layer"]) for name in names)
-    answer = f"Backprop is wrong in {'; '.join(told)}." if told else f"No module of {total} has a wrong backward."
+    if told:
+        answer = f"Backprop is wrong in {'; '.join(told)}."
+    elif never < total:
+        answer = f"No module of {total - never} has a wrong backward."
+    else:
+        answer = f"Whether a module has a wrong backward is not known: all {total} tell nothing."
     return Section(
         "layers",
         "Backprop, layer by layer",
@@ -178,18 +205,14 @@ def _count(number: int) -> Value:
 
 
 def _rounded(measured: Measured, names: Sequence[str]) -> Section:
-    rows, lost, total = [], 0, 0
+    rows, lost, total, nothing = [], 0, 0, 0
     for name in names:
         apart, zero = measured[name]["single"], measured[name]["zero"].astype(bool)
         for m, loss in enumerate(measured[name]["loss"]):
-            known = apart[:, m][np.isfinite(apart[:, m])]
-            gone = zero[:, m] & ~np.isnan(apart[:, m])
-            lost, total = lost + int((known >= 0.5).sum()), total + len(apart)
-            cells = (
-                _median(known, np.zeros(len(known), bool)),
-                Value("number", float(known.max()) if len(known) else math.nan, math.nan, math.nan, max(1, len(known))),
-                share(gone),
-            )
+            idle = np.isnan(apart[:, m])
+            lost, total = lost + int((apart[~idle, m] >= _HALF).sum()), total + int((~idle).sum())
+            nothing += int(idle.sum())
+            cells = (_median(apart[:, m], idle), _worst(apart[:, m], idle), share(zero[:, m] & ~idle))
             rows.append((f"{name}: {loss}", cells))
     return Section(
         "rounded",
@@ -199,13 +222,19 @@ def _rounded(measured: Measured, names: Sequence[str]) -> Section:
         f"The gradient of every loss on {len(next(iter(measured.values()))['single'])} test images in float32, beside "
         "that in float64.",
         "Untrained networks, which are sure of nothing.",
-        f"Of {total} gradients {lost} are off by half their length or more in float32.",
+        (
+            f"Of {total} gradients {lost} are off by half their length or more in float32, or no numbers there."
+            if total
+            else "What float32 leaves is not known of any gradient."
+        )
+        + (f" {nothing} more are 0 in both or no numbers in float64, and tell nothing." if nothing else ""),
         (
             Table(
                 "single",
                 "Gradients in float32 beside float64",
                 "Relative difference of the gradients, |g32 \u2212 g64| / |g64|: median over images with quartiles, "
-                "and the largest. Vanished: 0 in float32 and not in float64.",
+                "and the largest; infinite where float32 gives no number, or gives one where float64 gives 0. "
+                "Vanished: 0 in float32 and not in float64.",
                 ("median difference", "largest", "vanished"),
                 tuple(rows),
             ),

@@ -218,10 +218,43 @@ def test_a_derivative_lost_in_rounding_is_flat_and_not_wrong() -> None:
     assert not found.wrong.any()
 
 
-def test_what_is_not_a_number_is_no_right_gradient() -> None:
+@pytest.mark.parametrize("none", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize(
+    "f",
+    [lambda at: at * at, lambda at: (at - 1).abs(), lambda at: 1e9 + at],
+    ids=["smooth", "kink", "flat"],
+)
+def test_a_gradient_that_is_no_number_is_wrong(f: Callable[[Tensor], Tensor], none: float) -> None:
     x = torch.ones(1, 1, dtype=torch.float64)
-    found = check(lambda at: at * at, x, x, torch.full((1, 1, 1), math.nan, dtype=torch.float64))
-    assert bool((found.wrong | found.kink).all())
+    found = check(f, x, x, torch.full((1, 1, 1), none, dtype=torch.float64))
+    assert bool(found.wrong)
+    assert not bool(found.kink | found.flat)
+    assert float(found.error) == math.inf
+
+
+def test_a_network_that_is_no_number_itself_has_no_wrong_gradient() -> None:
+    x = torch.ones(1, 1, dtype=torch.float64)
+    found = check(lambda at: (at - 2).log(), x, x, torch.full((1, 1, 1), math.nan, dtype=torch.float64))
+    assert bool(found.kink)
+    assert not found.wrong.any()
+
+
+def test_where_a_branch_that_is_not_taken_has_no_derivative_backprop_is_wrong() -> None:
+    """The usual trap: the root of what `where` leaves out is NaN, and so is 0 times its derivative."""
+
+    def f(x: Tensor) -> Tensor:
+        return torch.where(x.abs() > 100, torch.sqrt(x.abs() - 100), x).sum(1, keepdim=True)
+
+    assert all(c.wrong.all() for c in checked(f, points((5,), 3, 0)))
+
+
+@pytest.mark.parametrize("gradient", [0.0, 1.0, 1e7, 1e8, 1e12])
+@pytest.mark.parametrize(("offset", "kink"), [(3e-8, True), (1e-5, False)])
+def test_what_is_a_kink_does_not_depend_on_what_backprop_says(offset: float, kink: bool, gradient: float) -> None:
+    x = torch.full((1, 1), offset, dtype=torch.float64)
+    found = check(torch.relu, x, torch.ones_like(x), torch.full((1, 1, 1), gradient, dtype=torch.float64))
+    assert bool(found.kink) is kink
+    assert bool(found.wrong) is (not kink and gradient != 1.0)
 
 
 def test_central_differences_agree_with_a_closed_form() -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,7 +18,7 @@ from eval.errors import InputError
 from eval.gradients import Gradients, Off
 from eval.records import read_records
 from eval.run import run
-from eval.studies.gradient_tables import blamed, wrong
+from eval.studies.gradient_tables import _layers, _losses, _rounded, blamed, wrong
 from eval.studies.gradients import Gradients as Study
 from eval.studies.readers import reading
 from models.classifier import Classifier
@@ -88,6 +90,114 @@ def test_a_gradient_that_goes_straight_through_a_step_is_found():
     found = Gradients()(network(Rounding()), samples(), 3, CPU, 0)
     assert failing(found) > 0
     assert blamed(found) == ["0.inner"]
+
+
+class Safe(nn.Module):
+    """The usual trap: forward right, backward NaN, from the branch that is not taken."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.where(x.abs() > 100, torch.sqrt(x.abs() - 100), x)
+
+
+def test_a_gradient_that_is_nan_is_wrong_at_every_point_and_its_layer_named():
+    found = Gradients(random=2, coordinates=2)(network(Safe()), samples(), 3, CPU, 0)
+    assert failing(found) == found["error"].size == 4 * 4 * len(found["loss"])
+    assert blamed(found) == ["0.inner"]
+    assert np.isnan(found["single"]).all()  # there is nothing to compare it with
+    assert found["layer_asked"].all()
+
+
+class Overflow(nn.Module):
+    """A gradient that float32 cannot hold."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + 1e25 * (1e25 * (x - x.detach()))
+
+
+def test_a_gradient_that_is_a_number_in_float64_alone_is_lost_in_float32():
+    found = Gradients(random=1, coordinates=0, layer_images=0)(network(Overflow()), samples(), 4, CPU, 0)
+    assert not np.isfinite(found["single"]).any()
+    assert np.isinf(found["single"]).mean() > 0.9  # the others are 0 in both: losses that are at their end
+
+
+STUDY = SimpleNamespace(config={"study": {"noise": 0.0}})
+
+
+def points(error: list[float], kink: list[int] = [], flat: list[int] = []) -> dict[str, np.ndarray]:  # noqa: B006
+    """A network of one loss and image, with the errors of its directions."""
+    at = [np.isin(np.arange(len(error)), places).reshape(1, -1, 1) for places in (kink, flat)]
+    return {
+        "loss": np.array(["ce"]), "error": np.array(error).reshape(1, -1, 1), "kink": at[0], "flat": at[1],
+        "planted": np.array(""),
+    }  # fmt: skip
+
+
+def test_derivatives_are_counted_wrong_right_or_untold():
+    two = points([1e-7, 2e-6, 0.5, 1e-9, math.inf, 9e-7], kink=[2], flat=[3])
+    said = _losses(STUDY, {"n": two}, ["n"])
+    largest, median, bad, kinks, flat = said.tables[0].rows[0][1]
+    assert said.answer == (
+        "Backprop is wrong at 2 of 4 points; 2 more are kinks or lost in rounding. At no point could it be told "
+        "whether the planted backward is found."
+    )
+    assert (largest.ours, bad.ours, bad.n) == (math.inf, 0.5, 4)  # of 1e-7, 9e-7, 2e-6 and infinity
+    assert (median.low, median.ours, median.high, median.n) == (1e-7, 9e-7, 2e-6, 4)
+    assert (kinks.ours, flat.ours) == (1 / 6, 1 / 6)
+
+
+def test_where_no_point_tells_anything_none_is_called_right():
+    said = _losses(STUDY, {"n": points([0.0, 0.0], kink=[0], flat=[1])}, ["n"])
+    assert said.answer.startswith("Whether backprop is right is not known: all 2 points are kinks or lost in rounding.")
+    assert math.isnan(said.tables[0].rows[0][1][0].ours)
+
+
+def layered(error: list[list[float]], kink: list[list[int]], asked: list[list[int]]) -> dict[str, np.ndarray]:
+    number = len(error)
+    return {
+        "layer": np.array([f"l{i}" for i in range(number)]), "kind": np.array(["Linear"] * number),
+        "parent": np.full(number, -1), "layer_error": np.array(error), "layer_kink": np.array(kink, bool),
+        "layer_asked": np.array(asked, bool),
+    }  # fmt: skip
+
+
+def test_layers_are_named_only_where_they_were_asked_and_smooth():
+    error = [[1e-8, math.inf], [1.0, 1e-8], [1.0, 1.0], [1e-8, 2e-6]]
+    net = layered(error, [[0, 0], [1, 0], [1, 0], [0, 0]], [[1, 1], [1, 1], [1, 0], [1, 1]])
+    said = _layers({"n": net}, ["n"])
+    assert blamed(net) == ["l0", "l3"]  # not l1, at a kink, nor l2, whose other error is of no question
+    assert said.answer.startswith("Backprop is wrong in n: l0, l3.")
+    assert "4 modules of 1 networks" in said.measured
+    assert "; 1 of them are at a kink" in said.measured
+    cells = dict(said.tables[0].rows)
+    assert [cells[f"l{i}: Linear"][1].ours for i in range(4)] == [1, 0, 0, 1]
+    assert [cells[f"l{i}: Linear"][2].ours for i in range(4)] == [0, 0.5, 1, 0]
+
+
+def test_modules_that_tell_nothing_are_not_called_right():
+    right, dumb = ([1e-8], [0], [1]), ([1e-8], [1], [1])
+    some, none = (layered(*map(list, zip(*of, strict=True))) for of in ((right, dumb), (dumb, dumb)))
+    assert _layers({"n": some}, ["n"]).answer.startswith("No module of 1 has a wrong backward.")
+    assert _layers({"n": none}, ["n"]).answer.startswith(
+        "Whether a module has a wrong backward is not known: all 2 tell nothing."
+    )
+
+
+def test_gradients_that_float32_loses_are_counted():
+    def section(*single: float):
+        zero = np.array([[v == 1.0] for v in single])
+        net = {"loss": np.array(["ce"]), "single": np.array(single)[:, None], "zero": zero}
+        return _rounded({"n": net}, ["n"])
+
+    said = section(0.1, 0.49, 0.5, 1.0, math.inf, math.nan)
+    median, largest, gone = said.tables[0].rows[0][1]
+    assert said.answer == (
+        "Of 5 gradients 3 are off by half their length or more in float32, or no numbers there. 1 more are 0 in both "
+        "or no numbers in float64, and tell nothing."
+    )
+    assert (median.ours, median.n, largest.ours) == (0.5, 5, math.inf)
+    assert gone.ours == 1 / 6
+    assert section(0.1, 0.49).answer.startswith("Of 2 gradients 0 are off")
+    assert section(math.nan).answer.startswith("What float32 leaves is not known of any gradient. 1 more")
 
 
 def test_neither_batches_nor_other_samples_change_what_is_found():
