@@ -142,22 +142,72 @@ def average(
     return Value(kind, mean, mean - half, mean + half, n, paper, abs(mean - paper) > reach)
 
 
-def spread(runs: Sequence[Sequence[Table]]) -> list[Table]:
-    """One table for each that all runs have: means over the runs, and the least and the greatest in place of intervals.
+def spread(runs: Sequence[Sequence[Table]], seeds: Sequence[int] = ()) -> list[Table]:
+    """One table for each that a run has: means over the runs, and the least and the greatest in place of intervals.
 
-    A value is apart from the paper's where it is in every run; `n` counts runs.
+    Tables, rows and columns are put together by their names; what a run lacks is named in the note of the table, and
+    the means are those of the others. A value is apart from the paper's where it is in every run; `n` counts runs.
+
+    Args:
+        runs: the tables of each.
+        seeds: what each run is called in the notes; its place if there are none.
     """
-    by = [{table.name: table for table in run} for run in runs]
-    return [_together([run[name] for run in by]) for name in by[0] if all(name in run for run in by)]
+    called = seeds or range(len(runs))
+    by = [dict(zip(keyed([table.name for table in run]), run, strict=True)) for run in runs]
+    return [_together([run.get(key) for run in by], called) for key in merged([list(run) for run in by])]
 
 
-def _together(tables: Sequence[Table]) -> Table:
-    first = tables[0]
-    rows = tuple(
-        (label, tuple(over([t.rows[i][1][j] for t in tables]) for j in range(len(first.columns))))
-        for i, (label, _) in enumerate(first.rows)
+Key = tuple[str, int]
+"""A name, and how often it was there before."""
+
+
+def keyed(names: Sequence[str]) -> list[Key]:
+    """Names as keys, each of which is there once.
+
+    >>> keyed(["a", "b", "a"])
+    [('a', 0), ('b', 0), ('a', 1)]
+    """
+    return [(name, list(names[:i]).count(name)) for i, name in enumerate(names)]
+
+
+def merged(orders: Sequence[Sequence[Key]]) -> list[Key]:
+    """All keys of several lists, each after the one that it follows where it is first.
+
+    >>> merged([[("a", 0), ("c", 0)], [("a", 0), ("b", 0)]])
+    [('a', 0), ('b', 0), ('c', 0)]
+    """
+    found: list[Key] = []
+    for order in orders:
+        place = 0
+        for key in order:
+            if key not in found:
+                found.insert(place, key)
+            place = found.index(key) + 1
+    return found
+
+
+def _together(tables: Sequence[Table | None], seeds: Sequence[int]) -> Table:
+    """One table of several runs, None of those that lack it."""
+    own = [(seed, table) for seed, table in zip(seeds, tables, strict=True) if table is not None]
+    first = own[0][1]
+    columns = merged([keyed(table.columns) for _, table in own])
+    labels = merged([keyed([label for label, _ in table.rows]) for _, table in own])
+    rows: dict[Key, list[dict[Key, Value | None]]] = {label: [] for label in labels}
+    lacks = [f" Seed {seed} lacks this table." for seed, table in zip(seeds, tables, strict=True) if table is None]
+    for seed, table in own:
+        across, down = keyed(table.columns), keyed([label for label, _ in table.rows])
+        for label, (_, values) in zip(down, table.rows, strict=True):
+            rows[label].append(dict(zip(across, values, strict=True)))
+        less = [key[0] for every, known in ((labels, down), (columns, across)) for key in every if key not in known]
+        lacks += [f" Seed {seed} lacks {', '.join(less)}."] if less else []
+    return replace(
+        first,
+        note=(first.note + "".join(lacks)).strip(),
+        columns=tuple(name for name, _ in columns),
+        rows=tuple(
+            (label[0], tuple(over([run.get(column) for run in rows[label]]) for column in columns)) for label in labels
+        ),
     )
-    return replace(first, rows=rows)
 
 
 def over(values: Sequence[Value | None]) -> Value | None:

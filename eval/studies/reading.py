@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from eval.records import Run
-from eval.studies.cells import Table, spread
+from eval.studies.cells import Table, keyed, merged, spread
 from eval.studies.folded import fold
 
 
@@ -127,28 +127,38 @@ Reader = Callable[[Run, pd.DataFrame, Path], Reading]
 def together(readings: list[Reading], seeds: list[int]) -> Reading:
     """What several runs say that differ in their seed: means in the tables, shared sentences once, charts of the first.
 
-    A sentence that all say, but for its numbers, is told with the least and the greatest of each.
+    A sentence that all say, but for its numbers, is told with the least and the greatest of each. Sections are put
+    together by their names; of one that some runs lack it is said which.
     """
     common, left = fold([reading.findings for reading in readings])
+    by = [dict(zip(keyed([s.name for s in r.sections]), r.sections, strict=True)) for r in readings]
     return replace(
         readings[0],
-        tables=tuple(spread([reading.tables for reading in readings])),
+        tables=tuple(spread([reading.tables for reading in readings], seeds)),
         findings=common,
         told=(),
         shows=None if readings[0].shows is None else readings[0].shows.joined([r.shows for r in readings], seeds),
         by_seed=tuple((seed, said) for seed, said in zip(seeds, left, strict=True) if said),
         sections=tuple(
-            _section([r.sections[i] for r in readings], seeds) for i in range(min(len(r.sections) for r in readings))
+            _section([r.get(key) for r in by], seeds) for key in merged([list(sections) for sections in by])
         ),
     )
 
 
-def _section(of: list[Section], seeds: list[int]) -> Section:
-    """A section of several runs, told as `together` tells the rest."""
-    common, left = fold([[section.answer] for section in of])
+def _section(of: Sequence[Section | None], seeds: Sequence[int]) -> Section:
+    """A section of several runs, None of those that lack it, told as `together` tells the rest."""
+    own = [(seed, section) for seed, section in zip(seeds, of, strict=True) if section is not None]
+    lacks = [seed for seed, section in zip(seeds, of, strict=True) if section is None]
+    common, left = fold([[section.answer] for _, section in own])
+    answer = common[0] if common else ""
+    said = [(seed, lines[0]) for (seed, _), lines in zip(own, left, strict=True) if lines]
+    if lacks and answer:
+        answer += f" Not measured with seed {', '.join(map(str, lacks))}."
+    elif lacks:
+        said += [(seed, "Not measured.") for seed in lacks]
     return replace(
-        of[0],
-        tables=tuple(spread([section.tables for section in of])),
-        answer=common[0] if common else "",
-        by_seed=tuple((seed, said[0]) for seed, said in zip(seeds, left, strict=True) if said),
+        own[0][1],
+        tables=tuple(spread([section.tables for _, section in own], [seed for seed, _ in own])),
+        answer=answer,
+        by_seed=tuple(sorted(said)),
     )

@@ -8,7 +8,19 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from eval.studies.cells import Table, Value, average, confidence, excess, joined, overlap, share, size, told
+from eval.studies.cells import (
+    Table,
+    Value,
+    average,
+    confidence,
+    excess,
+    joined,
+    overlap,
+    share,
+    size,
+    spread,
+    told,
+)
 
 
 def hits(k: int, n: int) -> np.ndarray:
@@ -129,3 +141,50 @@ def test_intervals_overlap_where_they_touch_and_where_one_is_unknown():
     assert not overlap(one, apart)
     assert not overlap(apart, one)
     assert overlap(one, unknown)
+
+
+def grid(name: str, columns: str, rows: dict[str, str]) -> Table:
+    """A table with letters for columns, and numbers for values, `-` for none."""
+    cells = {
+        label: tuple(None if v == "-" else Value("number", float(v), math.nan, math.nan, 9) for v in values.split())
+        for label, values in rows.items()
+    }
+    return Table(name, name, "N.", tuple(columns.split()), tuple(cells.items()))
+
+
+def numbers(table: Table) -> dict[str, list[tuple[float, int] | None]]:
+    return {label: [None if v is None else (v.ours, v.n) for v in row] for label, row in table.rows}
+
+
+@pytest.mark.parametrize("swapped", [False, True])
+def test_rows_of_several_seeds_are_joined_by_their_labels_and_what_one_lacks_is_named(swapped):
+    whole = grid("t", "a", {"trained": "1", "shuffled": "2", "untrained": "4"})
+    less = grid("t", "a", {"trained": "3", "untrained": "8"})
+    runs, seeds = ([[whole], [less]], [5, 6]) if not swapped else ([[less], [whole]], [6, 5])
+    (both,) = spread(runs, seeds)
+    assert numbers(both) == {"trained": [(2, 2)], "shuffled": [(2, 1)], "untrained": [(6, 2)]}
+    assert list(numbers(both)) == ["trained", "shuffled", "untrained"]
+    assert both.note == "N. Seed 6 lacks shuffled."
+
+
+def test_columns_are_joined_by_their_names():
+    one, other = grid("t", "m1 m8", {"r": "1 2"}), grid("t", "m8 m64", {"r": "4 -"})
+    (both,) = spread([[one], [other]], [0, 1])
+    assert both.columns == ("m1", "m8", "m64")
+    assert numbers(both) == {"r": [(1, 1), (3, 2), None]}
+    assert both.note == "N. Seed 0 lacks m64. Seed 1 lacks m1."
+
+
+def test_a_table_that_one_seed_lacks_is_that_of_the_others():
+    first, second = grid("a", "x", {"r": "1"}), grid("b", "x", {"r": "2"})
+    both = spread([[second], [first, second]], [3, 4])
+    assert [(t.name, numbers(t)["r"], t.note) for t in both] == [
+        ("a", [(1, 1)], "N. Seed 3 lacks this table."),
+        ("b", [(2, 2)], "N."),
+    ]
+
+
+def test_rows_of_one_label_stay_apart():
+    table = Table("t", "T", "", ("x",), tuple(("r", (Value("number", v, v, v, 1),)) for v in (1.0, 5.0)))
+    (both,) = spread([[table], [table]])
+    assert [row[0].ours for _, row in both.rows if row[0] is not None] == [1.0, 5.0]
