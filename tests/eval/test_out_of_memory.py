@@ -189,6 +189,17 @@ def test_judging_halves_the_batch_without_another_search(room):
     assert sum(rows == N - 3 for rows in tight.calls) == 1  # the gradient of the samples that were open
 
 
+def test_a_batch_that_judging_halves_leaves_nobody_out():
+    attack, norm, _ = SEARCHES["cascade"]
+    bench, tight = built(10)
+    records(bench, attack, norm)
+    judging = len(tight.calls) - 12 + 1  # three batches, two images of a sample, each as it is and rounded
+    bench, tight = built(10)
+    tight.where = lambda here, call: "forward" if call == judging else ""
+    same(records(bench, attack, norm), undisturbed("cascade"))
+    assert bench.batches["net"].size == 5
+
+
 def test_a_target_with_less_room_is_judged_on_in_smaller_batches():
     bench, _ = built(N, transfer=True)
     other = Classifier(Tight(), name="other", input_shape=(1, 8, 8), num_classes=10)
