@@ -1,8 +1,9 @@
 """What excites units and classes most, and whether it means anything to another network.
 
-For units of a layer and for classes images are made by ascent, as far from grey as real images are. Beside how much
-they excite stand the best of the real images and the best of as much noise. To the other networks of the trial they
-are shown: what class do they see, and does the unit that answers real images most like this one answer its image?
+For units of a layer and for classes images are made by ascent, at most as far from grey as the median real image.
+Beside how much they excite stand the best of the real images and the best of as many images of noise, each as far from
+grey as that one. To the other networks of the trial they are shown: what class do they see, and does the unit that
+answers real images most like this one answer its image?
 
 Source: A. Nguyen, J. Yosinski and J. Clune, "Deep neural networks are easily fooled: high confidence predictions for
 unrecognizable images", CVPR 2015 (arXiv 1412.1897), for images of classes that are none to another's eye; C. Olah, A.
@@ -12,7 +13,7 @@ Cost: for each image what `models.visualise` says; two forwards of all samples o
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -30,6 +31,8 @@ from models.visualise import Ascent, excitation, stimuli
 
 MAXIMISED = "maximised"
 """Name of the probe in a run's folder."""
+_DOUBLINGS = 20.0  # of noise of deviation 1, at most
+_HALVINGS = 30  # of the interval of its scale's exponent: to some 1e-7 of it
 
 
 @dataclass(frozen=True)
@@ -42,7 +45,7 @@ class Maximised:
         units: how many.
         classes: how many, from the first one that the samples have.
         starts: images a class, from different noise.
-        noises: images of noise.
+        noises: images of noise; None for as many as there are samples.
         ascent: how images are made; where it has no radius, that of real images is taken.
     """
 
@@ -51,7 +54,7 @@ class Maximised:
     units: int = 16
     classes: int = 10
     starts: int = 1
-    noises: int = 64
+    noises: int | None = None
     ascent: Ascent = field(default_factory=Ascent)
 
     def beside(self, others: Mapping[str, Classifier]) -> Probe:
@@ -70,9 +73,10 @@ class _Maximising:
         """What excites the network.
 
         Returns:
-            `layer` (); `radius` (); of n units: `unit` (n,), `image` (n, C, H, W) uint8, `made`, `real` and `noise`
-            (n,), what the image, the best of the samples and the best of the noise excite, `spread` (n,), the deviation
-            over the samples, `best` (n,) ids, `shown` (n, C, H, W) uint8 the best samples; of m images of classes
+            `layer` (); `radius` (); `there` () units of the layer; `noises` () images of noise; of n units: `unit`
+            (n,), `image` (n, C, H, W) uint8, `made`, `real` and `noise` (n,), what the image, the best of the samples
+            and the best of the noise excite, `spread` (n,), the deviation over the samples, `best` (n,) ids, `shown`
+            (n, C, H, W) uint8 the best samples; `class_there` () classes of the samples; of m images of some of them
             the same after `class_`, and `class_said` (m,), the network's own prediction. Of the o others `other` (o,)
             names, `said` (o, m) predictions; `matched` (o, n), the unit that is most like this one, -1 without,
             `alike` (o, n), their correlation on samples that they were not matched on, `answers` (o, n, n), what
@@ -87,7 +91,7 @@ class _Maximising:
         if ascent.radius is None:
             ascent = replace(ascent, radius=_radius(samples, classifier.bounds, batch_size))
         real, logits = _responses(classifier, layer.name, samples, batch_size, device)
-        noise = _noise(classifier, ascent, probe.noises, seed).to(device)
+        noises = len(samples) if probe.noises is None else probe.noises
         made = torch.cat(list(stimuli(classifier, layer.name, units, ascent, seed, batch_size, device)))
         wanted = known * probe.starts
         drawn = [
@@ -96,10 +100,14 @@ class _Maximising:
         ]
         ideal = torch.cat(drawn)
         own, said = _batched(classifier, layer.name, made, batch_size), _batched(classifier, None, ideal, batch_size)
-        loud, loud_logits = (_batched(classifier, part, noise, batch_size) for part in (layer.name, None))
+        random = _noise(classifier, ascent, noises, seed, batch_size)
+        loud, loud_logits = _loudest(classifier, layer.name, random, device)
         found = {
             "layer": np.array(layer.alias or layer.name),
             "radius": np.array(ascent.radius),
+            "there": np.array(layer.units),
+            "class_there": np.array(len(np.unique(samples.labels))),
+            "noises": np.array(noises),
             **_beside(samples, made, units, own, real, loud, classifier.bounds, ""),
             **_beside(samples, ideal, wanted, said, logits, loud_logits, classifier.bounds, "class_"),
             "class_said": said.argmax(1).cpu().numpy(),
@@ -188,13 +196,41 @@ def _batched(classifier: Classifier, layer: str | None, x: Tensor, batch_size: i
     return torch.cat([excitation(classifier, layer, some) for some in torch.split(x, batch_size)])
 
 
-def _noise(classifier: Classifier, ascent: Ascent, count: int, seed: int) -> Tensor:
-    """Gaussian noise about grey, as far from it as the images that are made, before the box cuts it off."""
-    low, high = classifier.bounds
+def _noise(classifier: Classifier, ascent: Ascent, count: int, seed: int, batch_size: int) -> Iterator[Tensor]:
+    """Gaussian noise about grey, each image as far from it, inside the box, as those that are made may be.
+
+    Yields:
+        (b, C, H, W), the same images whatever the batches are.
+    """
     draw = torch.Generator().manual_seed(derive(seed, "inside", "noise"))
-    drawn = torch.randn((count, *classifier.input_shape), generator=draw)
-    size = drawn.flatten(1).square().mean(1).sqrt().view(-1, 1, 1, 1)
-    return ((low + high) / 2 + (ascent.radius or 0.0) * (high - low) * drawn / size).clamp(low, high)
+    for start in range(0, count, batch_size):
+        some = [torch.randn(classifier.input_shape, generator=draw) for _ in range(min(batch_size, count - start))]
+        yield _as_far(torch.stack(some), ascent.radius or 0.0, classifier.bounds)
+
+
+def _as_far(drawn: Tensor, radius: float, bounds: tuple[float, float]) -> Tensor:
+    """Grey with noise (B, C, H, W) scaled until, cut off by the box, its root mean square is `radius` of its width.
+
+    The box shrinks what it cuts off, so that the scale has no closed form; it is bisected. None reaches one half.
+    """
+    low, high = bounds
+    least, most = (torch.full((len(drawn), 1, 1, 1), exponent) for exponent in (-_DOUBLINGS, _DOUBLINGS))
+    for _ in range(_HALVINGS):
+        middle = (least + most) / 2
+        size = (drawn * 2.0**middle).clamp(-0.5, 0.5).flatten(1).square().mean(1).sqrt()
+        short = (size < radius).view(-1, 1, 1, 1)
+        least, most = torch.where(short, middle, least), torch.where(short, most, middle)
+    return (low + high) / 2 + (high - low) * (drawn * 2.0**most).clamp(-0.5, 0.5)
+
+
+@torch.no_grad()
+def _loudest(classifier: Classifier, layer: str, images: Iterator[Tensor], device: torch.device) -> tuple[Tensor, ...]:
+    """The most that any of the images excites of each unit (U,) and of each class (K,), on the CPU."""
+    units, logits = [], []
+    for x in images:
+        units.append(excitation(classifier, layer, x.to(device)).amax(0).cpu())
+        logits.append(classifier(x.to(device)).amax(0).cpu())
+    return torch.stack(units).amax(0), torch.stack(logits).amax(0)
 
 
 def _beside(
@@ -215,7 +251,7 @@ def _beside(
         "image": eight_bits(made, bounds),
         "made": own.gather(1, pick[:, None])[:, 0].cpu().numpy(),
         "real": real[:, units].amax(0).numpy(),
-        "noise": noise[:, units].amax(0).cpu().numpy(),
+        "noise": noise[units].numpy(),
         "spread": real[:, units].std(0).numpy(),
         "best": samples.ids[best],
         "shown": eight_bits(samples.batch(best), bounds),

@@ -8,9 +8,9 @@ import numpy as np
 
 from eval.intervals import Floats
 from eval.studies.cells import Table, Value
+from eval.studies.estimates import TOO_FEW, correlation_of, correlation_of_pairs, mean_of, said, verdict
 from eval.studies.inside_names import MAPS, Array, Measured, Networks, sentence
 from eval.studies.reading import Curves, Pictures, Section
-from eval.studies.resampled import of_pairs, resampled, said, verdict
 from eval.studies.sheets import sheet
 
 _PICTURED = 4  # images a network
@@ -35,12 +35,12 @@ def map_section(measured: Measured, networks: Networks) -> Section:
         label = networks.labels[name]
         for kind, map_name in enumerate(MAPS):
             values: tuple[Value | None, ...] = tuple(
-                resampled(one[what][:, 0, kind]) for what in ("deletion", "insertion")
+                mean_of(one[what][:, 0, kind]) for what in ("deletion", "insertion")
             )
-            more = tuple(map(resampled, gains(one, 0, kind))) if kind < 2 else (None, None)
+            more = tuple(map(mean_of, gains(one, 0, kind))) if kind < 2 else (None, None)
             rows.append((f"{label}: {map_name}", (*values, *more)))
         if name in networks.models:
-            by = {kind: tuple(map(resampled, gains(one, 0, kind))) for kind in (0, 1)}
+            by = {kind: tuple(map(mean_of, gains(one, 0, kind))) for kind in (0, 1)}
             lines.append(
                 f"on {len(one['label'])} images of {label} the occlusion map beats random squares by "
                 f"{said(by[0][0])} in deletion and {said(by[0][1])} in insertion, the gradient random pixels by "
@@ -71,12 +71,16 @@ def map_section(measured: Measured, networks: Networks) -> Section:
 
 
 def _verdict(gained: tuple[Value, ...]) -> str:
-    found = {verdict(value, "better", "worse", "") for value in gained} - {""}
+    """What the gains by deletion and by insertion say together."""
+    each = [verdict(value, "better", "worse", "") for value in gained]
+    if TOO_FEW in each:  # both are of the same images
+        return TOO_FEW
+    found = set(each) - {""}
     if not found:
         return "no difference from chance can be told"
     if len(found) > 1:
         return "by one of the two it knows which pixels matter, by the other it is worse than chance"
-    by = "" if all(verdict(value, "better", "worse", "") for value in gained) else "by one of the two "
+    by = "" if all(each) else "by one of the two "
     return by + ("it knows which pixels matter" if found == {"better"} else "it is worse than chance")
 
 
@@ -150,13 +154,13 @@ def attack_section(measured: Measured, networks: Networks) -> Section:
             columns = {what: one[what][:, a] for what in _PAIRS}
             apart = columns["label_noise"] - columns["label_attacked"]
             apart_gradient = columns["gradient_noise"] - columns["gradient_attacked"]
-            found = {what: resampled(values) for what, values in columns.items()}
-            gap, gap_gradient = resampled(apart), resampled(apart_gradient)
-            two = of_pairs(one["another"], one["partner"])
-            size = resampled(one["size"][:, a], kind="size")
+            found = {what: correlation_of(values) for what, values in columns.items()}
+            gap, gap_gradient = mean_of(apart), mean_of(apart_gradient)
+            two = correlation_of_pairs(one["another"], one["partner"])
+            size = mean_of(one["size"][:, a], kind="size")
             moves.append((label, (size, *found.values(), gap, gap_gradient, two)))
             worths += [
-                (f"{label}, {what}", tuple(map(resampled, gains(one, state, 0))))
+                (f"{label}, {what}", tuple(map(mean_of, gains(one, state, 0))))
                 for what, state in (("attacked", 1 + 2 * a), ("noise", 2 + 2 * a))
             ]
             if name in networks.models and gap.n:

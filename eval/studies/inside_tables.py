@@ -8,14 +8,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from eval.errors import InputError
 from eval.intervals import Floats
 from eval.records import Run, read_measured
 from eval.studies.cells import Table, Value
+from eval.studies.estimates import correlation_of, correlation_of_pairs, mean_of, of_pairs, said, verdict
 from eval.studies.inside_maps import attack_section, gains, heat, map_section, seen
 from eval.studies.inside_names import OTHER, ROBUST, Array, Measured, Networks, sentence
 from eval.studies.inside_units import class_section, filter_section, unit_section
 from eval.studies.reading import Pictures, Reading, Section
-from eval.studies.resampled import of_pairs, resampled, said, verdict
 
 _KINDS = ("occlusion", "gradient")
 _NAMED = 5  # parts of a network in a sentence
@@ -26,6 +27,7 @@ def read(run: Run, records: pd.DataFrame, folder: Path) -> Reading:
 
     Raises:
         LookupError: it has not finished, and something is missing.
+        InputError: an earlier version measured it, and not all that is told now.
     """
     networks = Networks.of(run)
     measured = {probe: read_measured(folder, probe) for probe in ("filters", "maximised", "mapped", "randomised")}
@@ -33,6 +35,10 @@ def read(run: Run, records: pd.DataFrame, folder: Path) -> Reading:
         for probe, of in measured.items():
             if name not in of:
                 raise LookupError(f"nothing of {probe} on {name}")
+        if "noises" not in measured["maximised"][name]:
+            raise InputError(
+                f"{folder}: must be measured by this version, {name} was by an earlier one; run it again elsewhere"
+            )
     first = filter_section(measured["filters"], networks)
     sections = [
         *([first] if first else []),
@@ -54,11 +60,11 @@ def check_section(measured: Measured, networks: Networks) -> Section:
     for name, one in known.items():
         label = networks.labels[name]
         for place, layer in enumerate(map(str, one["layer"])):
-            cells = [resampled(one[f"{kind}_{way}"][:, place]) for kind in _KINDS for way in ("cascade", "alone")]
+            cells = [correlation_of(one[f"{kind}_{way}"][:, place]) for kind in _KINDS for way in ("cascade", "alone")]
             rows.append((f"{label}: {layer}", tuple(cells)))
         nulls = {
-            "another": [of_pairs(one[f"{kind}_another"], one["partner"]) for kind in _KINDS],
-            "edges": [resampled(one[f"{kind}_edges"]) for kind in _KINDS],
+            "another": [correlation_of_pairs(one[f"{kind}_another"], one["partner"]) for kind in _KINDS],
+            "edges": [correlation_of(one[f"{kind}_edges"]) for kind in _KINDS],
         }
         if len(one["left"]):
             stay.append(f" In {label} what cannot be drawn again stays as it was: {_listed(one['left'])}.")
@@ -70,10 +76,10 @@ def check_section(measured: Measured, networks: Networks) -> Section:
             left = f"but {_listed(one['left'])} " if len(one["left"]) else ""
             for kind, null in zip(_KINDS, nulls["another"], strict=True):
                 last = one[f"{kind}_cascade"][:, -1]
-                gap = of_pairs(last - one[f"{kind}_another"], one["partner"])
+                kept, gap = correlation_of(last), of_pairs(last - one[f"{kind}_another"], one["partner"])
                 lines.append(
                     f"with all layers of {label} {left}drawn again its {kind} maps correlate at "
-                    f"{said(resampled(last))} with what they were, those of two images at {said(null)}: image by image "
+                    f"{said(kept)} with what they were, those of two images at {said(null)}: image by image "
                     f"{said(gap)} more, {verdict(gap, 'they keep something', 'less than two images share')}"
                 )
             titles = ["as it is", *(f"from the top to {layer}" for layer in one["layer"])]
@@ -132,12 +138,12 @@ def robust_section(mapped: Measured, drawn: Measured, networks: Networks) -> Sec
         for name in (model, networks.variant(model, OTHER), robust):
             if name is None or name not in known or not len(drawn[name]["layer"]):
                 continue
-            edges[name] = resampled(drawn[name]["gradient_edges"])
-            agreed = resampled(agreement(known, model, name)) if name != model else None
-            gained = [resampled(values) for kind in (0, 1) for values in gains(known[name], 0, kind)]
+            edges[name] = correlation_of(drawn[name]["gradient_edges"])
+            agreed = correlation_of(agreement(known, model, name)) if name != model else None
+            gained = [mean_of(values) for kind in (0, 1) for values in gains(known[name], 0, kind)]
             rows.append((networks.labels[name], (edges[name], agreed, *gained)))
         if model in edges and robust in edges:
-            gaps = {name: resampled(_edges_more(drawn[robust], drawn[name])) for name in edges if name != robust}
+            gaps = {name: mean_of(_edges_more(drawn[robust], drawn[name])) for name in edges if name != robust}
             lines.append(_beside(known, networks, edges, gaps, model, robust))
     if not rows:
         return None
@@ -186,7 +192,7 @@ def _beside(
         f"those of {networks.labels[name]} at {said(value)} ({_gap(gap)})" for name, (value, gap) in plain.items()
     )
     text = f"gradients of {networks.labels[robust]} follow the edges of the image at {said(edges[robust])}, {others}"
-    agreed = [f"{said(resampled(agreement(known, model, name)))}" for name in edges if name != model]
+    agreed = [f"{said(correlation_of(agreement(known, model, name)))}" for name in edges if name != model]
     if len(agreed) < 2:
         return f"{text}; occlusion maps of the two agree at {agreed[0]}"
     return (

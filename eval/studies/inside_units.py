@@ -8,13 +8,14 @@ import numpy as np
 
 from eval.intervals import Bools, Floats
 from eval.studies.cells import Table, Value, share, told
+from eval.studies.estimates import beyond, mean_of, median_of, said, share_of_groups, verdict
 from eval.studies.inside_names import OTHER, UNTRAINED, Array, Measured, Networks, model_of, sentence
 from eval.studies.reading import Pictures, Section
-from eval.studies.resampled import beyond, resampled, said, verdict
 from eval.studies.sheets import filters, sheet
 
 _DEAD = 0.01  # of the strongest filter's root mean square
-_SHEET = 16  # images on a sheet
+_SHEET = 40  # images on a sheet, at most
+_PIXELS = 1_500_000  # the same, of large ones
 
 
 def roughness(weights: Array) -> Floats:
@@ -41,7 +42,7 @@ def filter_section(measured: Measured, networks: Networks) -> Section | None:
         if weights is None:
             continue
         size = np.sqrt((weights.astype(np.float64) ** 2).reshape(len(weights), -1).mean(1))
-        medians[name] = resampled(roughness(weights), np.median)
+        medians[name] = median_of(roughness(weights))
         rows.append((label, (medians[name], share(size < _DEAD * size.max()))))
     if not rows:
         return None
@@ -83,17 +84,17 @@ def unit_section(measured: Measured, networks: Networks) -> Section:
         apart = (one["made"] - one["real"]) / np.where(one["spread"] > 0, one["spread"], np.nan)
         noise = (one["noise"] - one["real"]) / np.where(one["spread"] > 0, one["spread"], np.nan)
         better, agreed = share(one["made"] > one["real"]), _agreement(one, _witness(networks, name))
-        rows.append((label, (resampled(apart, np.median), better, resampled(noise, np.median), *agreed)))
+        rows.append((label, (median_of(apart), better, median_of(noise), *agreed)))
         if name in networks.models:
             null = _agreement(measured[name + UNTRAINED], name)[1]
             text = (
-                f"in {label} the image excites {told(better)} of {len(one['made'])} units of {one['layer']} more than "
-                f"any real image, by {said(rows[-1][1][0], 1)} deviations in the median"
+                f"in {label} the image excites {told(better)} of {_which(one)} more than any real image, by "
+                f"{said(rows[-1][1][0], 1)} deviations in the median"
             )
             if agreed[1] is not None and agreed[2] is not None:
                 text += (
                     f", and the unit of another seed that is most like it answers {told(agreed[1])} of them more than "
-                    f"any real image, {told(agreed[2])} of those made for other units"
+                    f"any real image, {_told(agreed[2])} of those made for other units"
                 )
             if agreed[1] is not None and null is not None:
                 how = verdict(beyond(agreed[1], null), "which is less", "which is more")
@@ -117,15 +118,38 @@ def unit_section(measured: Measured, networks: Networks) -> Section:
         "Units: the images that excite them most",
         "What excites a unit most shows what it looks for (Erhan et al. 2009; Zeiler and Fergus 2014; Olah et al. "
         "2017).",
-        f"An image for each of {len(first['made'])} units of {first['layer']} of each network, by ascent from grey "
-        "noise with decay, blur and shifts, as far from grey as the median test image, which is a root mean square of "
-        f"{float(first['radius']):.2f} of the box.",
-        "The best real images, the best of 64 images of noise as far from grey, the unit of another network that does "
-        "the same on real images, under images that were made for other units, and an untrained network.",
+        f"An image for each of {_which(first)} of each network, by ascent from grey noise with decay, blur and shifts, "
+        "at most as far from grey as the median test image, which is a root mean square of "
+        f"{float(first['radius']):.2f} of the box; those of {next(iter(networks.labels.values()))} are "
+        f"{_distance(first['image']):.2f} from it in the median.",
+        f"The best real images, the best of {int(first['noises'])} images of noise, as many as real ones and as far "
+        "from grey as the median of these, the unit of another network that does the same on real images, under images "
+        "that were made for other units, and an untrained network.",
         sentence(lines, "no network was measured"),
         (table,),
         pictures=_pictures(measured, networks, ""),
     )
+
+
+def _which(one: Mapping[str, Array]) -> str:
+    """The units that are looked at, in words."""
+    units, there = one["unit"], int(one["there"])
+    if len(units) == there:
+        return f"all {there} units of {one['layer']}"
+    if units.tolist() == list(range(len(units))):
+        return f"the first {len(units)} of {there} units of {one['layer']}"
+    return f"unit {', '.join(map(str, units))} of the {there} of {one['layer']}"
+
+
+def _distance(images: Array) -> float:
+    """How far images (n, C, H, W) of bytes are from grey, in the median: root mean square, of the box."""
+    apart = (images.astype(np.float64) / 255.0 - 0.5).reshape(len(images), -1)
+    return float(np.median(np.sqrt((apart**2).mean(1))))
+
+
+def _told(value: Value) -> str:
+    """A share as a sentence has it, with its interval if there is one."""
+    return f"{value.ours:.1%} (n={value.n}, no interval)" if np.isnan(value.low) else told(value)
 
 
 def _witness(networks: Networks, name: str) -> str | None:
@@ -145,8 +169,8 @@ def _agreement(one: Mapping[str, Array], witness: str | None) -> tuple[Value | N
     hit: Bools = one["answers"][row] > one["answers_real"][row][:, None]  # (n, n)
     own = np.eye(len(hit), dtype=bool)
     strangers = np.where(own, np.nan, hit).astype(np.float64)
-    rest = resampled(np.nanmean(strangers, axis=1), kind="share") if len(hit) > 1 else None
-    return resampled(one["alike"][row], np.median), share(hit[own]), rest
+    rest = mean_of(np.nanmean(strangers, axis=1), kind="share") if len(hit) > 1 else None
+    return median_of(one["alike"][row]), share(hit[own]), rest
 
 
 def class_section(measured: Measured, networks: Networks) -> Section:
@@ -157,14 +181,15 @@ def class_section(measured: Measured, networks: Networks) -> Section:
     for name in names:
         one = measured[name]
         judges = {name: one["class_said"]} | dict(zip(map(str, one["other"]), one["said"], strict=True))
-        seen = {judge: share(judges[judge] == one["class_unit"]) for judge in names if judge in judges}
+        seen = {judge: _seen(judges[judge], one["class_unit"]) for judge in names if judge in judges}
         cells |= {(name, judge): value for judge, value in seen.items()}
         rows.append((networks.labels[name], tuple(seen.get(judge) for judge in names)))
     table = Table(
         "class-images",
         "Who sees the class that an image was made for",
         "Row: the network that the images were made for; column: the one that is asked. The share of images that it "
-        "takes for their class.",
+        "takes for their class. Images of one class differ in the noise that they were made from, and may share their "
+        "fate: n counts classes, and intervals are over them.",
         tuple(networks.labels[name] for name in names),
         tuple(rows),
     )
@@ -177,13 +202,16 @@ def class_section(measured: Measured, networks: Networks) -> Section:
         text = f"of the images made for {model} it sees the class in {told(cells[model, model])}"
         text += f", {', '.join(told_of)}" if told_of else ""
         lines.append(text + (f"; of those made for others it sees it: {', '.join(back)}" if back else ""))
-    known = len(np.unique(first["class_unit"]))
+    known, there = len(np.unique(first["class_unit"])), int(first["class_there"])
+    of = f"the first {known} of the {there} classes that the images have" if known < there else f"all {there} classes"
+    starts = len(first["class_unit"]) // known
+    each = "An image" if starts == 1 else f"{starts} images, from different noise,"
     return Section(
         "classes-excited",
         "Classes: the images that a network is surest of",
         "Images that a network takes for a class with certainty need not look like it to another one (Nguyen, "
         "Yosinski and Clune 2015); those of robustly trained networks do (Tsipras et al. 2019; Engstrom et al. 2019).",
-        f"{len(first['class_unit'])} images of {known} classes for each network, made as those of units are.",
+        f"{each} for each of {of}, for each network, made as those of units are.",
         "Images that were made for an untrained network, and the share that chance would bring, one of all classes.",
         sentence(lines, "no network was measured"),
         (table,),
@@ -191,26 +219,36 @@ def class_section(measured: Measured, networks: Networks) -> Section:
     )
 
 
+def _seen(said: Array, wanted: Array) -> Value:
+    """The share of images (m,) that are taken for what they were made for; the starts of a class count as one."""
+    hits = said == wanted
+    return share_of_groups(np.stack([hits[wanted == c] for c in np.unique(wanted)]))
+
+
 def _pictures(measured: Measured, networks: Networks, prefix: str) -> tuple[Pictures, ...]:
     """The images of each network beside the best real ones."""
     shown = []
     for name, label in networks.labels.items():
         one = measured[name]
-        shown.append((label, _sheet(one[f"{prefix}image"])))
+        kinds = len(np.unique(one[f"{prefix}unit"]))
+        shown.append(_sheet(label, one[f"{prefix}image"], kinds if prefix else None))
         if name in networks.models:
-            shown.append((f"{label}: the best real images", _sheet(one[f"{prefix}shown"])))
+            real = one[f"{prefix}shown"][:kinds]  # the same for all starts
+            shown.append(_sheet(f"{label}: the best real images", real, kinds if prefix else None))
     what = "classes" if prefix else "units"
-    return (
-        Pictures(
-            f"images-of-{what}",
-            f"Images made for {what}",
-            f"One of {what} after the other, in rows; in the same place of the other sheet the test image that excites "
-            "it most.",
-            tuple(shown),
-        ),
+    place = (
+        "A column is a class, a row a start; on the other sheet the test image of which the network is surest."
+        if prefix
+        else "One of units after the other, in rows; in the same place of the other sheet the test image that excites "
+        "it most."
     )
+    return (Pictures(f"images-of-{what}", f"Images made for {what}", place, tuple(shown)),)
 
 
-def _sheet(images: Array) -> Array:
-    page = sheet(images[:_SHEET].astype(np.float32) / 255.0)
-    return page if page.shape[0] in (1, 3) else page.mean(axis=0, keepdims=True)
+def _sheet(label: str, images: Array, columns: int | None) -> tuple[str, Array]:
+    """A sheet with its label, which says so where not all images are on it."""
+    most = min(_SHEET, max(4, _PIXELS // int(np.prod(images.shape[-2:]))))
+    if len(images) > most:
+        label, images, columns = f"{label}, the first {most} of {len(images)}", images[:most], None
+    page = sheet(images.astype(np.float32) / 255.0, columns)
+    return label, page if page.shape[0] in (1, 3) else page.mean(axis=0, keepdims=True)

@@ -9,8 +9,8 @@ from dataclasses import replace
 import numpy as np
 
 from eval.studies.cells import Table, Value
+from eval.studies.estimates import beyond
 from eval.studies.reading import Pictures, Section
-from eval.studies.resampled import beyond
 from eval.studies.sheets import sheet
 from eval.studies.unit_family import (
     LABELS,

@@ -11,8 +11,8 @@ import numpy as np
 from eval.intervals import paired_mean
 from eval.records import read_measured
 from eval.studies.cells import Table, Value
+from eval.studies.estimates import beyond, verdict
 from eval.studies.reading import Pictures, Section
-from eval.studies.resampled import beyond, verdict
 from eval.studies.sheets import sheet
 from eval.studies.unit_family import LABELS, Array, Family, Looked, between, number
 from eval.studies.unit_names import ROBUST, UNTRAINED

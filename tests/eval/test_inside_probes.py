@@ -19,7 +19,7 @@ from eval.errors import InputError
 from eval.inside.another import another, in_common
 from eval.inside.layer import at_once, chosen, units_of
 from eval.inside.mapped import Mapped, Square
-from eval.inside.maximised import Maximised
+from eval.inside.maximised import Maximised, _noise
 from eval.inside.randomised import Randomised
 from eval.inside.ranks import rank_correlation
 from eval.studies.inside_maps import MAPS, gains
@@ -27,7 +27,7 @@ from models.classifier import Classifier
 from models.convnets import CNN
 from models.features import layers
 from models.spec import build
-from models.visualise import Ascent
+from models.visualise import Ascent, excitation
 
 CPU = torch.device("cpu")
 SIDE = 8
@@ -115,13 +115,39 @@ def test_without_another_network_units_are_measured_all_the_same():
     assert found["image"].dtype == np.uint8
 
 
-def test_images_are_as_far_from_grey_as_real_ones():
+def test_images_are_at_most_as_far_from_grey_as_real_ones():
     data = samples()
     found = Maximised(units=3, classes=2, noises=4, ascent=FAST).beside({})(cnn(), data, 8, CPU, 0)
     sizes = np.sqrt(((data.batch(np.arange(len(data))).numpy() - 0.5) ** 2).mean((1, 2, 3)))
     assert float(found["radius"]) == pytest.approx(np.median(sizes), rel=0.02)
     made = np.sqrt(((found["image"] / 255.0 - 0.5) ** 2).mean((1, 2, 3)))
     assert (made <= float(found["radius"]) + 0.005).all()
+
+
+@pytest.mark.parametrize("radius", [0.05, 0.3, 0.424, 0.49])
+@pytest.mark.parametrize("bounds", [(0.0, 1.0), (-2.0, 4.0)])
+def test_noise_is_as_far_from_grey_as_asked_once_the_box_has_cut_it_off(radius, bounds):
+    net = Classifier(watcher().network, name="n", bounds=bounds, input_shape=(1, SIDE, SIDE), num_classes=2)
+    low, high = bounds
+    drawn = torch.cat(list(_noise(net, Ascent(radius=radius), 20, 0, 7)))
+    assert drawn.shape == (20, 1, SIDE, SIDE)
+    assert low <= drawn.min()
+    assert drawn.max() <= high
+    sizes = ((drawn - (low + high) / 2) / (high - low)).flatten(1).square().mean(1).sqrt()
+    assert sizes.numpy() == pytest.approx(radius, rel=1e-4)
+    assert len(drawn.flatten(1).unique(dim=0)) == 20
+    assert torch.equal(drawn, torch.cat(list(_noise(net, Ascent(radius=radius), 20, 0, 3))))  # however it is batched
+
+
+def test_there_is_as_much_noise_as_there_are_images_and_the_strongest_of_it_counts():
+    net, data = watcher(), samples(50)
+    found = Maximised("fc1", units=2, classes=1, ascent=FAST).beside({})(net, data, 8, CPU, 0)
+    assert int(found["noises"]) == 50
+    assert int(found["there"]) == 3
+    assert int(found["class_there"]) == 2
+    drawn = torch.cat(list(_noise(net, Ascent(radius=float(found["radius"])), 50, 0, 64)))
+    assert found["noise"] == pytest.approx(excitation(net, "1", drawn).amax(0)[:2].numpy(), rel=1e-5)
+    assert found["class_noise"] == pytest.approx([float(net(drawn)[:, 0].max())], rel=1e-5)
 
 
 def test_a_network_that_looks_at_one_place_has_a_map_that_beats_chance():

@@ -10,7 +10,7 @@ from scipy.stats import t
 
 from eval.intervals import paired_mean
 from eval.studies.cells import Value
-from eval.studies.resampled import beyond, of_pairs, verdict
+from eval.studies.estimates import beyond, of_pairs, verdict
 from eval.studies.unit_family import Looked, number
 from eval.studies.unit_twins import common, matched
 
@@ -123,6 +123,7 @@ def test_what_is_not_known_of_pairs_is_left_out() -> None:
     partner = np.array([1, 0, 1, 3])
     value = of_pairs(np.array([1.0, 1.0, 1.0, np.nan]), partner)
     assert (value.ours, value.n) == (1.0, 3)
+    assert np.isnan([value.low, value.high]).all()  # three pairs have no interval
 
 
 def test_a_difference_of_shares_is_newcombes() -> None:
