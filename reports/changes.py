@@ -56,8 +56,9 @@ class Job(Protocol):
 
 
 def of_jobs(jobs: Sequence[Job]) -> Compared:
-    """`compared` of the jobs that completed, or of two whatever they did."""
-    chosen = jobs if len(jobs) == 2 else [job for job in jobs if not job.problem]
+    """`compared` of the jobs that completed, or of two that were begun, whatever they did."""
+    begun = [job for job in jobs if job.folder.is_dir()]
+    chosen = begun if len(begun) == 2 else [job for job in jobs if not job.problem]
     return compared([job.folder for job in chosen], [job.name for job in chosen])
 
 

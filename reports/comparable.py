@@ -50,3 +50,8 @@ def differ(runs: Sequence[Run]) -> tuple[str, ...]:
         if len({json.dumps(asked(run), sort_keys=True) for run in runs}) > 1:
             found.append(name)
     return tuple(found)
+
+
+def question(run: Run, apart: Collection[str]) -> str:
+    """The question that a run answers, as far as it is not that of all the others: the same text, the same question."""
+    return json.dumps([_QUESTIONS[name](run) for name in apart], sort_keys=True) if apart else ""

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from eval.errors import InputError
 from eval.metrics import Threat
 from eval.records import Run, read_records
 from eval.studies.cells import joined
@@ -84,21 +85,36 @@ def read(folder: Path) -> Page:
     )
 
 
+def _seedless(run: Run) -> dict[str, object]:
+    return {key: value for key, value in run.config.items() if key != "seed"}
+
+
 def read_several(found: Sequence[Path]) -> Page | None:
     """The page of several runs of one study that differ in nothing but their seed; None if they are not such runs.
 
     Raises:
         InputError: a run cannot be read.
     """
-    begun = [folder for folder in found if (folder / "run.json").exists()]
-    folders = [folder for folder in begun if Run.read(folder).status == "complete"]
-    runs = [Run.read(folder) for folder in folders]
-    configs = [{key: value for key, value in run.config.items() if key != "seed"} for run in runs]
-    if len(runs) < 2 or not all(map(studied, runs)) or any(config != configs[0] for config in configs):
+    folders: list[Path] = []
+    runs: list[Run] = []
+    missing = []
+    for folder in found:
+        try:
+            run = Run.read(folder)
+        except InputError as error:
+            missing.append(str(error) if (folder / "run.json").exists() else f"{folder}: holds no finished run")
+            continue
+        if run.status != "complete":
+            missing.append(f"{folder}: holds no finished run")
+            continue
+        if not studied(run) or (runs and _seedless(run) != _seedless(runs[0])):
+            return None
+        folders.append(folder)
+        runs.append(run)
+    if len(runs) < 2:
         return None
     pages = [read(folder) for folder in folders]
     seeds = tuple(run.seed for run in runs)
-    missing = [f"{folder}: holds no finished run" for folder in found if folder not in folders]
     common, left = fold([run.warnings for run in runs])
     own = [f"Seed {run.seed}: {line}" for run, lines in zip(runs, left, strict=True) for line in lines]
     return replace(

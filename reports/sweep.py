@@ -1,71 +1,72 @@
-"""Several runs side by side: what varied between them, and what came of it."""
+"""Several runs side by side: what varied between them, what came of it, and what is still to come."""
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import shlex
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-import numpy as np
 import pandas as pd
 
-from eval import effort, metrics
-from eval.errors import InputError
-from eval.excuse import Excuse
-from eval.metrics import WORST, Threat
-from eval.records import Run, read_records
-from reports import tables
+from eval.metrics import Threat
+from eval.records import Run
 from reports.changes import Compared
 from reports.charts import Chart
-from reports.comparable import AT_A_GLANCE, differ, strange
-from reports.matrices import rows_of, share_of
+from reports.comparable import AT_A_GLANCE, differ, question, strange
 from reports.measure import Measure
-from reports.sweep_charts import Row, charts
+from reports.sweep_best import Contest, contests
+from reports.sweep_charts import charts
+from reports.sweep_jobs import STATUSES, Job, Own, folders, progress, read_job, with_plan
+from reports.sweep_numbers import COUNTED, SUMMARY, count
+from reports.sweep_rows import Row, is_seed
+from reports.sweep_store import Numbers, Store
+from reports.sweep_table import Table, ordered, table
 from reports.texts import Share, eps_label, norm_label
+from reports.varied import apart as told_apart
+from reports.varied import differences, varied
 
-_SUMMARY = ("model", "norm", "eps_text", "eps", "clean_n", "clean_accuracy", "clean_low", "clean_high", "n",
-            "robust_accuracy", "low", "high", "robust_accuracy_8bit", "errors", *effort.DISTANCES)  # fmt: skip
+__all__ = ["Job", "Sweep", "differences", "folders", "read"]
 
-
-@dataclass(frozen=True)
-class Job:
-    """A run of a sweep: its header and its worst cases, or, in `problem`, why there is none.
-
-    `status` is that of the header, else `refused`, `crashed`, or `missing` where there is no word of the job;
-    `overrides` are all that the command line said of it.
-    """
-
-    name: str
-    folder: Path
-    run: Run | None = None
-    table: pd.DataFrame = field(default_factory=pd.DataFrame)
-    problem: str = ""
-    status: str = "missing"
-    overrides: tuple[str, ...] = ()
+_MOST_VALUES = 8  # that are named where it says what varied
+_OPEN = ("running", "interrupted", "missing", "waiting")
 
 
 @dataclass(frozen=True)
 class Sweep:
     """The combined report; `measure` is what its numbers count, of a targeted goal where there is one.
 
-    `apart` says in what runs differ that cannot be compared; see `reports.comparable`.
+    Attributes:
+        title: of the first run.
+        jobs: those that have a folder, and those that are not begun.
+        varied: the parameters that took several values.
+        values: the different values of each.
+        rows: one for each job and network.
+        charts: against what varied.
+        measure: see above.
+        mixed: there are several goals.
+        apart: in what runs differ that cannot be compared; see `reports.comparable`.
+        warnings: of the runs, each with the jobs that gave it.
+        csv: all of it.
+        changes: what changed sample by sample, of few runs.
     """
 
     title: str
     jobs: tuple[Job, ...]
     varied: tuple[str, ...]
+    values: tuple[tuple[str, ...], ...]
     rows: tuple[Row, ...]
     charts: tuple[Chart, ...]
     measure: Measure
     mixed: bool
     apart: tuple[str, ...]
-    warnings: tuple[tuple[str, str], ...]
+    warnings: tuple[tuple[str, tuple[str, ...]], ...]
     csv: pd.DataFrame = field(repr=False)
     changes: Compared = field(default_factory=Compared)
 
@@ -76,148 +77,147 @@ class Sweep:
         return tuple(i for i, key in enumerate(self.varied) if not few or key in AT_A_GLANCE)
 
     @property
-    def ended(self) -> int:
-        """How many jobs completed."""
-        return sum(j.run is not None and j.run.status == "complete" for j in self.jobs)
+    def settings(self) -> list[tuple[str, int, str]]:
+        """What varied: the name, the number of values, and the values, of many the first and the last."""
+        result = []
+        for key, values in ((self.varied[i], self.values[i]) for i in self.columns):
+            few = len(values) <= _MOST_VALUES
+            text = ", ".join(values) if few else f"{', '.join(values[:3])} \u2026 {values[-1]}"
+            result.append((key, len(values), text))
+        return result
+
+    @cached_property
+    def counts(self) -> dict[str, int]:
+        """How many jobs came to what, in the order of `STATUSES`."""
+        found = Counter(job.status for job in self.jobs)
+        return {status: found[status] for status in STATUSES if found[status]}
 
     @property
+    def ended(self) -> int:
+        """How many jobs completed."""
+        return self.counts.get("complete", 0)
+
+    @property
+    def open(self) -> dict[str, int]:
+        """How many jobs are not done, and why not."""
+        return {status: n for status, n in self.counts.items() if status in _OPEN}
+
+    @property
+    def fallen(self) -> dict[str, int]:
+        """How many jobs came to an end without all that they were for."""
+        return {status: n for status, n in self.counts.items() if status not in ("complete", *_OPEN)}
+
+    @cached_property
     def problems(self) -> list[tuple[str, str, str, str]]:
         """The jobs that did not complete: name, the overrides that not all jobs have, status, and why."""
-        return [(j.name, own_overrides(j, self.jobs), j.status, j.problem) for j in self.jobs if j.problem]
+        own = Own(self.jobs)
+        return [(j.name, shlex.join(own(j)), j.status, j.problem) for j in self.jobs if j.problem]
+
+    @property
+    def alike(self) -> list[tuple[str, str, list[tuple[str, list[tuple[str, str]]]]]]:
+        """`problems` by status, in the order of `STATUSES`: its meaning, and by what they say name and overrides."""
+        groups: dict[str, dict[str, list[tuple[str, str]]]] = {}
+        for name, own, status, why in self.problems:
+            groups.setdefault(status, {}).setdefault(why, []).append((name, own))
+        return [(s, meaning, [*groups[s].items()]) for s, meaning in STATUSES.items() if s in groups]
+
+    @cached_property
+    def table(self) -> Table:
+        """All jobs."""
+        return table(self.varied, self.columns, self.rows, self.measure)
+
+    @cached_property
+    def contests(self) -> tuple[Contest, ...]:
+        """Which are best and worst of those that answer one question; none of runs that are no sweep."""
+        if strange(self.apart, self.varied):
+            return ()
+        found = contests(self.varied, self.rows)
+        return tuple(contest for contest in found if len(contest.ranked) > 1 or not self.apart)
 
     @property
     def ranked(self) -> list[Row]:
-        """The rows of runs that completed, the most robust first; see `rank`."""
-        return sorted((r for r in self.rows if r.robust.known and r.trusted), key=self.rank, reverse=True)
-
-    @property
-    def distances(self) -> bool:
-        """Whether a row has the distance of a minimal attack."""
-        return any(r.distance_norm for r in self.rows)
-
-    @property
-    def near(self) -> bool:
-        """Whether rows have distances of minimal attacks, all in one norm, so that they can be compared."""
-        norms = {r.distance_norm for r in self.rows if r.robust.known and r.trusted}
-        return len(norms) == 1 and norms != {""}
-
-    def rank(self, row: Row) -> tuple[float, float]:
-        """What rows are compared by: the share left standing, then the median distance in the digits that are shown."""
-        known = self.near and not math.isnan(row.distance)
-        return row.robust.value, float(f"{row.distance:.4g}") if known else 0.0
+        """The rows of runs that completed, the most robust first, question by question."""
+        return [row for contest in contests(self.varied, self.rows) for row in contest.ranked]
 
     @property
     def extremes(self) -> list[tuple[str, list[Row]]]:
-        """The best rows and the worst, several where they tie; none where all do, or are apart."""
-        ranked = self.ranked
-        if not ranked or self.apart:
-            return []
-        best, worst = ([r for r in ranked if self.rank(r) == self.rank(end)] for end in (ranked[0], ranked[-1]))
-        if len(ranked) == 1:
-            return [("only", best)]
-        return [] if len(best) == len(ranked) else [("best", best), ("worst", worst)]
+        """The best rows and the worst, where all runs answer one question."""
+        return self.contests[0].extremes if self.contests and not self.apart else []
 
 
-def folders(paths: Sequence[Path]) -> list[Path]:
-    """The folders of runs: those given, and for one that is a sweep those of its jobs, in their order.
+def read(paths: Sequence[Path], output: Path) -> Sweep:
+    """The combined report of runs and sweeps, to be written in the folder `output`.
 
     Raises:
-        InputError: a folder is neither.
+        InputError: a path is no folder of a run or of a sweep.
     """
-    found: list[Path] = []
-    for path in paths:
-        if not path.is_dir():
-            raise InputError(f"{path}: must be the folder of a run or of a sweep, but is no folder")
-        if (path / "run.json").exists():
-            found.append(path)
-            continue
-        jobs = [p for p in path.iterdir() if p.is_dir() and (p.name.isdigit() or (p / "run.json").exists())]
-        if not any((p / "run.json").exists() for p in jobs):
-            raise InputError(f"{path}: must be the folder of a run or of a sweep, but holds no run.json")
-        found += sorted(jobs, key=lambda p: (not p.name.isdigit(), int(p.name) if p.name.isdigit() else 0, p.name))
-    return list(dict.fromkeys(found))
+    base = output.resolve()
+    root = paths[0].resolve() if len(paths) == 1 else base
+    jobs: list[Job] = []
+    like: Run | None = None
+    for folder in folders(paths):
+        job = read_job(folder, _name(folder, root), like)
+        jobs.append(job)
+        like = like or job.run
+    begun = [(place, job, job.run) for place, job in enumerate(jobs) if job.run is not None]
+    told: dict[int, Numbers] = {}
+    store = Store(base)
+    counted = count([(job.folder, run) for _, job, run in begun], store)
+    store.write()
+    for (place, job, run), numbers in zip(begun, counted, strict=True):
+        told[place] = numbers
+        if numbers.problem:
+            jobs[place] = replace(job, run=None, problem=numbers.problem, status="unreadable")
+        elif job.status in ("running", "interrupted"):
+            jobs[place] = replace(job, problem=progress(run, numbers.results))
+    jobs = with_plan(jobs, paths, [_name(path, root, "") for path in paths])
+    settings = _settings(jobs)
+    keys = sorted(told_apart(settings), key=is_seed)  # else in their order
+    runs = [job.run for job in jobs if job.run is not None]
+    goals = sorted({run.goal for run in runs}, key=lambda goal: goal != "untargeted")
+    measure, apart = Measure.of(goals[-1] if goals else "untargeted"), differ(runs)
+    rows = []
+    for place, job in enumerate(j for j in jobs if j.status != "waiting"):
+        values = tuple(settings[key][place] for key in keys)
+        rows += _rows(job, told.get(place, Numbers()), values, apart, _link(job.folder, base))
+    return Sweep(
+        title=runs[0].title if runs else "Sweep",
+        jobs=tuple(jobs),
+        varied=tuple(keys),
+        values=tuple(tuple(ordered([v for v in settings[key] if v])) for key in keys),
+        rows=tuple(rows),
+        charts=() if strange(apart, keys) else charts(keys, rows, measure),
+        measure=measure,
+        mixed=len(goals) > 1,
+        apart=apart,
+        warnings=_warnings(jobs),
+        csv=_csv(jobs, told, settings),
+    )
 
 
-def read_job(folder: Path, name: str) -> Job:
-    """One run, as far as a sweep tells of it; trouble with it is told, and stops nothing."""
-    excuse = Excuse.read(folder)
-    if excuse is not None and (excuse.status == "refused" or not (folder / "run.json").exists()):
-        return Job(name, folder, problem=excuse.error, status=excuse.status, overrides=tuple(excuse.overrides))
-    if not (folder / "run.json").exists():
-        return Job(name, folder, problem="no run.json: it never started")
-    try:
-        run, records = Run.read(folder), read_records(folder)
-        threat = Threat.of(run)
-    except InputError as error:
-        return Job(name, folder, problem=str(error))
-    robust = metrics.robust_accuracy(metrics.outcomes(records, threat), threat)
-    minimal = {str(a["name"]) for a in run.attacks if a.get("minimal")}
-    worst, near = robust[robust["attack"] == WORST], effort.minimal_distances(records)
-    table = tables.summary(worst, metrics.clean_accuracy(records), minimal, near)
-    problem = {"complete": "", "running": "has not finished"}.get(run.status, "failed")
-    if problem == "failed" and run.warnings:
-        problem = f"failed: {run.warnings[-1]}"
-    if excuse is not None:
-        problem = excuse.error
-    return Job(name, folder, run, table, problem, run.status, tuple(run.overrides))
+def _name(folder: Path, base: Path, here: str = ".") -> str:
+    """What a folder is called as seen from the folder `base`, which is called `here`."""
+    whole = folder.resolve()
+    text = str(whole.relative_to(base)) if whole.is_relative_to(base) else str(folder)
+    return here if text == "." else text
 
 
-def own_overrides(job: Job, jobs: Sequence[Job]) -> str:
-    """The overrides of a job that not all the others have too; all where it is alone."""
-    others = [j for j in jobs if j.overrides and j is not job]
-    own = [o for o in job.overrides if not others or any(o not in j.overrides for j in others)]
-    return shlex.join(own)
-
-
-def _text(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-
-
-def _kind(node: Mapping[str, Any]) -> str:
-    """A node in a few words: what its nodes are called, else what it is, else its keys.
-
-    >>> _kind({"path": None, "softmax": {"decay": 0.1}}), _kind({"_target_": "eval.data.Arrays", "test": "a.npz"})
-    ('softmax', 'Arrays')
-    """
-    nodes = [k for k, v in node.items() if isinstance(v, Mapping)]
-    if not nodes and "_target_" in node:
-        return str(node.get("name") or node["_target_"]).rpartition(".")[2]
-    return ", ".join(nodes or node)
-
-
-def differences(configs: Sequence[Mapping[str, Any]], path: str = "") -> dict[str, list[str]]:
-    """The keys whose values differ, with the values as text; nodes of other keys by `_kind`.
-
-    >>> differences([{"a": {"b": 1}, "c": 2}, {"a": {"b": 3}, "c": 2}])
-    {'a.b': ['1', '3']}
-    >>> differences([{"attack": {"fgsm": {}}}, {"attack": {"pgd": {"steps": 4}}}])
-    {'attack': ['fgsm', 'pgd']}
-    """
-    result: dict[str, list[str]] = {}
-    shared = [k for k in configs[0] if all(k in c for c in configs)]
-    if any(len(c) > len(shared) for c in configs):
-        result[path or "(top)"] = [_kind(c) for c in configs]
-    for key in shared:
-        values = [c[key] for c in configs]
-        where = f"{path}.{key}" if path else key
-        if all(isinstance(v, Mapping) for v in values):
-            result |= differences(values, where)
-        elif any(v != values[0] for v in values):
-            result[where] = [_text(v) for v in values]
+def _settings(jobs: Sequence[Job]) -> dict[str, list[str]]:
+    """What varied, with the value of each job: of its configuration, else of its overrides, else nothing."""
+    begun = [(job, job.run) for job in jobs if job.run is not None]
+    by_run = varied([run.config for _, run in begun], [job.folder for job, _ in begun])
+    said = [dict(o.split("=", 1) for o in job.overrides if "=" in o) for job in jobs]
+    if len(begun) < 2:
+        keys = dict.fromkeys(key for mine in said for key in mine)
+        by_said = {key: [mine.get(key, "") for mine in said] for key in keys}
+        return {key: values for key, values in by_said.items() if len(set(values) - {""}) > 1}
+    result = {}
+    for key, values in by_run.items():
+        known = iter(values)
+        result[key] = [
+            next(known) if job.run is not None else mine.get(key, "") for job, mine in zip(jobs, said, strict=True)
+        ]
     return result
-
-
-def _varied(jobs: Sequence[Job]) -> dict[str, list[str]]:
-    """What varied between the jobs that have a header; where a job wrote to is no parameter."""
-    runs = [(j.run, j.folder) for j in jobs if j.run is not None]
-    if len(runs) < 2:
-        return {}
-    found = differences([run.config for run, _ in runs])
-    return {
-        key: values
-        for key, values in found.items()
-        if not all(str(folder) in v for v, (_, folder) in zip(values, runs, strict=True))
-    }
 
 
 def _link(folder: Path, base: Path) -> str:
@@ -228,71 +228,65 @@ def _link(folder: Path, base: Path) -> str:
     return quote(Path(os.path.relpath(page, base)).as_posix())
 
 
-def read(paths: Sequence[Path], output: Path) -> Sweep:
-    """The combined report of runs and sweeps, to be written in the folder `output`.
+def _rows(job: Job, numbers: Numbers, values: tuple[str, ...], apart: Sequence[str], href: str) -> list[Row]:
+    """A job's rows: one for each network at the headline eps, or one that has no numbers."""
+    nothing = Row(job.name, href, values, "", "", Share.unknown(), Share.unknown(), False, status=job.status)
+    if job.run is None:
+        return [nothing]
+    run, threat = job.run, Threat.of(job.run)
+    label = f"{norm_label(threat.norm)}, {eps_label(threat.headline)}"
+    nothing = replace(nothing, headline=label, question=question(run, apart), asked=_asked(run, apart, label))
+    if job.status in ("complete", "failed") and run.wall_seconds:
+        nothing = replace(nothing, seconds=sum(run.wall_seconds.values()))
+    result = [
+        replace(
+            nothing,
+            model=row["model"],
+            clean=_known(row["clean_accuracy"], row["clean_low"], row["clean_high"], row["clean_n"]),
+            robust=_known(row["robust_accuracy"], row["low"], row["high"], row["n"]),
+            trusted=not job.problem,
+            distance=float(row["distance_median"]),
+            distance_norm=row["distance_norm"] if isinstance(row["distance_norm"], str) else "",
+            errors=int(row["errors"]),
+        )
+        for row in numbers.rows
+        if row["eps_text"] in (threat.headline, "")
+    ]
+    return result or [nothing]
 
-    Raises:
-        InputError: a path is no folder of a run or of a sweep.
-    """
-    found = folders(paths)
-    base = output.resolve()
-    jobs = []
-    for folder in found:
-        whole = folder.resolve()
-        jobs.append(read_job(folder, str(whole.relative_to(base)) if whole.is_relative_to(base) else str(folder)))
-    varied = _varied(jobs)
-    rows, parts, place = [], [], 0
+
+def _known(value: float, low: float, high: float, n: float) -> Share:
+    return Share.unknown() if math.isnan(value) or math.isnan(n) else Share(value, low, high, int(n))
+
+
+def _asked(run: Run, apart: Sequence[str], label: str) -> str:
+    """What a run asked, in the words that tell it from the others."""
+    words = [str(run.data["name"])] if "data" in apart else []
+    words += [label] if {"norm", "budget"} & set(apart) else []
+    words += [f"goal {run.goal}"] if "goal" in apart else []
+    study = (run.config.get("study") or {}).get("_target_", "") if "study" in apart else ""
+    return ", ".join([*words, *([str(study).rpartition(".")[2]] if study else [])])
+
+
+def _warnings(jobs: Iterable[Job]) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """Each warning once, with the names of the jobs that gave it; not those that say why a job failed."""
+    found: dict[str, list[str]] = {}
     for job in jobs:
-        told = {"overrides": [own_overrides(job, jobs)], "error": [job.problem]}
-        beside = pd.DataFrame({"job": [job.name], "status": [job.status], **told})
-        if job.run is None:
-            parts.append(beside)
-            continue
-        values = tuple(column[place] for column in varied.values())
-        place += 1
-        for key, value in zip(varied, values, strict=True):
-            beside[f"config.{key}"] = value
-        parts.append(beside.merge(job.table[list(_SUMMARY)], how="cross") if len(job.table) else beside)
-        threat = Threat.of(job.run)
-        for row in rows_of(job.table[job.table["eps_text"] == threat.headline]):
-            clean = Share(
-                row["clean_accuracy"], row["clean_low"], row["clean_high"], int(np.nan_to_num(row["clean_n"]))
-            )
-            label = f"{norm_label(threat.norm)}, {eps_label(threat.headline)}"
-            rows.append(
-                Row(
-                    job.name,
-                    _link(job.folder, base),
-                    values,
-                    row["model"],
-                    label,
-                    clean,
-                    share_of(row, "robust_accuracy"),
-                    not job.problem,
-                    float(row["distance_median"]),
-                    row["distance_norm"] if isinstance(row["distance_norm"], str) else "",
-                )
-            )
-    runs = [j for j in jobs if j.run is not None]
-    goals = sorted({j.run.goal for j in runs if j.run}, key=lambda goal: goal != "untargeted")
-    measure = Measure.of(goals[-1] if goals else "untargeted")
-    apart = differ([j.run for j in runs if j.run])
-    return Sweep(
-        title=runs[0].run.title if runs and runs[0].run else "Sweep",
-        jobs=tuple(jobs),
-        varied=tuple(varied),
-        rows=tuple(rows),
-        charts=() if strange(apart, varied) else charts(list(varied), rows, measure),
-        measure=measure,
-        mixed=len(goals) > 1,
-        apart=apart,
-        warnings=tuple((j.name, line) for j in runs if j.run for line in j.run.warnings),
-        csv=_csv(parts, varied),
-    )
+        for line in job.run.warnings if job.run else ():
+            if line != job.problem:
+                found.setdefault(line, []).append(job.name)
+    return tuple((line, tuple(names)) for line, names in found.items())
 
 
-def _csv(parts: Sequence[pd.DataFrame], varied: Mapping[str, Any]) -> pd.DataFrame:
-    columns = ["job", "status", *(f"config.{key}" for key in varied), *_SUMMARY, "overrides", "error"]
-    records = [row for part in parts for row in rows_of(part)]
-    table = pd.DataFrame(records, columns=columns)
-    return table.astype(dict.fromkeys(("clean_n", "n", "errors", "searched", "found"), "Int64"))
+def _csv(jobs: Sequence[Job], told: Mapping[int, Numbers], settings: Mapping[str, Sequence[str]]) -> pd.DataFrame:
+    """One row for each job, network and eps; of a job without numbers one row too."""
+    columns = ["job", "status", *(f"config.{key}" for key in settings), *SUMMARY, "seconds", "overrides", "error"]
+    own, rows = Own(jobs), []
+    for place, job in enumerate(jobs):
+        seconds = sum(job.run.wall_seconds.values()) if job.run and job.run.wall_seconds else None
+        beside: dict[str, Any] = {
+            "job": job.name, "status": job.status, **{f"config.{key}": settings[key][place] for key in settings},
+            "seconds": seconds, "overrides": shlex.join(own(job)), "error": job.problem,
+        }  # fmt: skip
+        rows += [{**beside, **row} for row in told.get(place, Numbers()).rows] or [beside]
+    return pd.DataFrame(rows, columns=columns).astype(dict.fromkeys(COUNTED, "Int64"))

@@ -52,3 +52,64 @@ for (const place of places) {
   sizes.observe(place);
   place.addEventListener("scroll", () => hint(place), { passive: true });
 }
+const SHOWN = 200;
+for (const tools of document.querySelectorAll("[data-table]")) {
+  const table = document.getElementById(tools.dataset.table), body = table.tBodies[0], rows = [...body.rows];
+  const heads = [...table.tHead.rows[0].cells], choices = [...tools.querySelectorAll("select")];
+  const search = tools.querySelector("input"), told = tools.querySelector("output");
+  const more = document.querySelector(`[data-more="${table.id}"]`), words = new Map(), orders = new Map();
+  let order = rows, all = false;
+  const text = (row) => words.get(row) ?? words.set(row, row.textContent.toLowerCase()).get(row);
+  const key = (cell) => {
+    const said = cell.dataset.v ?? cell.textContent.trim(), parts = said.split("/");
+    const value = parts.length === 2 && parts[0] && parts[1] ? parts[0] / parts[1] : Number(said);
+    return said === "" || said === "\u2013" ? null : Number.isNaN(value) ? said : value;
+  };
+  const names = new Intl.Collator(undefined, { numeric: true });
+  const sorted = (column, down) => {
+    const keys = orders.get(column) ?? orders.set(column, rows.map((row) => [key(row.cells[column]), row])).get(column);
+    const sign = down ? -1 : 1, kind = (value) => (value === null ? 2 : typeof value === "string" ? 1 : 0);
+    return keys.toSorted(([a], [b]) => { /* what is missing comes last either way, rows of equal keys as they came */
+      if (kind(a) !== kind(b)) return kind(a) === 2 || kind(b) === 2 ? kind(a) - kind(b) : sign * (kind(a) - kind(b));
+      return a === null ? 0 : sign * (typeof a === "string" ? names.compare(a, b) : a - b);
+    }).map(([, row]) => row);
+  };
+  const show = () => {
+    const wanted = search.value.toLowerCase().split(/\s+/).filter(Boolean);
+    const chosen = choices.filter((choice) => choice.value);
+    const found = order.filter((row) =>
+      chosen.every((choice) => row.cells[choice.dataset.column].textContent === choice.value)
+        && wanted.every((word) => text(row).includes(word)));
+    const cut = !all && found.length > SHOWN;
+    body.replaceChildren(...(cut ? found.slice(0, SHOWN) : found)); /* no others: thousands take long to be laid out */
+    told.textContent = `${found.length.toLocaleString("en")} of ${rows.length.toLocaleString("en")} rows`
+      + (cut ? `, the first ${SHOWN} shown` : "");
+    more.hidden = !cut;
+  };
+  heads.forEach((head, column) => {
+    const button = document.createElement("button");
+    button.type = "button";
+    button.append(...head.childNodes);
+    head.append(button);
+    button.addEventListener("click", () => {
+      const down = head.getAttribute("aria-sort") === "ascending";
+      for (const other of heads) other.removeAttribute("aria-sort");
+      head.setAttribute("aria-sort", down ? "descending" : "ascending");
+      order = sorted(column, down);
+      show();
+    });
+  });
+  search.addEventListener("input", show);
+  for (const choice of choices) choice.addEventListener("change", show);
+  tools.querySelector("button").addEventListener("click", () => {
+    search.value = "";
+    for (const choice of choices) choice.value = "";
+    show();
+  });
+  more.querySelector("button").addEventListener("click", () => {
+    all = true;
+    show();
+  });
+  tools.hidden = false;
+  show();
+}

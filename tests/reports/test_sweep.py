@@ -25,7 +25,7 @@ def test_jobs_that_did_not_complete_are_listed(sweep_folder):
     sweep = read([sweep_folder], sweep_folder)
     assert sweep.ended == 3
     assert [(name, status, why) for name, _, status, why in sweep.problems] == [
-        ("3", "failed", "failed"),
+        ("3", "failed", "it does not say why"),
         ("4", "refused", "threat.eps: must be > 0"),
     ]
     assert {r.job for r in sweep.ranked} == {"0", "1", "2"}
@@ -44,7 +44,8 @@ def test_a_refused_job_is_told_with_its_own_overrides(sweep_folder):
         header.write(sweep_folder / job)
     Excuse("refused", "must be <small>", ("debug=quick", "train.decay=-1")).write(sweep_folder / "4")
     page = write_sweep([sweep_folder], sweep_folder).read_text()
-    assert "<li>4 (<code>train.decay=-1</code>): refused: must be &lt;small&gt;</li>" in page
+    refused = page.partition("Refused: 1 ")[2].partition("</ul>")[0]
+    assert "<li>4 (<code>train.decay=-1</code>): must be &lt;small&gt;</li>" in refused
     last = pd.read_csv(sweep_folder / "sweep.csv", keep_default_na=False).iloc[-1]
     assert last[["status", "overrides", "error"]].tolist() == ["refused", "train.decay=-1", "must be <small>"]
 
@@ -136,14 +137,15 @@ def test_the_distance_decides_where_as_many_are_left(tmp_path, make_run):
     assert "median distance</th>" in page
 
 
-def test_the_networks_do_not_share_a_heading_with_the_parameter(tmp_path, make_run):
+@pytest.mark.parametrize("called", ["", "_1e-4"])
+def test_the_networks_do_not_share_a_heading_with_the_parameter(tmp_path, make_run, called):
     for job, name in enumerate(("softmax", "mlp")):
         config = {"model": {"path": None, "weights": None, name: {"decay": 0}}}
-        make_run(tmp_path / str(job), n=20, models=(name,), examples=False, config=config)
+        make_run(tmp_path / str(job), n=20, models=(name + called,), examples=False, config=config)
     page = write_sweep([tmp_path], tmp_path).read_text()
     heads = page.partition('id="runs"')[2].partition("<thead>")[2].partition("</thead>")[0]
     assert heads.count(">model</th>") == 1
-    assert ">network</th>" in heads
+    assert heads.count(">network</th>") == (1 if called else 0)  # what the parameter says already has no column
     assert list(pd.read_csv(tmp_path / "sweep.csv")["config.model"].unique()) == ["softmax", "mlp"]
 
 
@@ -185,12 +187,18 @@ def test_fractions_are_numbers(tmp_path, make_run):
     assert [row[1] for row in chart.rows] == ["2/255", "4/255", "8/255"] * 2
 
 
-def test_words_have_no_curve(tmp_path, make_run):
+def test_words_have_a_dot_each_the_highest_first(tmp_path, make_run):
     for job, name in enumerate(("sgd", "adam")):
-        make_run(tmp_path / str(job), n=20, models=("a",), examples=False, config={"train": {"name": name}})
+        config, strength = {"train": {"name": name}}, 1.0 + 2 * job
+        make_run(tmp_path / str(job), n=20, models=("a",), examples=False, config=config, strength=strength)
     sweep = read([tmp_path], tmp_path)
     assert sweep.varied == ("train.name",)
-    assert sweep.charts == ()
+    (chart,) = sweep.charts
+    assert chart.title == "Robust accuracy by train.name"
+    shares = {r.values[0]: r.robust for r in sweep.rows}
+    assert [row[0] for row in chart.rows] == ["adam", "sgd"]
+    assert [row[2:4] for row in chart.rows] == [(shares[v].text, shares[v].interval) for v in ("adam", "sgd")]
+    assert chart.svg.count('class="lost"') == 2
 
 
 def test_two_parameters_give_a_curve_per_value_of_the_other(tmp_path, make_run):
@@ -245,13 +253,14 @@ def test_too_many_curves_for_one_chart_get_one_per_model(tmp_path, make_run):
     assert len({c.name for c in charts}) == 3
 
 
-def test_too_many_curves_of_a_model_show_the_lowest(tmp_path, make_run):
+def test_too_many_curves_of_a_model_show_their_median_and_their_range(tmp_path, make_run):
     (chart,) = _grid(make_run, tmp_path, ("a",), 9)
     assert chart.svg.count('class="series') == 1
-    assert "There are 9 curves" in chart.note
-    rows = [r for r in read([tmp_path], tmp_path).rows if r.values[0] == "10"]
-    assert len(rows) == 9
-    assert chart.rows[0][2] == min(rows, key=lambda r: r.robust.value).robust.text
+    assert "There are 9 settings of the other parameters: the line is their median" in chart.note
+    shares = sorted(r.robust.value for r in read([tmp_path], tmp_path).rows if r.values[0] == "10")
+    assert len(shares) == 9
+    span = f"{100 * shares[0]:.1f}\u2013{100 * shares[-1]:.1f}%"
+    assert chart.rows[0] == ("a, median of 9", "10", f"{100 * shares[4]:.1f}%", span, "9", "10")
 
 
 def test_a_sweep_with_targeted_goals_says_what_it_counts(sweep_folder):

@@ -1,0 +1,29 @@
+"""Whether a process is at work in the folder of a run, by the locks that it holds. Free of torch and pandas."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+_LOCKS = (".lock", ".claims/*")
+"""Of the process that leads a run, and of those that make its parts; see `eval.claim`."""
+
+
+def alive(folder: Path) -> bool:
+    """Whether a process holds a lock in the folder.
+
+    A process that was killed leaves its files but holds none. Locks that belong to somebody else and cannot be asked
+    count as held. On a file system that does not share locks, nothing is known of processes on other machines.
+    """
+    return any(_held(path) for pattern in _LOCKS for path in folder.glob(pattern))
+
+
+def _held(path: Path) -> bool:
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=0)
+    except (Timeout, PermissionError):
+        return True
+    lock.release()  # the file stays: whoever comes next takes it
+    return False
