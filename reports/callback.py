@@ -6,6 +6,7 @@ warning and exit code 0, so trouble leaves here as SystemExit. Everything heavy 
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -34,6 +35,11 @@ def _told(write: Callable[[], Path]) -> None:
         )
         raise SystemExit(1) from None
     print(f"Report: {path}")
+
+
+def _status(path: Path) -> str:
+    """The status in the header of a run, which the combined report has read whole."""
+    return str(json.loads(path.read_text(encoding="utf-8")).get("status"))
 
 
 class Report(Callback):
@@ -67,3 +73,5 @@ class Report(Callback):
             _told(write)
         if any(folder.glob(f"*/{excuse.FILE}")):  # a launcher's workers cannot set the exit status themselves
             raise SystemExit(2)
+        if any(_status(path) == "failed" for path in folder.glob("*/run.json")):
+            raise SystemExit(1)

@@ -1,0 +1,160 @@
+"""What `hydra/launcher=ray` asks of Ray, and the way to it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import Any
+
+from eval.errors import InputError
+
+_PATIENCE = 10.0  # seconds until an address counts as one that does not answer
+_STORE = 80 * 2**20  # bytes; little more than the least that Ray takes: jobs return a few kilobytes
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What jobs get.
+
+    Attributes:
+        address: `local`, a Ray that is started for the sweep; `auto` or `host:port`, a cluster that is running.
+        cpus: per job.
+        gpus: per job; `auto`: one where Ray has any and the job's device may be one.
+        at_once: how many jobs run at the same time at most; None for as many as there is room for.
+        retries: how often a job is begun again whose worker died.
+    """
+
+    address: str = "local"
+    cpus: float = 1
+    gpus: float | str = "auto"
+    at_once: int | None = None
+    retries: int = 2
+
+    def __post_init__(self) -> None:
+        self._must("address", isinstance(self.address, str) and bool(self.address), "local, auto or host:port")
+        self._must("cpus", _share(self.cpus) and self.cpus > 0, "a whole number of at least 1, or between 0 and 1")
+        self._must("gpus", self.gpus == "auto" or _share(self.gpus), "auto, a whole number, or between 0 and 1")
+        few = self.at_once is None or (_whole(self.at_once) and self.at_once >= 1)
+        self._must("at_once", few, "null or a whole number of at least 1")
+        self._must("retries", _whole(self.retries) and self.retries >= 0, "a whole number of at least 0")
+
+    def _must(self, key: str, holds: bool, what: str) -> None:
+        if not holds:
+            raise InputError(f"hydra.launcher.{key}: must be {what}, got {getattr(self, key)}")
+
+    def gpus_of(self, device: str) -> float:
+        """How many GPUs a job gets whose `device` is this, from the Ray that is connected."""
+        if not isinstance(self.gpus, str):
+            return self.gpus
+        return float(device.startswith(("auto", "cuda")) and _has("GPU") > 0)
+
+
+def _has(name: str) -> float:
+    """How much the Ray that is connected has of a resource."""
+    import ray
+
+    found: Any = ray.cluster_resources  # Ray gives it no type
+    return float(found().get(name, 0))
+
+
+def _whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _share(value: Any) -> bool:
+    """Whether Ray can give so many of something: above 1 it gives no fractions."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return 0 <= value <= 1 or (value > 1 and float(value).is_integer())
+
+
+def installed() -> None:
+    """Check that Ray is there.
+
+    Raises:
+        InputError: it is not.
+    """
+    if find_spec("ray") is None:
+        raise InputError(
+            "hydra.launcher: must have the package ray, which is not installed; pip install 'toastproof[ray]'"
+        )
+
+
+def room(terms: Terms, gpus: float) -> None:
+    """Check that a job fits: a Ray of our own does not grow, and Ray would wait for ever.
+
+    Raises:
+        InputError: it does not.
+    """
+    if terms.address != "local":
+        return
+    for key, name, asked in (("cpus", "CPU", terms.cpus), ("gpus", "GPU", gpus)):
+        if asked > _has(name):
+            most = f"{_has(name):g}, what this machine has"
+            raise InputError(f"hydra.launcher.{key}: must be at most {most}, got {asked:g}")
+
+
+@contextmanager
+def connected(terms: Terms) -> Iterator[None]:
+    """A Ray to give tasks to: one of our own, which ends with the sweep, or the cluster at the address.
+
+    Raises:
+        InputError: the address does not answer, or does not let us in.
+    """
+    os.environ.setdefault(
+        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0"
+    )  # what Ray's next versions do, and its warning asks for
+    own = terms.address == "local"
+    address = terms.address
+    if own:
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        os.environ.setdefault("RAY_AUTH_MODE", "token")  # as Ray does of itself, telling so at each start
+    elif address == "auto":
+        address = os.environ.get("RAY_ADDRESS", address)
+    _answers(address)
+    import ray
+
+    before = signal.getsignal(signal.SIGTERM)
+    local: dict[str, Any] = {"include_dashboard": False, "object_store_memory": _STORE} if own else {}
+    try:
+        try:
+            ray.init(address=address, log_to_driver=False, configure_logging=False, **local)
+        except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
+            raise InputError(
+                f"hydra.launcher.address: Ray at {address} must let us in: {in_one_line(error)}"
+            ) from error
+        if callable(before):
+            signal.signal(signal.SIGTERM, before)  # Ray has put its own in the place of ours
+        yield
+    finally:
+        ray.shutdown()
+
+
+def in_one_line(error: BaseException) -> str:
+    """What an error says."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _answers(address: str) -> None:
+    """Check that something listens: Ray itself would try for a long time.
+
+    Raises:
+        InputError: nothing does.
+    """
+    if address in ("local", "auto"):
+        return
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdigit():
+        raise InputError(f"hydra.launcher.address: must be local, auto or host:port, got {address}")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), _PATIENCE).close()
+    except OSError as error:
+        why = error.strerror or str(error)
+        raise InputError(
+            f"hydra.launcher.address: must be that of a Ray that runs, nothing answers at {address} ({why})"
+        ) from None
