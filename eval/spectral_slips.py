@@ -46,14 +46,16 @@ class Slips:
         """The norms.
 
         Returns:
-            Of strided convolutions `convolution` (c,), texts, and (c, kernels) `dense`, `fourier`, `printed`; of pools
-            (p,) `pool`, texts, `bound`, `attained` by one pixel, and `typical` (p, pairs) of random pairs.
+            Of strided convolutions `convolution` (c,), texts, and (c, kernels) `dense`, `fourier`, `printed`, NaN after
+            the only kernel of the last; of pools (p,) `pool`, texts, `bound`, `attained` by one pixel, and `typical`
+            (p, pairs) of random pairs.
         """
         g = torch.Generator().manual_seed(seed % (1 << 63))
         rows = [strided(side, stride, self.kernels, g) for side, stride in _STRIDED]
-        ones = strided(1, 2, 1, None)
+        ones = np.full((3, self.kernels), np.nan)
+        ones[:, :1] = strided(1, 2, 1, None)
         names = [f"{side}\u00d7{side} random, stride {stride}" for side, stride in _STRIDED]
-        whole = np.stack([*rows, np.repeat(ones, self.kernels, 1)])  # (c, 3, kernels)
+        whole = np.stack([*rows, ones])  # (c, 3, kernels)
         bound, attained, typical = zip(*(pooled(side, stride, g) for side, stride in _POOLS), strict=True)
         return {
             "convolution": np.array([*names, "identity, stride 2"]),

@@ -23,29 +23,30 @@ def product(run: Run, measured: Measured, names: Sequence[str]) -> Section:
     for name in names:
         network, bound = measured[name], float(measured[name]["product"])
         found, attack, chance = (np.asarray(network[k], np.float64) for k in ("found", "attack", "random"))
-        ratios = np.concatenate([found, attack, chance])
-        over, pairs = over + int((ratios > bound).sum()), pairs + len(ratios)
-        known = math.isfinite(bound)
-        if known:
-            loose.append(bound / float(found.max()))
+        known, largest = math.isfinite(bound), float(found.max())
+        times = bound / largest if known and largest > 0 else None  # a network of one answer has no ratio but 0
+        loose += [] if times is None else [times]
+        if known:  # nothing exceeds an infinite product
+            ratios = np.concatenate([found, chance])  # the attack's pairs are among those found, where they are larger
+            over, pairs = over + int((ratios > bound).sum()), pairs + len(ratios)
         rows.append(
             (
                 name,
                 (
                     Value("number", bound, math.nan, math.nan, 1) if known else None,
-                    Value("number", float(found.max()), math.nan, math.nan, len(found)),
+                    Value("number", largest, math.nan, math.nan, len(found)),
                     average("number", attack),
                     average("number", chance),
-                    Value("number", loose[-1], math.nan, math.nan, 1) if known else None,
+                    None if times is None else Value("number", times, math.nan, math.nan, 1),
                 ),
             )
         )
     reasons = {name: str(measured[name]["reason"]) for name in names if str(measured[name]["reason"])}
     note = "".join(f" No product of {name}: {reason}." for name, reason in reasons.items())
     answer = (
-        f"Of {pairs} ratios of pairs, {over} exceed the product of their network; it is {_span(loose)} times the "
-        "largest that was found."
-        if loose
+        f"Of {pairs} ratios of pairs, from each image the largest found and a random one, {over} exceed the product of "
+        f"their network" + (f"; it is {_span(loose)} times the largest that was found." if loose else ".")
+        if pairs
         else "No product is known of these networks."
     )
     return Section(
@@ -83,7 +84,8 @@ def radius(run: Run, measured: Measured, names: Sequence[str], distances: Mappin
         right = np.asarray(network["lead"]) > 0
         by_product, tight = (np.asarray(network[k], np.float64) for k in ("radius", "tight"))
         for proved in (by_product, tight):
-            both = np.isfinite(proved) & ~np.isnan(found)
+            # a radius of 0 proves nothing, and no radius is above the distance of what was not found
+            both = np.isfinite(proved) & (proved > 0) & np.isfinite(found)
             over, compared = over + int((proved[both] > found[both]).sum()), compared + int(both.sum())
         best = np.fmax(by_product, tight)
         both = right & np.isfinite(found) & (found > 0) & (best > 0)
@@ -104,10 +106,14 @@ def radius(run: Run, measured: Measured, names: Sequence[str], distances: Mappin
             )
         )
     answer = (
-        f"Of {compared} radii and distances of the same image, {over} radii are above the distance; the attack finds "
-        f"examples at {_span(brackets)} times the proved radius (medians of the networks)."
+        f"Of {compared} radii above 0 of images of which an example was found, {over} radii are above the distance"
+        if compared
+        else "No image has both a radius above 0 and an example that was found"
+    )
+    answer += (
+        f"; the attack finds examples at {_span(brackets)} times the proved radius (medians of the networks)."
         if brackets
-        else f"Of {compared} radii and distances of the same image, {over} radii are above the distance."
+        else "."
     )
     answer += _gained({name: row[1] for name, row in rows})
     attacks = ", ".join(str(a["name"]) for a in run.attacks) or "no attack"

@@ -25,7 +25,7 @@ def slips(measured: Mapping[str, np.ndarray[Any, Any]]) -> Section:
         "and one of a single 1. Means, with 95% intervals over kernels.",
         ("decomposed", "Fourier form, S\u207b\u00b9", "as printed, S\u207b\u00b2", "printed / decomposed"),
         tuple(
-            (str(name), (*(_mean(v[i]) for v in (dense, fourier, printed)), _mean(part[i])))
+            (str(name), tuple(_mean(v[i]) for v in (dense, fourier, printed, part)))
             for i, name in enumerate(measured["convolution"])
         ),
     )
@@ -48,6 +48,7 @@ def slips(measured: Mapping[str, np.ndarray[Any, Any]]) -> Section:
             for i, name in enumerate(measured["pool"])
         ),
     )
+    every = int(np.isfinite(dense).sum())
     agree = int((np.abs(fourier / dense - 1) <= _SAME).sum())
     short = int((printed < dense * (1 - _SAME)).sum())
     above = [i for i, value in enumerate(measured["attained"]) if value > 1 + _SAME]
@@ -57,19 +58,20 @@ def slips(measured: Mapping[str, np.ndarray[Any, Any]]) -> Section:
         "Two slips in the bounds",
         "The norm of a strided convolution is the supremum of the norm of A(\u03be), whose entries have a factor "
         "S\u207b\u00b2; max-pooling is contractive (Szegedy et al. 2014, section 4.3).",
-        f"The form as printed and with S\u207b\u00b9 beside a decomposition, on {dense.size} convolutions; the gain of "
+        f"The form as printed and with S\u207b\u00b9 beside a decomposition, on {every} convolutions; the gain of "
         f"{len(measured['pool'])} max-pools on one pixel.",
         "Stride 1, where both forms are the same; pools whose windows do not overlap, which are contractive.",
-        f"With S\u207b\u00b9 the Fourier form agrees with the decomposition on {agree} of {dense.size}; as printed it "
-        f"is too small on {short}, down to {float(part.min()):.3g} of the norm. Of {len(measured['pool'])} max-pools "
-        f"{len(above)} lengthen a change, {measured['pool'][worst]} to {float(measured['attained'][worst]):.3g} times "
-        f"its length; the 3\u00d73 one of stride 2, AlexNet's, to "
+        f"With S\u207b\u00b9 the Fourier form agrees with the decomposition on {agree} of {every}; as printed it "
+        f"is too small on {short}, down to {float(np.nanmin(part)):.3g} of the norm. Of {len(measured['pool'])} "
+        f"max-pools {len(above)} lengthen a change, {measured['pool'][worst]} to "
+        f"{float(measured['attained'][worst]):.3g} times its length; the 3\u00d73 one of stride 2, AlexNet's, to "
         f"{float(measured['attained'][list(measured['pool']).index('3' + chr(215) + '3, stride 2')]):.3g}.",
         (strided, pools),
     )
 
 
 def _mean(values: np.ndarray[Any, Any]) -> Value:
-    """Without an interval where all are one."""
+    """Of those that there are; without an interval where all are one."""
+    values = values[~np.isnan(values)]
     same = float(np.ptp(values)) <= 1e-9 * abs(float(values[0]))
     return Value("number", float(values[0]), math.nan, math.nan, len(values)) if same else average("number", values)

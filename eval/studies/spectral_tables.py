@@ -194,13 +194,18 @@ def _spectra(name: str, network: Mapping[str, Array], what: str) -> list[Curves]
         Curves(
             f"singular_{name}",
             f"{name}: singular values",
-            "Each layer's singular values in descending order; of a large convolution those of the cyclic one of its "
-            "size. 0 on the vertical axis is a norm of 1." + (f" Weights: {what}." if what else ""),
+            f"{_whose(len(whole))} singular values in descending order; of a large convolution those of the cyclic one "
+            "of its size. 0 on the vertical axis is a norm of 1." + (f" Weights: {what}." if what else ""),
             "rank, as a share",
             "log10 singular value",
             tuple(lines),
         )
     ]
+
+
+def _whose(layers: int) -> str:
+    """Of which layers a chart shows something."""
+    return "Each layer's" if layers <= _DRAWN else f"Of {layers} layers {_DRAWN}, evenly along the network: their"
 
 
 def _distances(records: pd.DataFrame, name: str, samples: Array) -> Floats:

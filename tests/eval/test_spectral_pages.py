@@ -1,0 +1,81 @@
+"""What the pages on spectra count of arrays written down here: ratios above products, and radii above distances."""
+
+from __future__ import annotations
+
+import math
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from eval.studies.spectral_product import product, radius
+from eval.studies.spectral_tables import _spectra
+
+STUDY = SimpleNamespace(config={"study": {"steps": 60}}, attacks=[{"name": "lbfgs"}])
+
+
+def pairs(bound: float, found: list[float], chance: list[float]) -> dict[str, np.ndarray]:
+    """A network's product, and ratios; the attack's pairs are among those found."""
+    return {
+        "product": np.array(bound), "reason": np.array("" if math.isfinite(bound) else "mul: no bound"),
+        "found": np.array(found), "attack": np.array(found) / 2, "random": np.array(chance),
+    }  # fmt: skip
+
+
+def test_ratios_are_counted_once_and_only_where_a_product_may_be_exceeded():
+    networks = {"a": pairs(10.0, [5.0, 4.0], [1.0, 2.0]), "b": pairs(math.inf, [9.0] * 3, [1.0] * 3)}
+    said = product(STUDY, networks, ["a", "b"])
+    assert said.answer.startswith("Of 4 ratios of pairs, from each image the largest found and a random one, 0 exceed")
+    assert said.answer.endswith("it is 2 times the largest that was found.")
+    assert product(STUDY, networks, ["b"]).answer == "No product is known of these networks."
+
+
+@pytest.mark.parametrize(
+    ("found", "chance", "over"), [([11.0, 4.0], [1.0, 1.0], 1), ([11.0, 4.0], [1.0, 10.5], 2), ([10.0], [10.0], 0)]
+)
+def test_ratios_above_the_product_are_told(found: list[float], chance: list[float], over: int):
+    said = product(STUDY, {"a": pairs(10.0, found, chance)}, ["a"])
+    assert f", {over} exceed the product of their network" in said.answer
+
+
+def proved(lead: list[float], by_product: list[float], tight: list[float]) -> dict[str, np.ndarray]:
+    return {
+        "lead": np.array(lead), "radius": np.array(by_product), "tight": np.array(tight),
+        "sample": np.arange(len(lead)),
+    }  # fmt: skip
+
+
+def test_radii_that_cannot_be_above_a_distance_do_not_count():
+    """Of the images: one wrong, one without an example, one whose certificate is 0, one without attack, one of all."""
+    net = proved([-1, 2, 2, 2, 2], [0, 0.1, 0.1, 0.1, 0.2], [0, 0.2, 0, math.nan, 0.4])
+    said = radius(STUDY, {"n": net}, ["n"], {"n": np.array([0.0, math.inf, 1.0, math.nan, 2.0])})
+    assert said.answer == (
+        "Of 3 radii above 0 of images of which an example was found, 0 radii are above the distance; the attack finds "
+        "examples at 7.5 times the proved radius (medians of the networks)."
+    )  # 1 / 0.1 and 2 / 0.4
+    none = radius(STUDY, {"n": net}, ["n"], {"n": np.full(5, math.inf)})
+    assert none.answer == "No image has both a radius above 0 and an example that was found."
+
+
+@pytest.mark.parametrize(("distance", "over"), [(0.3, 0), (0.2, 0), (0.15, 1), (0.05, 2)])
+def test_radii_above_the_distance_are_told(distance: float, over: int):
+    net = proved([1.0], [0.1], [0.2])
+    said = radius(STUDY, {"n": net}, ["n"], {"n": np.array([distance])})
+    assert said.answer.startswith(
+        f"Of 2 radii above 0 of images of which an example was found, {over} radii are above the distance"
+    )
+
+
+@pytest.mark.parametrize(("layers", "says"), [(6, "Each layer's singular"), (7, "Of 7 layers 6, evenly along the")])
+def test_a_chart_that_leaves_layers_out_says_so(layers: int, says: str):
+    singular = np.tile([3.0, 2.0, 1.0], (layers, 1))
+    of = {"layer": np.arange(layers), "kind": np.array(["Linear"] * layers), "singular": singular}
+    (chart,) = _spectra("n", of, "")
+    assert chart.note.startswith(says)
+    assert len(chart.lines) == 6
+
+
+def test_a_network_of_one_answer_has_a_product_and_no_ratio():
+    said = product(STUDY, {"a": pairs(0.0, [0.0], [0.0])}, ["a"])
+    assert said.answer.endswith("0 exceed the product of their network.")
+    assert said.tables[0].rows[0][1][-1] is None
