@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from eval.studies.cells import Table, Value, excess, share, told
+from eval.studies.cells import Table, Value, share, told
+from eval.studies.estimates import beyond_draws, of_draws, verdict
 from eval.studies.reading import Section
 from eval.studies.unit_family import LABELS, Array, Family, Looked, alone, between, number, percents, points
 from eval.units import detectors
@@ -23,7 +24,7 @@ def section(family: Family) -> Section:
     untrained = [values for label, values in networks.rows if label.startswith("untrained")]
     beside = untrained[0][0] if untrained else None
     never = "" if beside is None else f" Without training the best unit reaches {told(beside)}."
-    n = min(family.first.count("natural"), family.first.count("random"))
+    n = family.first.count("natural")
     return Section(
         name="detectors",
         title="One unit as a detector: the cat neuron",
@@ -33,8 +34,8 @@ def section(family: Family) -> Section:
         measured=f"{family.held_out} Each class against all others: for every direction the side and the threshold of "
         f"the highest accuracy on one half; the direction with the highest accuracy there; its accuracy on the other "
         f"half. {len(family.classes)} of {len(family.run.data['classes'])} classes have images enough.",
-        null=f"Who always says no, and the best of as many random directions ({n} of each), chosen alike; the other "
-        "networks of the run.",
+        null=f"Who always says no, and the best of as many random directions ({n} of each), chosen alike, in the mean "
+        f"of {len(family.first.seen['again_right'])} draws; the other networks of the run.",
         answer=f"The best unit of each class tells it from the others with {told(ours)} accuracy in the mean of the "
         f"classes, against {majority.ours:.1%} of who always says the same, and {told(random)} of the best of as many "
         f"random directions: a difference of {percents(gain)}, {_verdict(gain)}.{never}",
@@ -43,21 +44,20 @@ def section(family: Family) -> Section:
 
 
 def _verdict(gain: Value) -> str:
-    if gain.low > 0:
-        return "more than the choice of images explains"
-    return "less than random directions" if gain.high < 0 else "no more than the choice of images explains"
+    return verdict(
+        gain,
+        "more than the choice of images and of random directions explains",
+        "less than random directions",
+        "no more than the choice of images and of random directions explains",
+    )
 
 
-def _fitted(one: Looked, basis: str) -> detectors.Detectors:
-    return detectors.Detectors(*(one.seen[f"{what}_{basis}"] for what in ("threshold", "side", "fitted")))
-
-
-def best(one: Looked, basis: str, count: int) -> tuple[Array, Array]:
-    """The number (C,) of the best detector of each class among the first `count`, and whether it is right (n, C)."""
-    found = _fitted(one, basis)
-    chosen = found.fitted[:count].argmax(0)
+def best(one: Looked) -> tuple[Array, Array]:
+    """The number (C,) of the unit that is the best detector of each class, and whether it is right (n, C)."""
+    found = detectors.Detectors(*(one.seen[f"{what}_natural"] for what in ("threshold", "side", "fitted")))
+    chosen = found.fitted.argmax(0)
     kinds = np.arange(found.fitted.shape[1])
-    said = detectors.detected(one.responses(basis, one.told), found, chosen, kinds)
+    said = detectors.detected(one.responses("natural", one.told), found, chosen, kinds)
     return chosen, said == member(one, one.told)
 
 
@@ -67,34 +67,27 @@ def member(one: Looked, where: Array) -> Array:
     return inside
 
 
-def _both(one: Looked) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
-    """`best` of the units and of as many random directions."""
-    count = min(one.count("natural"), one.count("random"))
-    return best(one, "natural", count), best(one, "random", count)
-
-
-def _area(one: Looked, basis: str, direction: int, c: int) -> float:
+def _area(one: Looked, unit: int, c: int) -> float:
     """Under the curve of a detector on the images that are told, by the side that the other ones chose."""
-    area, side = float(one.seen[f"area_{basis}"][direction, c]), float(one.seen[f"side_{basis}"][direction, c])
+    area, side = float(one.seen["area_natural"][unit, c]), float(one.seen["side_natural"][unit, c])
     return area if side > 0 else 1 - area
 
 
 def _classes(family: Family) -> Table:
     first = family.first
-    (units, right), (others, theirs) = _both(first)
+    (units, right), theirs = best(first), first.seen["again_right"]  # (n, C), (draws, n, C)
     majority = detectors.majority(member(first, first.told))
     rows = []
     for c, number_ in enumerate(first.seen["classes"][:_SHOWN]):
-        chosen = (("natural", units[c]), ("random", others[c]))
-        areas = [_area(first, basis, i, c) for basis, i in chosen]
+        areas = (_area(first, units[c], c), float(first.seen["again_area"][:, c].mean()))
         n = len(right)
         rows.append(
             (
                 str(family.run.data["classes"][number_]),
                 (
                     share(right[:, c]),
-                    share(theirs[:, c]),
-                    excess(right[:, c], theirs[:, c]),
+                    of_draws(theirs[:, :, c], "share"),
+                    beyond_draws(right[:, c], theirs[:, :, c]),
                     Value("share", float(majority[c]), float("nan"), float("nan"), n),
                     *(alone(area, n) for area in areas),
                 ),
@@ -104,7 +97,8 @@ def _classes(family: Family) -> Table:
     return Table(
         "detectors_classes",
         f"The best unit of each class: {first.name}",
-        "The area is that under the ROC curve, which knows no threshold."
+        f"The best random direction: the mean of {len(theirs)} draws of as many as there are units, intervals over "
+        "draws and images. The area is that under the ROC curve, which knows no threshold."
         + (f" The first {_SHOWN} classes; {left} more count in the means." if left > 0 else ""),
         ("best unit", "best random direction", "difference", "majority", "area, unit", "area, random direction"),
         tuple(rows),
@@ -114,16 +108,15 @@ def _classes(family: Family) -> Table:
 def _networks(family: Family) -> Table:
     rows = []
     for one in family.networks:
-        (_, right), (_, theirs) = _both(one)
-        ours, random = right.mean(1), theirs.mean(1)
+        ours, random = best(one)[1].mean(1), one.seen["again_right"].mean(2)  # (n,), (draws, n)
         majority = float(detectors.majority(member(one, one.told)).mean())
         rows.append(
             (
                 one.label,
                 (
                     number(ours, "share"),
-                    number(random, "share"),
-                    points(ours - random),
+                    of_draws(random, "share"),
+                    beyond_draws(ours, random),
                     Value("share", majority, float("nan"), float("nan"), len(ours)),
                 ),
             )
@@ -131,7 +124,7 @@ def _networks(family: Family) -> Table:
     return Table(
         "detectors_networks",
         "The best of each class, mean of the classes, network by network",
-        "Intervals are over images.",
+        "Intervals are over images; of what has to do with random directions, over draws of them as well.",
         ("best unit", "best random direction", "difference", "majority"),
         tuple(rows),
     )
@@ -229,9 +222,7 @@ def ablation(family: Family) -> Section:
         tuple((one.label, _lost(one, "natural")) for one in family.networks),
     )
     lost, equal, more, _, _, loss = _lost(first, "natural")
-    away = (
-        "units matter more" if loss.low > 0 else "units matter less" if loss.high < 0 else "no difference can be told"
-    )
+    away = verdict(loss, "units matter more", "units matter less")
     return Section(
         name="ablation",
         title="Ablation: is a unit needed?",

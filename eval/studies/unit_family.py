@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import math
+import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.special import stdtrit
 
+from eval.errors import InputError
+from eval.exponents import student
 from eval.records import Run, read_measured
-from eval.studies.cells import Value, average
+from eval.studies.cells import Value
+from eval.studies.estimates import said
 from eval.studies.unit_names import ROBUST, SHUFFLED, UNTRAINED, sibling
 from eval.units import tops
-from eval.units.bases import BASES
 
 Array = np.ndarray[Any, Any]
 
@@ -29,6 +31,7 @@ LABELS: Mapping[str, str] = {
 }
 """What the tables call the bases."""
 TRAINED, NO_TRAINING, SHUFFLED_LABELS = "trained", "untrained", "labels shuffled"
+_FEWEST = 2  # live units of a network that anything is said of
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,23 @@ class Looked:
         said: Array = self.seen["responses"][where] @ self.seen[f"v_{basis}"].T
         return said
 
+    def twins(self, basis: str, where: Array) -> Array | None:
+        """The responses (m, D) of all live units to the samples `where`, or of as many directions of another basis.
+
+        None of a basis that was measured with fewer directions than there are live units; random ones are drawn anew.
+        """
+        seen, units = self.seen["responses"][where], self.seen["live"]
+        if basis == "natural":
+            found: Array = seen[:, units]
+            return found
+        if len(units) <= self.count("natural"):
+            return self.responses(basis, where)[:, : len(units)]
+        if basis != "random":
+            return None
+        rng = np.random.default_rng([zlib.crc32(self.name.encode()), 0x7477696E])
+        drawn: Array = seen @ rng.standard_normal((len(units), seen.shape[1])).astype(np.float32).T
+        return drawn
+
     def count(self, basis: str) -> int:
         """The directions of a basis."""
         return len(self.seen[f"v_{basis}"])
@@ -77,11 +97,13 @@ class Family:
         run: its header.
         networks: the one that was asked for first.
         folder: of the run.
+        gone: by their names those whose units respond to nothing, or one of them alone: who it is, and why.
     """
 
     run: Run
     networks: tuple[Looked, ...]
     folder: Path
+    gone: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def first(self) -> Looked:
@@ -132,6 +154,8 @@ def family(run: Run, folder: Path) -> Family:
 
     Raises:
         LookupError: nothing was measured yet.
+        InputError: the network that was asked for has no units that could be told apart, or an earlier version
+            measured it.
     """
     measured = read_measured(folder, "units")
     first = str(run.models[0]["name"])
@@ -141,19 +165,27 @@ def family(run: Run, folder: Path) -> Family:
     named[first + SHUFFLED] = SHUFFLED_LABELS
     named |= {first + sibling(UNTRAINED, i): f"{NO_TRAINING}, seed {i + 1}" for i in range(len(run.models))}
     named[first + UNTRAINED] = NO_TRAINING
-    found = tuple(
-        Looked(name, label, measured[name])
-        for name, label in named.items()
-        if name in measured and _live(measured[name])
-    )
-    if not found or found[0].name != first:
+    there = {name: label for name, label in named.items() if name in measured}
+    if first not in there:
         raise LookupError(f"{folder}: nothing was measured of {first}")
-    return Family(run, found, folder)
+    seen = measured[first]
+    if len(seen["live"]) < _FEWEST:
+        raise InputError(
+            f"layer: must have {_FEWEST} units or more that respond to images differently, {seen['alias']} of {first} "
+            f"has {len(seen['live'])} of {int(seen['shape'][0])}; choose another layer, or train longer"
+        )
+    if "again_right" not in seen:
+        raise InputError(f"{folder}: must be measured by this version, {first} was by an earlier one; run it elsewhere")
+    few = [name for name in there if len(measured[name]["live"]) < _FEWEST]
+    gone = {name: _gone(there[name], measured[name]) for name in few}
+    found = tuple(Looked(name, label, measured[name]) for name, label in there.items() if name not in gone)
+    return Family(run, found, folder, gone)
 
 
-def _live(seen: Mapping[str, Array]) -> bool:
-    """Whether a network has units that respond to anything."""
-    return len(seen["live"]) > 1 and all(len(seen[f"v_{name}"]) for name in BASES)
+def _gone(label: str, seen: Mapping[str, Array]) -> str:
+    """Who is left out, and why."""
+    units = int(seen["shape"][0])
+    return f"{label} ({'1' if len(seen['live']) else 'none'} of its {units} units responds)"
 
 
 def superiority(one: Array, other: Array, seed: int) -> Value:
@@ -165,10 +197,7 @@ def superiority(one: Array, other: Array, seed: int) -> Value:
 def number(values: Array, kind: str = "number") -> Value:
     """The mean of some numbers (n,), with its interval after Student."""
     values = np.asarray(values, np.float64)
-    found = average(kind, values)
-    n = found.n
-    half = stdtrit(n - 1, 0.975) * float(values.std(ddof=1)) / math.sqrt(n) if n > 1 else math.nan
-    return Value(kind, found.ours, found.ours - half, found.ours + half, n)
+    return Value(kind, float(values.mean()) if len(values) else math.nan, *student(values), len(values))
 
 
 def alone(value: float, n: int) -> Value:
@@ -187,8 +216,7 @@ def between(value: Value, digits: int = 2) -> str:
     >>> between(Value("number", 0.5, 0.25, 0.75, 10))
     '0.50 (0.25 to 0.75)'
     """
-    ours, low, high = (round(part, digits) + 0.0 for part in (value.ours, value.low, value.high))  # no negative zero
-    return f"{ours:.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
+    return said(value, digits)
 
 
 def percents(value: Value) -> str:
@@ -198,4 +226,5 @@ def percents(value: Value) -> str:
     '+5.0 points (-2.5 to 12.5)'
     """
     ours, low, high = (round(100 * part, 1) + 0.0 for part in (value.ours, value.low, value.high))  # no negative zero
-    return f"{ours:+.1f} points ({low:.1f} to {high:.1f})"
+    apart = f"n={value.n}, no interval" if math.isnan(low) else f"{low:.1f} to {high:.1f}"
+    return f"{ours:+.1f} points ({apart})"

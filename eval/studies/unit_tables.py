@@ -48,8 +48,10 @@ def _findings(found: Family, said: list[str]) -> list[str]:
             "Classes have too few images here for purities and detectors: images are judged by the correlation of "
             "their pixels alone."
         )
+    if found.gone:
+        lines.append(f"Left out, as nothing can be compared there: {'; '.join(found.gone.values())}.")
     if "stability" not in said:
-        lines.append("Stability over seeds is not measured: there is one network that learnt anything.")
+        lines.append("Stability over seeds is not measured: there is one trained network alone whose units respond.")
     if "firing" not in said:
         lines.append("No perturbed image fooled its network: what units say of such images is not measured.")
     return lines

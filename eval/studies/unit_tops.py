@@ -24,12 +24,15 @@ from eval.studies.unit_family import (
     number,
     superiority,
 )
-from eval.studies.unit_names import ROBUST, SHUFFLED
+from eval.studies.unit_names import ROBUST, SHUFFLED, UNTRAINED
 from eval.units import tops
 from eval.units.bases import BASES
 from eval.units.tops import CHANCE, MEASURES
 
 _ABOVE = "a unit above"
+_LITTLE = (0.4, 0.6)  # of the pairs: whose interval is within is told to be near one half
+_ALSO = "are not shown to be more so than where nothing was learnt"
+_NO_NULL = "there is no network that learnt nothing to compare with"
 
 
 def section(family: Family) -> Section:
@@ -46,7 +49,7 @@ def section(family: Family) -> Section:
         measured=f"{family.held_out} Of each direction the {k} images with the greatest response: the share of their "
         f"commonest class (purity), the entropy of the classes, the mean correlation of their pixels (likeness), on "
         f"{', '.join(f'{family.first.count(b)} {LABELS[b]}' for b in BASES)}.{silent}",
-        null=f"{k} images at random; the same network {_nulls(family)}. Sparse directions that are not negative are "
+        null=f"{k} images at random; {_nulls(family)}. Sparse directions that are not negative are "
         "one-sided as units of a ReLU layer are; rotations of whitened features have none of the units' scales and "
         "correlations. Intervals are over directions, images and network held fixed.",
         answer=_answer(family, bases, networks),
@@ -60,15 +63,21 @@ def _best(family: Family) -> int:
 
 
 def _nulls(family: Family) -> str:
-    name = family.first.name + SHUFFLED
-    trained = next((m["trained"] for m in family.run.models if m["name"] == name), None)
+    """The networks that learnt nothing, and those of them that there are not, and why."""
+    untrained, shuffled = (family.first.name + ending for ending in (UNTRAINED, SHUFFLED))
+    trained = next((m["trained"] for m in family.run.models if m["name"] == shuffled), None)
+    there = ["untrained"] if family.named(untrained) else []
+    if trained is not None and family.named(shuffled):
+        fits = float(trained["train_accuracy"])
+        there.append(f"trained on shuffled labels, of which it is right about {fits:.0%} at the end of training")
+    left = [family.gone[name] for name in (untrained, shuffled) if name in family.gone]
+    said = f"the same network {', and '.join(there)}" if there else "no network that learnt nothing"
     if trained is None:
-        return (
-            "untrained (these data have no training part, or the network came with its weights, or was not trained in "
-            "the plain way: none was trained on shuffled labels)"
+        said += (
+            " (these data have no training part, or the network came with its weights, or was not trained in the plain "
+            "way: none was trained on shuffled labels)"
         )
-    fits = float(trained["train_accuracy"])
-    return f"untrained, and trained on shuffled labels, of which it is right about {fits:.0%} at the end of training"
+    return said + (f"; left out: {', '.join(left)}" if left else "")
 
 
 def _bases(family: Family) -> Table:
@@ -147,8 +156,12 @@ def _answer(family: Family, bases: Table, networks: Table) -> str:
     ]
     return (
         f"The {what} is {between(units)} for units and {between(others)} for random directions; a unit is above a "
-        f"random direction in {between(above)} of the pairs: {verdict}. It is above in {', '.join(beside)}. As a null, "
-        f"units above random directions where nothing was learnt: {'; '.join(nulls)}."
+        f"random direction in {between(above)} of the pairs: {verdict}. It is above in {', '.join(beside)}. "
+        + (
+            f"As a null, units above random directions where nothing was learnt: {'; '.join(nulls)}."
+            if nulls
+            else "There is no null: no network that learnt nothing has units that respond."
+        )
     )
 
 
@@ -160,15 +173,23 @@ def _verdict(above: Value, sparse: Value | None, nulls: Sequence[Value]) -> str:
         sparse: the same of random directions that are as one-sided as units are.
         nulls: the same of networks that learnt nothing.
     """
+    if math.isnan(above.low):
+        return "too few units to tell"
+    if above.low <= 0.5 <= above.high:
+        if _LITTLE[0] <= above.low and above.high <= _LITTLE[1]:
+            return f"if there is a difference it is small, within {_LITTLE[0]} to {_LITTLE[1]}, as the claim says"
+        return "no difference can be told"
     if above.high < 0.5:
-        return "here random directions have more in common"
-    if above.low <= 0.5:
-        return "no difference can be told, as the claim says"
+        alone = all(beyond(null, above).low > 0 for null in nulls)
+        but = [] if alone and nulls else [_ALSO if nulls else _NO_NULL]
+        return ", but ".join(["random directions have more in common", *but])
     but = []
-    if sparse is not None and sparse.low <= 0.5:
+    if sparse is None or not sparse.low > 0.5:
         but.append("are not shown to have more than random directions that are one-sided, as units are")
-    if any(beyond(above, null).low <= 0 for null in nulls):
-        but.append("are not shown to be more so than where nothing was learnt")
+    if not all(beyond(above, null).low > 0 for null in nulls):
+        but.append(_ALSO)
+    if not nulls:
+        but.append(_NO_NULL)
     if but:
         return f"units have more in common, but {', and '.join(but)}, so that no meaning needs to be behind it"
     return "here the claim is rejected, units have more in common"

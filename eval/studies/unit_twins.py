@@ -20,6 +20,7 @@ from eval.units import matching
 from eval.units.bases import BASES
 
 _SIDE = 112  # pixels of a stimulus that is shown, at most
+_UNTRAINED = "; untrained networks, whose units have in common what the images and the architecture give"
 Pair = tuple[Looked, Looked]
 
 
@@ -41,11 +42,12 @@ def stability(family: Family) -> Section | None:
         "directions are matched better by chance: units and random directions are as many. Intervals are over other "
         "directions of these networks, the networks and the images held fixed: pairs that share a direction, as those "
         "of one unit with its matches in two other networks, depend on one another, and count for less than as many "
-        "that share none (Aronow et al. 2015).",
+        "that share none (Aronow et al. 2015). All live units of a network take part; where they are more "
+        "than the directions that were measured of another basis, that has no number here.",
         tuple(LABELS[basis] for basis in BASES),
         tuple((label, tuple(by[basis] for basis in BASES)) for label, by in found.items()),
     )
-    ours = found["trained, two seeds"]
+    ours = {basis: value for basis, value in found["trained, two seeds"].items() if value is not None}
     gap = beyond(ours["natural"], ours["random"])
     says = verdict(
         gap,
@@ -55,7 +57,7 @@ def stability(family: Family) -> Section | None:
     nulls = "; ".join(
         f"{label}: {between(by['natural'])} for units, {between(by['random'])} for random directions"
         for label, by in found.items()
-        if label != "trained, two seeds"
+        if label != "trained, two seeds" and by["natural"] is not None and by["random"] is not None
     )
     return Section(
         name="stability",
@@ -65,39 +67,43 @@ def stability(family: Family) -> Section | None:
         measured=f"{family.held_out} {len(trained)} networks of seeds of their own, {len(kinds['trained, two seeds'])} "
         "pairs: units are matched one to one by the greatest sum of correlations on one half of the images, and "
         "correlated on the other.",
-        null="As many random directions, matched alike; untrained networks, whose units have in common what the "
-        "images and the architecture give.",
+        null=f"As many random directions, matched alike{_UNTRAINED if nulls else ''}.",
         answer=f"Matched units of two seeds correlate by {between(ours['natural'])}, matched random "
-        f"directions by {between(ours['random'])}: a difference of {between(gap)}, {says}. As "
-        f"nulls, {nulls}.",
+        f"directions by {between(ours['random'])}: a difference of {between(gap)}, {says}. "
+        + (f"As nulls, {nulls}." if nulls else "There is no untrained network whose units respond, and so no null."),
         tables=(table,),
     )
 
 
-def common(pairs: Sequence[Pair], basis: str) -> Value:
+def common(pairs: Sequence[Pair], basis: str) -> Value | None:
     """The mean correlation of the matched directions of all pairs of networks, on the images told, with its interval.
 
-    A direction is one thing in all pairs of networks in which its network is.
+    A direction is one thing in all pairs of networks in which its network is. None where `matched` is None.
     """
     names = sorted({net.name for pair in pairs for net in pair})
-    size = max(net.count(basis) for pair in pairs for net in pair)
+    size = max(len(net.seen["live"]) for pair in pairs for net in pair)
     first = {name: place * size for place, name in enumerate(names)}  # the number of a network's first direction
     values, ends = [], []
     for one, other in pairs:
-        pairing, said = matched(one, other, basis)
+        both = matched(one, other, basis)
+        if both is None:
+            return None
+        pairing, said = both
         values.append(said)
         ends.append(np.stack([first[one.name] + pairing.one, first[other.name] + pairing.other], axis=1))
     said = np.concatenate(values)
     return Value("number", *paired_mean(said, np.concatenate(ends)), len(said))
 
 
-def matched(one: Looked, other: Looked, basis: str) -> tuple[matching.Matched, Array]:
+def matched(one: Looked, other: Looked, basis: str) -> tuple[matching.Matched, Array] | None:
     """Which direction is which, as the images that are not told have it, and their correlation on those told.
 
-    Units and random directions take part in the number of which both networks have both.
+    Of each network all live units take part, by their order, or as many directions of another basis; None of one that
+    was measured with fewer.
     """
-    count = min(net.count(b) for net in (one, other) for b in {"natural", "random", basis})
-    fitted, told = ([net.responses(basis, where)[:, :count] for net in (one, other)] for where in (~one.told, one.told))
+    fitted, told = ([net.twins(basis, where) for net in (one, other)] for where in (~one.told, one.told))
+    if fitted[0] is None or fitted[1] is None or told[0] is None or told[1] is None:
+        return None
     found = matching.match(fitted[0], fitted[1])
     return found, matching.held_out(told[0], told[1], found)
 
@@ -190,17 +196,21 @@ def _row(one: Looked, partner: Looked | None, some: dict[str, Array]) -> tuple[V
         alone.append(number(everywhere(said[i, i], i, np.ones(len(i)))))
     if partner is None:
         return (*alone, None, None, None)
-    pairs, _ = matched(one, partner, "natural")
-    of = {int(i): (int(j), float(s)) for i, j, s in zip(pairs.one, pairs.other, pairs.sign, strict=True)}
-    i = np.array([i for i in range(count) if i in of], dtype=int)
+    both = matched(one, partner, "natural")
+    assert both is not None  # units are all measured
+    pairs, _ = both
+    place = {int(unit): k for k, unit in enumerate(one.seen["live"][pairs.one])}  # of a unit among the pairs
+    units = one.seen["v_natural"][:count].argmax(1)
+    i = np.array([i for i, unit in enumerate(units) if int(unit) in place], dtype=int)
     if not len(i):
         return (*alone, None, None, None)
-    j, sign = np.array([of[int(k)][0] for k in i]), np.array([of[int(k)][1] for k in i])
-    theirs = _Relative(partner.responses("natural", np.ones(len(partner.told), bool)))
-    said = some[f"on:{partner.name}"][i] @ partner.seen["v_natural"].T  # (s, D)
+    k = np.array([place[int(unit)] for unit in units[i]])
+    j, sign = pairs.other[k], pairs.sign[k]
+    theirs = _Relative(partner.seen["responses"][:, partner.seen["live"]])
+    said = some[f"on:{partner.name}"][i][:, partner.seen["live"]]  # (s, D)
     every = np.arange(said.shape[1])
     rest = [theirs(row, every, np.ones(len(every)))[every != own].mean() for row, own in zip(said, j, strict=True)]
-    strongest = one.responses("natural", np.ones(len(one.told), bool))[:, i].argmax(0)
+    strongest = one.seen["responses"][:, units[i]].argmax(0)
     real = theirs(theirs.responses[strongest, j], j, sign)
     return (*alone, number(theirs(said[np.arange(len(i)), j], j, sign)), number(np.array(rest)), number(real))
 

@@ -54,6 +54,7 @@ class Units:
         best: images that a direction is judged by.
         ablated: directions of each basis that are taken out, 0 for none.
         ablated_images: on which, balanced by class.
+        redraws: sets of random directions, as many in each as there are units, that the best detectors are taken of.
         shown: directions of each basis whose images are kept.
         lead: the unit that comes first; None for any.
     """
@@ -65,13 +66,14 @@ class Units:
     best: int = 9
     ablated: int = 32
     ablated_images: int = 500
+    redraws: int = 20
     shown: int = 8
     lead: int | None = None
 
     def __post_init__(self) -> None:
         if self.at not in AT:
             raise InputError(f"at: must be one of {', '.join(AT)}, got {self.at!r}")
-        for key, least in (("directions", 2), ("most", 2), ("best", 2), ("ablated", 0), ("shown", 0)):
+        for key, least in (("directions", 2), ("most", 2), ("best", 2), ("ablated", 0), ("shown", 0), ("redraws", 2)):
             if getattr(self, key) < least:
                 raise InputError(f"{key}: must be at least {least}, got {getattr(self, key)}")
 
@@ -86,7 +88,7 @@ class Units:
             `top_b` (D, k), numbers of samples, `purity_b`, `entropy_b`, `likeness_b` (D,), which `chance`
             in place of b has of images at random, `fitted_b` and
             `accuracy_b` (D, c) of detectors on the first and on the other half, `area_b` (D, c), `threshold_b` and
-            `side_b` (D, c), `picture_b` (s, k, C, H, W); what `_ablate` gives.
+            `side_b` (D, c), `picture_b` (s, k, C, H, W); what `_ablate` and `_again` give.
 
         Raises:
             InputError: there are too few samples.
@@ -120,6 +122,7 @@ class Units:
         arrays |= {
             f"{key}_{tops.CHANCE}": value for key, value in self._by_chance(samples.labels[told], pixels, seed).items()
         }
+        arrays |= self._again(seen, fitted, member, len(found["natural"]), seed)
         if self.ablated and len(arrays["live"]):
             where = np.sort(in_turn(samples.labels, seed, ~fitted)[: self.ablated_images])
             arrays |= self._ablate(
@@ -163,6 +166,29 @@ class Units:
             "accuracy": detectors.accuracy(r[told], member[told], detector).astype(np.float32),
             "area": detectors.areas(r[told], member[told]).astype(np.float32),
             "picture": _small(pixels[chosen[: self.shown]]),
+        }
+
+    def _again(self, seen: Array, fitted: Array, member: Array, count: int, seed: int) -> Arrays:
+        """The best detectors among random directions that are drawn over and over.
+
+        Returns:
+            Of each draw `again_right` (r, n, c), whether the best one of `count` directions is right about an image
+            that is told, and `again_area` (r, c), of its side.
+        """
+        rng = np.random.default_rng([seed, 0x616761696E])
+        kinds, right, area = np.arange(member.shape[1]), [], []
+        for _ in range(self.redraws if count else 0):
+            v = rng.standard_normal((count, seen.shape[1]))
+            r = seen @ (v / np.linalg.norm(v, axis=1, keepdims=True)).astype(np.float32).T
+            found = detectors.fit(r[fitted], member[fitted])
+            chosen = found.fitted.argmax(0)
+            right.append(detectors.detected(r[~fitted], found, chosen, kinds) == member[~fitted])
+            over = np.diagonal(detectors.areas(r[~fitted][:, chosen], member[~fitted]))
+            area.append(np.where(found.side[chosen, kinds] > 0, over, 1 - over))
+        nothing = (0, int((~fitted).sum()), len(kinds))
+        return {
+            "again_right": np.stack(right) if right else np.zeros(nothing, bool),
+            "again_area": np.stack(area) if area else np.zeros((0, len(kinds))),
         }
 
     def _by_chance(self, labels: Array, pixels: Array, seed: int) -> Arrays:

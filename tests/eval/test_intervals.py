@@ -60,20 +60,26 @@ def networks(rng: np.random.Generator, *, alike: bool, features: bool = True) ->
         responses = features * part * shared + np.sqrt(1 - part**2) * rng.standard_normal(shared.shape)
         eye = np.eye(UNITS)
         seen = {"responses": responses[:, rng.permutation(UNITS)], "fitted": fitted, "v_natural": eye, "v_random": eye}
-        found.append(Looked(name, name, seen))
+        found.append(Looked(name, name, seen | {"live": np.arange(UNITS)}))
     return found
 
 
-@pytest.mark.parametrize("alike", [False, True])
-def test_matched_units_of_three_networks_are_covered_where_independent_pairs_would_not_be(alike: bool) -> None:
+def alike(one: Looked, other: Looked) -> np.ndarray:
+    found = matched(one, other, "natural")
+    assert found is not None
+    return found[1]
+
+
+@pytest.mark.parametrize("same", [False, True])
+def test_matched_units_of_three_networks_are_covered_where_independent_pairs_would_not_be(same: bool) -> None:
     squares = (MOST**3 - LEAST**3) / (3 * (MOST - LEAST))
-    truth = squares if alike else ((LEAST + MOST) / 2) ** 2  # of what two have of a feature
+    truth = squares if same else ((LEAST + MOST) / 2) ** 2  # of what two have of a feature
     rng, times = np.random.default_rng(3), 200
     covered, naive = 0, 0
     for _ in range(times):
-        pairs = list(combinations(networks(rng, alike=alike), 2))
+        pairs = list(combinations(networks(rng, alike=same), 2))
         ours = common(pairs, "natural")
-        alone = number(np.concatenate([matched(one, other, "natural")[1] for one, other in pairs]))
+        alone = number(np.concatenate([alike(one, other) for one, other in pairs]))
         assert ours.ours == pytest.approx(alone.ours)
         assert ours.n == 3 * UNITS
         covered += ours.low <= truth <= ours.high
@@ -98,7 +104,7 @@ def test_differences_of_matched_sets_without_any_are_told_as_often_as_intervals_
         sets = [list(combinations(networks(rng, alike=True), 2)) for _ in range(2)]
         gap = beyond(*(common(pairs, "natural") for pairs in sets))
         told += not gap.low <= 0 <= gap.high
-        alone = [number(np.concatenate([matched(*pair, "natural")[1] for pair in pairs])) for pairs in sets]
+        alone = [number(np.concatenate([alike(*pair) for pair in pairs])) for pairs in sets]
         gap = beyond(alone[0], alone[1])
         naive += not gap.low <= 0 <= gap.high
     assert told <= 0.09 * times

@@ -13,6 +13,7 @@ from attacks.goal import Goal
 from eval.data import Samples
 from eval.errors import InputError
 from eval.meter import Meter
+from eval.units import detectors
 from eval.units.firing import Watch
 from eval.units.observe import chosen_layer, halves, spread, without
 from eval.units.probe import Units
@@ -183,6 +184,24 @@ def test_a_watcher_keeps_what_the_units_say_of_each_image_and_of_noise_as_large(
     assert np.array_equal(seen["before"][6:], seen["after"][6:])
     assert np.array_equal(seen["before"][6:], seen["noise"][6:])
     assert not np.array_equal(seen["before"][:6], seen["noise"][:6])
+
+
+def test_random_directions_are_drawn_over_and_over_and_the_best_of_each_is_told(
+    seen: dict[str, np.ndarray],
+) -> None:
+    right, told = seen["again_right"], ~seen["fitted"]
+    assert right.shape == (20, 80, CLASSES)
+    assert seen["again_area"].shape == (20, CLASSES)
+    assert len(np.unique(right.mean((1, 2)))) > 5
+    assert (seen["again_area"] > 0.4).all()
+    member, rng, wanted = seen["label"][:, None] == np.arange(CLASSES), np.random.default_rng(99), []
+    for _ in range(60):  # other draws of as many, the best of each class one by one
+        r = seen["responses"] @ rng.standard_normal((len(seen["v_natural"]), seen["responses"].shape[1])).T
+        fit = detectors.fit(r[seen["fitted"]], member[seen["fitted"]])
+        accuracy = detectors.accuracy(r[told], member[told], fit)
+        wanted.append(np.mean([accuracy[fit.fitted[:, c].argmax(), c] for c in range(CLASSES)]))
+    each = right.mean((1, 2))
+    assert abs(each.mean() - np.mean(wanted)) < 4 * np.std(wanted) / np.sqrt(len(each))
 
 
 def test_directions_are_taken_out_on_images_of_all_classes() -> None:
