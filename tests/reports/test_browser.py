@@ -129,7 +129,7 @@ def test_the_table_of_a_sweep_is_sorted_and_filtered(tmp_path):
 
 @pytest.mark.slow
 def test_three_thousand_rows_are_sorted_while_one_waits(tmp_path):
-    sweep(tmp_path / "sweep", ["softmax", "mlp", "cnn"], budgets(100), range(10), n=10)
+    sweep(tmp_path / "sweep", ["softmax", "mlp", "cnn"], budgets(100), range(10), {7: "refused"}, n=10)
     said = sorted_in_a_browser(tmp_path / "sweep", tmp_path / "profile")
     assert said["all"] == 3000
     print([f"{t:.0f} ms" for t in said["times"]])
