@@ -11,7 +11,7 @@ import pandas as pd
 from eval.intervals import Bools
 from eval.records import Run, read_measured
 from eval.rows import erred, wrong
-from eval.studies.cells import Table, Value, average, excess, share, told
+from eval.studies.cells import Table, Value, excess, share, told
 from eval.studies.edges_names import (
     BOTH,
     EACH,
@@ -24,6 +24,7 @@ from eval.studies.edges_names import (
     TEMPLATES,
     VARIANTS,
 )
+from eval.studies.estimates import beyond_draws, of_draws, verdict
 from eval.studies.reading import Pictures, Reading, Section
 from eval.studies.sheets import Array, around_grey, sheet
 
@@ -195,48 +196,69 @@ def _span(values: Sequence[Value]) -> str:
 
 def _ablation(run: Run, rows: pd.DataFrame, measured: dict[str, dict[str, Array]]) -> Section:
     own, attack = _network(run), _attacks(run)[0]
-    made = {EDGES: [own]} | {label: [own + ending] for ending, label in VARIANTS.items()}
+    made = {EDGES: own} | {label: own + ending for ending, label in VARIANTS.items()}
     draws = [f"{own}{RANDOM}{i}" for i in range(int(run.config["study"]["draws"]))]
-    made[f"8 random filters, nothing learnt, mean of {len(draws)}"] = draws
     attacked = set(rows.loc[rows["role"] == "attack", "sample"])
     few = rows[rows["sample"].isin(attacked)]
-    table_rows, right = [], {}
-    for label, names in made.items():
-        clean = np.mean([~wrong(_clean(few, n), "clean_pred") for n in names], axis=0)
-        left = np.mean([~_fed(rows, "attack", attack, n, n) for n in names], axis=0)
-        noise = np.mean([~_fed(rows, "control", attack, n, n) for n in names], axis=0)
-        whole = len(names) == 1
-        cells = tuple(share(v.astype(bool)) if whole else average("share", v) for v in (clean, noise, left))
-        table_rows.append((label, cells))
-        right[label] = clean
+
+    def right(name: str) -> tuple[Bools, Bools, Bools]:
+        return (
+            ~wrong(_clean(few, name), "clean_pred"),
+            ~_fed(rows, "control", attack, name, name),
+            ~_fed(rows, "attack", attack, name, name),
+        )
+
+    each = {label: right(name) for label, name in made.items()}
+    drawn = [np.stack(part) for part in zip(*(right(name) for name in draws), strict=True)]  # (draws, n) each
+    table_rows = [(label, tuple(map(share, parts))) for label, parts in each.items()]
+    table_rows.append((f"8 random filters, nothing learnt, mean of {len(draws)} draws", _drawn(drawn)))
     table = Table(
         "ablation",
         "Filters: written down, learnt, random, none",
         f"Accuracy of all {len(run.data['classes'])} classes: unperturbed, under noise of the perturbation's RMS, and "
-        f"under {attack}. Learnt: by the run's recipe, templates too where all is.",
+        f"under {attack}. Learnt: by the run's recipe, templates too where all is, one network each. Intervals are "
+        "over images; those of random filters are over draws of the filters as well.",
         ("accuracy", "under noise", f"under {attack}"),
         tuple(table_rows),
     )
-    labels = list(made)
-    null, full = right[labels[-1]], right["8 random filters to begin with, all learnt".strip()]
-    gain = average("excess", right[EDGES] - null)
-    learnt = average("excess", full - right[EDGES])
+    by_draw = drawn[0].mean(1)
+    gain = beyond_draws(each[EDGES][0], drawn[0])
+    learnt = excess(each[VARIANTS["_random_learnt"]][0], each[EDGES][0])
     return Section(
         "ablation-section",
         "Filters: written down or learnt",
         "Eight filters that were written down can be replaced by random ones that are optimised, and filters can be "
         "weighted (the same lesson).",
         f"{len(attacked)} test images, seed {run.seed}, {attack} at Linf {run.threat['headline']}.",
-        "Random filters that are not optimised, and the mean image without any.",
-        f"Written-down filters are right more often than random ones by {_points(gain)}; random ones with all learnt "
-        f"more often than written-down ones by {_points(learnt)}.",
+        f"{len(draws)} draws of random filters that are not optimised, and the mean image without any.",
+        f"Written-down filters are right in {told(share(each[EDGES][0]))}, {len(draws)} draws of random ones in "
+        f"{by_draw.mean():.1%} in the mean, from {by_draw.min():.1%} to {by_draw.max():.1%}: a difference of "
+        f"{_points(gain)}, {_filters(gain)}. One network whose random filters and all else were learnt is right in "
+        f"{told(share(each[VARIANTS['_random_learnt']][0]))}, {_points(learnt)} beyond the written-down ones on the "
+        f"same images: {_learnt(learnt)}.",
         (table,),
         pictures=_pictures(own, measured),
     )
 
 
+def _drawn(parts: Sequence[Array]) -> tuple[Value, ...]:
+    """The accuracies of random filters, each (draws, n): of one draw alone over images."""
+    return tuple(share(part[0]) if len(part) == 1 else of_draws(part, "share") for part in parts)
+
+
+def _filters(gain: Value) -> str:
+    """What a difference between written-down filters and random ones says."""
+    return verdict(gain, "written-down ones are better", "random ones are better")
+
+
+def _learnt(gain: Value) -> str:
+    """What a difference between a network that learnt its filters and written-down ones says."""
+    return verdict(gain, "that network is better", "that network is worse")
+
+
 def _points(value: Value) -> str:
-    return f"{100 * value.ours:.1f} points ({100 * value.low:.1f} to {100 * value.high:.1f})"
+    apart = "one draw, no interval" if np.isnan(value.low) else f"{100 * value.low:.1f} to {100 * value.high:.1f}"
+    return f"{100 * value.ours:.1f} points ({apart})"
 
 
 def _pictures(own: str, measured: dict[str, dict[str, Array]]) -> tuple[Pictures, ...]:

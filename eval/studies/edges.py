@@ -56,13 +56,13 @@ class Edges:
         network: name of the model of fingerprints.
         pair: two classes that it tells apart as the lesson does, by position or name.
         images: test images that are attacked; None for all.
-        draws: sets of random filters.
+        draws: sets of random filters, in whose mean the written-down ones are compared with random ones.
     """
 
     network: str = "fingerprint"
     pair: list[Any] = field(default_factory=lambda: [8, 1])
     images: int | None = 1000
-    draws: int = 3
+    draws: int = 20
 
     def __post_init__(self) -> None:
         if len(self.pair) != 2:

@@ -1,0 +1,109 @@
+"""What the page of edge fingerprints says of records made by hand: both sides of each verdict, and counts by hand."""
+
+from __future__ import annotations
+
+import math
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from eval.studies.cells import Value
+from eval.studies.edge_tables import _ablation, _clear, _filters, _learnt, _points, _span
+from eval.studies.edges_names import EDGES, VARIANTS
+
+N = 40
+ENDINGS = ("", *VARIANTS)
+
+
+def run(draws: int) -> Any:
+    """The header of a run with that many draws of random filters."""
+    return SimpleNamespace(
+        config={"study": {"network": "f", "draws": draws}},
+        attacks=[{"name": "pgd"}],
+        data={"classes": ["0", "1"]},
+        threat={"headline": "0.1"},
+        seed=0,
+    )
+
+
+def records(right: dict[str, int]) -> pd.DataFrame:
+    """Of each network the clean images and the attacked ones, the first of `N` images right, as many as are said."""
+    rows = []
+    for name, count in right.items():
+        for i in range(N):
+            said = 0 if i < count else 1
+            base = {"sample": str(i), "label": 0, "source": name, "target_model": name, "clean_pred": said, "error": ""}
+            rows.append(base | {"role": "clean", "attack": "", "adv_pred": said})
+            rows += [base | {"role": role, "attack": "pgd", "adv_pred": 1} for role in ("attack", "control")]
+    return pd.DataFrame(rows)
+
+
+def said(edges: int, learnt: int, drawn: tuple[int, ...]) -> tuple[str, dict[str, tuple[Value, ...]]]:
+    right = {f"f{ending}": 20 for ending in ENDINGS} | {"f": edges, "f_random_learnt": learnt}
+    right |= {f"f_random_{i}": count for i, count in enumerate(drawn)}
+    section = _ablation(run(len(drawn)), records(right), {})
+    return section.answer, dict(section.tables[0].rows)
+
+
+def test_written_down_filters_stand_beside_the_mean_of_all_draws() -> None:
+    answer, rows = said(30, 20, (10, 14, 12, 8))
+    assert "right in 75.0%" in answer
+    assert "4 draws of random ones in 27.5% in the mean, from 20.0% to 35.0%: a difference of 47.5 points (" in answer
+    assert "written-down ones are better. One network" in answer
+    assert rows[EDGES][0].ours == 0.75
+    random = rows["8 random filters, nothing learnt, mean of 4 draws"]
+    assert random[0].ours == pytest.approx(0.275)
+    assert random[2].ours == 0
+    by_draw, by_image = np.array([10, 14, 12, 8]) / N, np.zeros(N)
+    for count in (10, 14, 12, 8):
+        by_image += (np.arange(N) < count) / 4
+    half = math.sqrt(by_draw.var(ddof=1) / 4 + by_image.var(ddof=1) / N)
+    assert random[0].high - random[0].ours > 1.96 * half
+
+
+@pytest.mark.parametrize(
+    ("edges", "drawn", "says"),
+    [
+        (30, (10, 14, 12, 8), "written-down ones are better"),
+        (10, (30, 34, 32, 28), "random ones are better"),
+        (20, (20, 24, 22, 18), "no difference can be told"),
+        (26, (2, 38, 6, 34), "no difference can be told"),  # images alone would say that 6 of 40 are a difference
+        (30, (10,), "too few to tell"),
+    ],
+)
+def test_filters_are_better_only_beyond_what_draws_and_images_explain(edges: int, drawn: Any, says: str) -> None:
+    assert f", {says}. One network" in said(edges, 20, drawn)[0]
+
+
+@pytest.mark.parametrize(
+    ("learnt", "says"),
+    [
+        (38, "20.0 points (6.3 to 31.8) beyond the written-down ones on the same images: that network is better."),
+        (22, "that network is worse."),
+        (31, "no difference can be told."),
+    ],
+)
+def test_what_was_learnt_is_told_of_one_network(learnt: int, says: str) -> None:
+    assert said(30, learnt, (10, 14))[0].endswith(says)
+
+
+def test_one_draw_is_told_without_an_interval_over_draws() -> None:
+    answer, rows = said(30, 20, (10,))
+    assert "50.0 points (one draw, no interval), too few to tell" in answer
+    assert rows["8 random filters, nothing learnt, mean of 1 draws"][0].ours == 0.25
+
+
+def test_differences_are_in_points_and_clear_ones_above_zero() -> None:
+    values = [Value("excess", ours, ours - 0.02, ours + 0.02, 9) for ours in (0.05, 0.01, -0.05)]
+    assert _points(values[0]) == "5.0 points (3.0 to 7.0)"
+    assert [_filters(v) for v in values] == [
+        "written-down ones are better", "no difference can be told", "random ones are better",
+    ]  # fmt: skip
+    assert [_learnt(v) for v in values] == [
+        "that network is better", "no difference can be told", "that network is worse",
+    ]  # fmt: skip
+    assert _clear(values) == 1
+    assert _span(values) == "-5.0 to 5.0 points"
