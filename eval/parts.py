@@ -1,12 +1,14 @@
 """The rows of a run, part by part: their schema, and how parts are written and read. Free of torch and pandas.
 
-A part is a Parquet file, written beside its place and renamed. Its pages carry checksums, so that a part is as it was
-written, or absent, or known to be damaged.
+A part is a Parquet file, written beside its place and renamed, with a checksum of all its bytes: it is as it was
+written, or absent, or known to be damaged. The checksum stands in the file's own metadata, for Parquet's are of the
+pages alone: a bit that flips in the head of a page can change the rows without being noticed.
 """
 
 from __future__ import annotations
 
 import secrets
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -58,6 +60,7 @@ NAMES = tuple(column for column, kind in COLUMNS.items() if kind == pa.string())
 """Those of text: few texts that come again and again, so that they are kept, and read, as codes into a table."""
 
 ARROW = pa.schema(list(COLUMNS.items()))
+_SEAL, _DIGITS = b"crc32 of all other bytes: ", 8
 _TOGETHER = 256  # small parts that become one: each by itself takes as much memory again for its 31 columns
 _READ = pa.schema([(c, pa.dictionary(pa.int32(), kind) if c in NAMES else kind) for c, kind in COLUMNS.items()])
 
@@ -99,11 +102,24 @@ def write_part(folder: Path, name: str, columns: Mapping[str, Sequence[Any] | np
     """
     table = pa.Table.from_pydict({c: pa.array(columns[c], type=t) for c, t in COLUMNS.items()}, schema=ARROW)
     slim: dict[str, Any] = {"write_statistics": False, "store_schema": False, "use_dictionary": list(NAMES)}
+    sink = pa.BufferOutputStream()
+    with pq.ParquetWriter(sink, ARROW, compression="lz4", **slim) as writer:
+        writer.write_table(table)
+        writer.add_key_value_metadata({"checksum": _SEAL.decode() + "0" * _DIGITS})
+    sealed = _sealed(sink.getvalue().to_pybytes())
+    replace(part_file(folder, name), lambda path: path.write_bytes(sealed))
 
-    def write(path: Path) -> None:
-        pq.write_table(table, path, compression="lz4", write_page_checksum=True, **slim)
 
-    replace(part_file(folder, name), write)
+def _sealed(content: bytes) -> bytes:
+    """A file with its checksum in the place that was left for it."""
+    place = content.rindex(_SEAL) + len(_SEAL)
+    return content[:place] + _checksum(content, place) + content[place + _DIGITS :]
+
+
+def _checksum(content: bytes, place: int) -> bytes:
+    """CRC-32 of all but the digits at `place`, in hex."""
+    crc = zlib.crc32(memoryview(content)[place + _DIGITS :], zlib.crc32(memoryview(content)[:place]))
+    return f"{crc:0{_DIGITS}x}".encode()
 
 
 def read_part(folder: Path, name: str) -> dict[str, np.ndarray[Any, Any]]:
@@ -142,17 +158,18 @@ def read_table(folder: Path, parts: Sequence[str] | None = None, columns: Sequen
 def _read(path: Path, schema: pa.Schema) -> pa.Table:
     """The columns of a part that a schema names. Of its bytes: for small files that is the fastest way."""
     try:
-        file = pq.ParquetFile(
-            pa.BufferReader(path.read_bytes()),
-            read_dictionary=list(NAMES),
-            pre_buffer=False,
-            page_checksum_verification=True,
-        )
+        content = path.read_bytes()
+        place = content.rfind(_SEAL) + len(_SEAL)
+        if place >= len(_SEAL) and content[place : place + _DIGITS] != _checksum(content, place):
+            raise OSError("its checksum is another, so it was damaged or changed")
+        file = pq.ParquetFile(pa.BufferReader(content), read_dictionary=list(NAMES), pre_buffer=False)
         some = None if len(schema) == len(_READ) else schema.names
         table = file.read(columns=some, use_threads=False)
-    except (pa.ArrowException, OSError) as error:
+    except KeyError:  # a column of names is missing
+        table = None
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         what = " ".join(str(error).split())
         raise InputError(f"{path}: must be a whole Parquet part, got: {what}; delete it and run again") from None
-    if table.schema != schema:
+    if table is None or table.schema != schema:
         raise InputError(f"{path}: columns must be those of schema {SCHEMA}; delete it and run again")
     return table

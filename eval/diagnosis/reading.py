@@ -14,7 +14,7 @@ from eval.diagnosis.checks import Arrays, Check, Seen
 from eval.diagnosis.questions import diagnose, verdict
 from eval.metrics import Threat
 from eval.records import Run, read_measured
-from eval.rows import erred, flag, numbers, wrong
+from eval.rows import erred, flag, named, numbers, wrong
 
 PROBES = ("answers", "slopes", "paths", "searches", "neighbours", "broader", "below", "smoothed")
 _SEARCHES = ("pgd", "step", "half", "noise", "scores", "longer", "again", "targeted")
@@ -101,7 +101,7 @@ def _budget(run: Run) -> tuple[Threat, float]:
 
 def _distances(threat: Threat, eps: float, hits: pd.DataFrame, searches: Arrays) -> dict[str, float]:
     """The size of the nearest perturbation that was found, by sample."""
-    sizes = hits.groupby("sample")[threat.norm].min()
+    sizes = hits.groupby("sample", observed=True)[threat.norm].min()
     nearest = {str(sample): float(size) for sample, size in sizes.items()}
     if "sample" in searches:
         broken = np.logical_or.reduce([searches[name] for name in _SEARCHES if name in searches])
@@ -112,9 +112,12 @@ def _distances(threat: Threat, eps: float, hits: pd.DataFrame, searches: Arrays)
 
 def _late(broken: pd.DataFrame, scored: Sequence[str]) -> int:
     """How many samples the searches that need no gradient broke, together, and none with gradients did."""
-    part = broken["stage"].where(broken["stage"] != "", broken["attack"])
-    blind = part.isin(scored)
-    return len(set(broken["sample"][blind]) - set(broken["sample"][~blind]))
+    by = np.where(named(broken["stage"], ""), broken["attack"].isin(scored), broken["stage"].isin(scored))
+    return len(_ids(broken[by]) - _ids(broken[~by]))
+
+
+def _ids(rows: pd.DataFrame) -> set[str]:
+    return set(rows["sample"].unique())
 
 
 def _seen(run: Run, records: pd.DataFrame, name: str, measured: Mapping[str, Mapping[str, Arrays]]) -> Seen:
@@ -128,13 +131,13 @@ def _seen(run: Run, records: pd.DataFrame, name: str, measured: Mapping[str, Map
     threat, eps = _budget(run)
     distances = _distances(threat, eps, attacked[flag(attacked["success"])], at["searches"])
     level = numbers(attacked["eps"])
-    own_smallest = np.isinf(level) & flag(attacked["success"]) & (attacked["norm"] == threat.norm)
-    smallest = attacked[own_smallest & (attacked["source"] == name)].groupby("sample")[threat.norm].min()
+    own_smallest = np.isinf(level) & flag(attacked["success"]) & named(attacked["norm"], threat.norm)
+    own_smallest &= np.asarray(attacked["source"] == name, dtype=bool)
+    smallest = attacked[own_smallest].groupby("sample", observed=True)[threat.norm].min()
     attacked = attacked[np.isinf(level) | np.isclose(level, eps)]
     hit = flag(attacked["success"]) & threat.within(numbers(attacked[threat.norm]), eps)
     own = np.asarray(attacked["source"] == name, dtype=bool)
-    samples = set(clean["sample"][right])
-    fallen, others = set(attacked["sample"][hit & own]), set(attacked["sample"][hit & ~own])
+    samples, fallen, others = _ids(clean[right]), _ids(attacked[hit & own]), _ids(attacked[hit & ~own])
     attacks = run.attacks if own.any() else []
     parts = {str(a["name"]) for a in attacks if not a.get("stages")}
     stages = [stage for attack in attacks for stage in attack.get("stages", ())]
