@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+_PLACES = ("run.dir",)  # has the time in it: another one for each job
+
 
 def _text(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
@@ -55,7 +57,7 @@ def varied(configs: Sequence[Mapping[str, Any]], folders: Sequence[Path]) -> dic
     return {
         key: values
         for key, values in differences(configs).items()
-        if not all(str(folder) in v for v, folder in zip(values, folders, strict=True))
+        if key not in _PLACES and not all(str(folder) in v for v, folder in zip(values, folders, strict=True))
     }
 
 

@@ -17,6 +17,10 @@ def test_jobs_come_in_the_order_of_their_numbers(tmp_path, make_run):
 
 
 def test_what_varied_is_found_and_folders_are_not_it(sweep_folder):
+    for job in ("0", "1", "2", "3"):
+        header = Run.read(sweep_folder / job)
+        header.config["run"] = {"dir": f"runs/2026-11-21/12-00-0{job}", "workers": None}
+        header.write(sweep_folder / job)
     assert read([sweep_folder], sweep_folder).varied == ("train.decay",)
 
 
