@@ -33,11 +33,12 @@ def _bench(plan: Plan, trial: Trial, chosen: list[Entrant], once: Once) -> Bench
     return Bench(
         samples=trial.samples,
         classifiers={e.name: e.classifier for e in chosen},
-        clean={e.name: once(e.name, e.classifier, trial.samples, e.forms.batch_size) for e in chosen},
+        clean={e.name: once(e.name, e.classifier, trial.samples, e.forms.batch) for e in chosen},
         device=once.device,
         seed=plan.seed,
         goal=trial.goal or plan.goal,
         batch_size=min((e.forms.batch_size for e in chosen), default=1),
+        batches={e.name: e.forms.batch for e in chosen},
         transfer=trial.transfer and len(chosen) > 1,
         derived=trial.derived,
         examples=plan.examples,

@@ -170,12 +170,12 @@ def _work(node: Mapping[str, Any]) -> Work:
     work = Work(**node)
     if work.backend not in ("local", "ray"):
         raise InputError(f"run.backend: must be local or ray, got {work.backend}")
-    for key in ("address", "workers", "gpus"):
-        if work.backend == "local" and node[key] is not None:
+    for key, usual in (("address", "local"), ("workers", None), ("gpus", "auto")):
+        if work.backend == "local" and node[key] != usual:
             raise InputError(f"run.{key}: is read by run.backend=ray alone, got {node[key]} with run.backend=local")
-    for key, least in (("workers", 1), ("cpus", 1), ("gpus", 0), ("retries", 0), ("shard", 1)):
-        if node[key] is not None and not node[key] >= least:
-            raise InputError(f"run.{key}: must be at least {least}, got {node[key]}")
+    if work.shard < 1:
+        raise InputError(f"run.shard: must be at least 1, got {work.shard}")
+    work.terms()
     return work
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import zipfile
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from eval.errors import InputError
 from eval.jobs import VERSIONS
+from eval.parts import part_file, whole_part
 from eval.records import Run
 
 _SAME_RECORDS = ("batch_size", "device", "title", "paths", "examples", "tensorboard", "run", "precision")
@@ -58,6 +61,31 @@ def same_networks(folder: Path, models: Sequence[dict[str, Any]], before: Run) -
                 f"in {mine['gradients']} on this machine; write precision={theirs['gradients']}, or choose another "
                 "folder"
             )
+
+
+def mended(folder: Path) -> list[str]:
+    """Remove files that are no longer whole, with the parts that they belong to, so that these are made anew.
+
+    A part is whole or absent as far as this program goes; disks and people do otherwise.
+
+    Returns:
+        A line for each file that was removed.
+    """
+    torn = [path for path in sorted((folder / "parts").glob("*.parquet")) if not whole_part(folder, path.stem)]
+    torn += [path for kind in ("examples", "measured") for path in sorted((folder / kind).glob("*.npz")) if _torn(path)]
+    for path in torn:
+        path.unlink()
+        part_file(folder, path.stem).unlink(missing_ok=True)
+    return [f"{path.relative_to(folder)} was not whole and is made anew" for path in torn]
+
+
+def _torn(path: Path) -> bool:
+    """Whether a file of arrays is not what was written: its sums tell."""
+    try:
+        with zipfile.ZipFile(path) as file:
+            return file.testzip() is not None
+    except (zipfile.BadZipFile, zlib.error, EOFError):
+        return True
 
 
 def _refuse(folder: Path, differs: list[str]) -> None:

@@ -17,13 +17,13 @@ from eval import speed
 from eval.benches import benches, guessing
 from eval.claim import Lead
 from eval.clean import Once, named
+from eval.cluster.parcel import Parcel
 from eval.config import read
-from eval.earlier import earlier, same_networks
+from eval.earlier import earlier, mended, same_networks
 from eval.header import describe_attack, header, now
 from eval.intake import aimed, load, parts
-from eval.networks import enter
+from eval.networks import Entrant, enter
 from eval.nodes import settled
-from eval.parcel import Parcel
 from eval.records import Run, read_records
 from eval.summary import show
 from eval.workload import Workload
@@ -63,20 +63,19 @@ def _run(cfg: DictConfig, folder: Path, overrides: list[str], console: Any, lead
     clock = time.perf_counter()
     entrants = enter(plan, cohorts, samples, device, console, folder / "tensorboard")
     if data.unlabelled:
-        data = aimed(named(data, entrants[0].classifier, entrants[0].forms.batch_size, device), plan.goal)
+        data = aimed(named(data, entrants[0].classifier, entrants[0].forms.batch, device), plan.goal)
         _, trials = parts(plan, data)
     seconds["models"] = time.perf_counter() - clock
     about.models = [e.about() for e in entrants]
     if not lead.mine:
         before = _begun(folder, about, lead)
     if before is not None:
-        same_networks(folder, about.models, before)
-        about.started, about.taken = before.started, before.taken
-        seconds |= {k: v for k, v in before.wall_seconds.items() if k in ("attacks", "probes")}
+        _go_on(folder, about, entrants, before, lead)
     about.warnings += [line for e in entrants for line in e.warnings]
-    about.wall_seconds = seconds
+    about.wall_seconds |= seconds
     once = Once(plan.seed, device)
     tried = benches(plan, trials, entrants, once)
+    about.models = [e.about() for e in entrants]  # their batches may be smaller by now
     transfer = any(bench.transfer for bench, _ in tried)
     about.attacks = [describe_attack(name, settled(attack, transfer), plan) for name, attack in plan.attacks.items()]
     about.warnings += guessing([bench for bench, _ in tried], {e.name for e in entrants if e.guesses})
@@ -96,6 +95,22 @@ def _run(cfg: DictConfig, folder: Path, overrides: list[str], console: Any, lead
     plan.hidden.header(about).write(folder)
     show(about, read_records(folder), folder, console)
     return about
+
+
+def _go_on(folder: Path, about: Run, entrants: list[Entrant], before: Run, lead: Lead) -> None:
+    """Take over what is known of the same run from its header, and leave only parts that are whole.
+
+    Raises:
+        InputError: its networks are others.
+    """
+    same_networks(folder, about.models, before)
+    if before.device == about.device:
+        for entrant, model in zip(entrants, before.models, strict=True):
+            entrant.forms.batch.go_on(model)
+    about.started, about.taken = before.started, before.taken
+    about.wall_seconds = {k: v for k, v in before.wall_seconds.items() if k in ("attacks", "probes")}
+    if lead.mine:
+        about.warnings += mended(folder)
 
 
 def _say(console: Any, text: str) -> None:

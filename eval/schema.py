@@ -20,6 +20,8 @@ from typing import Any
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING
 
+from eval.cluster.terms import Terms
+
 CONF = Path(importlib.import_module("conf").__file__ or "").parent
 _GROUPS = ("data", "model", "attack", "train", "study")
 _TARGET = re.compile(r"^_target_:\s*([\w.]+)", re.MULTILINE)
@@ -62,23 +64,26 @@ class Work:
     Attributes:
         dir: the run's folder.
         backend: `local`, this process, or `ray`, workers on this machine or a cluster.
-        address: of a cluster, as Ray takes it; None for workers on this machine alone.
-        workers: at most so many at once; None for as many as there is room for.
-        cpus: that a worker takes, and threads that it computes with.
-        gpus: that a worker takes, a part of one where several share it; None for one where the cluster has some and
-            the device may be one.
-        retries: of a shard whose worker or node died.
+        address, workers, cpus, gpus, retries: see `eval.cluster.terms.Terms`.
         shard: samples in a unit of work.
     """
 
     dir: str = MISSING
     backend: str = MISSING
-    address: str | None = None
+    address: str = MISSING
     workers: int | None = None
-    cpus: int = MISSING
-    gpus: float | None = None
+    cpus: Any = MISSING
+    gpus: Any = MISSING
     retries: int = MISSING
     shard: int = MISSING
+
+    def terms(self) -> Terms:
+        """What workers on Ray get.
+
+        Raises:
+            InputError: a value is not allowed.
+        """
+        return Terms(self.address, self.cpus, self.gpus, self.workers, self.retries, "run")
 
 
 @dataclass

@@ -6,24 +6,26 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from eval import device as devices
 from eval import speed
+from eval.batches import halving
 from eval.bench import Bench
 from eval.claim import Claims, Lead
+from eval.cluster.parcel import Parcel
 from eval.config import Plan
 from eval.craft import clean_rows, warm_up
 from eval.jobs import Job, jobs
 from eval.make import Made, make
 from eval.networks import Entrant
-from eval.parcel import Parcel
 from eval.progress import Bar
 from eval.records import Run, has_measured, has_part, key, write_measured, write_part
 from eval.schedule import Alone, Crew, in_turn
 from eval.shared import Shared
-from eval.trial import Beside, Trial
+from eval.trial import Arrays, Beside, Probe, Trial
 
 UNFINISHED = ("running", "interrupted")
 """What the header of a run says that may be gone on with."""
@@ -58,14 +60,14 @@ class Workload:
             todo = self._todo()
             self._measure()
         with self._timed("attacks"):
-            return self._attack(todo)
+            return self._attack(todo, True)
 
     def help(self, lead: Lead) -> list[str] | None:
         """Write parts that nobody is at; returns None where another process does what is left.
 
         A process that led and died leaves the rest to one that helped.
         """
-        failures = self._attack(self._todo())
+        failures = self._attack(self._todo(), False)
         if not lead.take() or Run.read(self.folder).status not in UNFINISHED:
             self.console.print(f"nothing is left to help with: the other process ends the run in {self.folder}")
             return None
@@ -121,14 +123,27 @@ class Workload:
         with Bar(self.console, "Measuring", len(todo)) as bar:
             for bench, name, probe_name, probe, file in todo:
                 bar.say(f"{name}: {probe_name}")
+                batch = bench.smallest if isinstance(probe, Beside) else bench.batches[name]
                 if isinstance(probe, Beside):
                     probe = probe.beside({n: c for n, c in bench.classifiers.items() if n != name})  # noqa: PLW2901
-                with devices.drawing(bench.device, plan.seed, name, probe_name):
-                    arrays = probe(bench.classifiers[name], bench.samples, bench.batch_size, bench.device, plan.seed)
+                arrays = halving(batch, partial(self._probed, bench, name, probe_name, probe))
                 write_measured(self.folder, file, probe_name, name, arrays)
+                self._keep_batches()
                 bar.advance(1)
 
-    def _attack(self, todo: list[Job]) -> list[str]:
+    def _probed(self, bench: Bench, name: str, probe_name: str, probe: Probe, size: int) -> Arrays:
+        """What a probe measures with batches of that size."""
+        with devices.drawing(bench.device, self.plan.seed, name, probe_name):
+            return probe(bench.classifiers[name], bench.samples, size, bench.device, self.plan.seed)
+
+    def _keep_batches(self) -> None:
+        """Write the header where memory ran out: a run that goes on begins with the smaller batches."""
+        models = [e.about() for e in self.entrants]
+        if models != self.about.models:
+            self.about.models = models
+            self.plan.hidden.header(self.about).write(self.folder)
+
+    def _attack(self, todo: list[Job], leads: bool) -> list[str]:
         """Have parts made that are not there yet; returns a line for each attack that crashed."""
         failures: dict[str, str] = {}
         shared, by = self._shared(), {self.about.device}
@@ -144,6 +159,8 @@ class Workload:
                     continue
                 failures |= {f"attack.{unit.attack_name} on {unit.source}": what for what in made.wrong}
                 by.add(made.device)
+                if leads:
+                    self._keep_batches()
                 if has_part(self.folder, job.part) and made.device == self.about.device:
                     shared.put(job, self.folder)
         self.about.warnings += shared.troubles
@@ -155,12 +172,12 @@ class Workload:
     def _crew(self, todo: list[Job], bar: Bar) -> Iterator[Crew[Job, Made]]:
         """Who makes the parts: this process, or workers on Ray."""
         if self.plan.run.backend == "ray" and todo:
-            from eval.cluster import Cluster
+            from eval.cluster.workers import Cluster
 
-            accelerated = self.plan.device.partition(":")[0] in ("auto", "cuda")
-            with Cluster(self.plan.run, accelerated, self.parcel(), self.folder, bar.advance) as cluster:
+            terms = self.plan.run.terms()
+            with Cluster(terms, self.plan.device, self.parcel(), self.folder, bar.advance) as cluster:
                 workers, nodes = cluster.size
-                at = "this machine" if self.plan.run.address is None else f"{nodes} node{'' if nodes == 1 else 's'}"
+                at = "this machine" if terms.address == "local" else f"{nodes} node{'' if nodes == 1 else 's'}"
                 self.console.print(f"Ray: {workers} worker{'' if workers == 1 else 's'} on {at}", highlight=False)
                 bar.say(f"{len(todo)} parts on Ray")
                 yield cluster

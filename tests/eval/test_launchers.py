@@ -13,9 +13,9 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
+from eval.cluster.terms import Terms, connected
 from eval.errors import InputError
 from eval.excuse import Excuse
-from eval.ray_terms import Terms, connected
 from eval.records import Run
 from eval.schema import CONF
 from reports.callback import Report
@@ -49,7 +49,7 @@ def test_the_file_of_the_launcher_says_its_defaults():
         launcher = compose("config", ["hydra/launcher=ray"], return_hydra_config=True).hydra.launcher
     fields = {key: launcher[key] for key in launcher if key != "_target_"}
     assert Terms(**fields) == Terms()
-    assert set(fields) == set(Terms.__dataclass_fields__)
+    assert set(fields) == set(Terms.__dataclass_fields__) - {"where"}
     assert launcher["_target_"] == "hydra_plugins.toastproof_ray.RayLauncher"
 
 
@@ -83,8 +83,8 @@ def test_the_module_that_hydra_imports_at_each_start_imports_nothing_heavy():
         ({"cpus": "two"}, "cpus: must be"),
         ({"gpus": -1}, "gpus: must be auto, a whole number, or between 0 and 1, got -1"),
         ({"gpus": "all"}, "gpus: must be"),
-        ({"at_once": 0}, "at_once: must be null or a whole number of at least 1, got 0"),
-        ({"at_once": True}, "at_once: must be"),
+        ({"workers": 0}, "workers: must be null or a whole number of at least 1, got 0"),
+        ({"workers": True}, "workers: must be"),
         ({"retries": -1}, "retries: must be a whole number of at least 0, got -1"),
         ({"retries": 0.5}, "retries: must be"),
         ({"address": None}, "address: must be local, auto or host:port, got None"),
@@ -97,7 +97,7 @@ def test_terms_that_ray_would_not_keep_are_refused(terms, says):
 
 
 def test_parts_and_whole_numbers_are_terms():
-    assert Terms(cpus=0.25, gpus=0.5, at_once=3, retries=0, address="auto").gpus_of("cpu") == 0.5
+    assert Terms(cpus=0.25, gpus=0.5, workers=3, retries=0, address="auto").gpus_of("cpu") == 0.5
     assert Terms(cpus=4, gpus=2.0).gpus_of("auto") == 2
 
 
@@ -117,8 +117,8 @@ def test_an_address_where_nothing_is_is_told_at_once(address, says):
 
 
 def test_a_job_that_is_too_large_for_the_machine_leaves_nothing(command, tmp_path, monkeypatch):
-    monkeypatch.setattr("eval.ray_sweep.connected", nothing)
-    monkeypatch.setattr("eval.ray_terms._has", lambda name: 2.0 if name == "CPU" else 0.0)
+    monkeypatch.setattr("eval.cluster.sweep.connected", nothing)
+    monkeypatch.setattr("eval.cluster.terms._has", lambda name: 2.0 if name == "CPU" else 0.0)
     done = command([*QUICK, "hydra/launcher=ray", "hydra.launcher.cpus=4096", "seed=0,1", "hydra.sweep.dir=a/out"])
     assert done.code == 2
     assert done.err == "toastproof: hydra.launcher.cpus: must be at most 2, what this machine has, got 4096\n"
@@ -126,7 +126,7 @@ def test_a_job_that_is_too_large_for_the_machine_leaves_nothing(command, tmp_pat
 
 
 class nothing:  # noqa: N801 - stands for a function
-    def __init__(self, terms: Terms) -> None: ...
+    def __init__(self, terms: Terms, **options: object) -> None: ...
     def __enter__(self) -> None: ...
     def __exit__(self, *error: object) -> None: ...
 
@@ -148,7 +148,7 @@ def test_a_sweep_whose_job_failed_in_another_process_says_so(tmp_path, monkeypat
 @pytest.mark.slow
 def test_a_job_whose_worker_was_killed_is_begun_again_and_given_up_in_the_end(command, tmp_path):
     sweep = networks(tmp_path, "always", "good", "once")
-    one_retry = ["hydra.launcher.retries=1", "hydra.launcher.at_once=1"]
+    one_retry = ["hydra.launcher.retries=1", "hydra.launcher.workers=1"]
     done = command([*sweep, *RAY, *one_retry, "hydra.sweep.dir=out"])
     assert done.code == 2
     assert "[2] its last words" in done.out.splitlines()
@@ -192,7 +192,7 @@ def test_a_refused_job_is_listed_with_other_launchers_too(tmp_path, checkpoints,
 @pytest.mark.slow
 def test_an_interrupt_ends_jobs_and_ray_and_says_how_to_go_on(tmp_path, checkpoints):
     mark = f"ours{os.getpid()}"
-    sweep = [*networks(tmp_path, "good", "slow"), *RAY, "hydra.launcher.at_once=1", "attack=[fgsm,pgd]"]
+    sweep = [*networks(tmp_path, "good", "slow"), *RAY, "hydra.launcher.workers=1", "attack=[fgsm,pgd]"]
     sweep += ["attack.pgd.steps=1000", "debug.attack={}", "hydra.sweep.dir=out"]
     started = subprocess.Popen(
         [*COMMAND, *sweep],
@@ -235,13 +235,13 @@ def test_jobs_run_on_a_cluster_that_is_there_already(command, tmp_path, monkeypa
         monkeypatch.setenv("OUR_TITLE", "Told at home")
         monkeypatch.setenv("OUR_SECRET", "sesame-open")
         sweep = [*QUICK, "model=[softmax]", "threat.eps=0.1,0.2", "title='${oc.env:OUR_TITLE} sesame-open'"]
-        at = ["hydra/launcher=ray", f"hydra.launcher.address={cluster.address}", "hydra.sweep.dir=out"]
-        for _ in range(2):
-            done = command([*sweep, *at])
+        at = ["hydra/launcher=ray", f"hydra.launcher.address={cluster.address}"]
+        for folder in ("out", "again"):
+            done = command([*sweep, *at, f"hydra.sweep.dir={folder}"])
             assert done.code == 0, done.err
     finally:
         cluster.shutdown()
     for number in ("0", "1"):
-        header = Run.read(tmp_path / "out" / number)
+        header = Run.read(tmp_path / "again" / number)
         assert header.status == "complete"
         assert header.title == "${oc.env:OUR_TITLE} ${oc.env:OUR_SECRET}"

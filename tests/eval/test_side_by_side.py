@@ -20,10 +20,12 @@ import sys, time
 from pathlib import Path
 import eval.make, eval.task
 from eval.__main__ import main
-real, log = eval.make.craft, Path(sys.argv.pop(1))
+real, log, other = eval.make.craft, Path(sys.argv.pop(1)), Path(sys.argv.pop(1))
 def craft(bench, unit, *rest):
     with log.open("a") as file:
         file.write(f"{unit.attack_name} {unit.index[0]}\\n")
+    while not other.exists():
+        time.sleep(0.05)
     time.sleep(0.05)
     return real(bench, unit, *rest)
 eval.make.craft = craft
@@ -31,15 +33,23 @@ main()
 """
 
 
-def begin(home: Path, log: str, *arguments: str) -> subprocess.Popen:
+def begin(home: Path, log: str, *arguments: str, waits_for: str = "") -> subprocess.Popen:
+    """A run as a process of its own, which notes what it makes; it waits until another one has begun with something."""
     return subprocess.Popen(
-        [sys.executable, "-c", PROGRAM, str(home / log), *SMALL, *arguments],
+        [sys.executable, "-c", PROGRAM, str(home / log), str(home / (waits_for or log)), *SMALL, *arguments],
         cwd=home,
         env={**os.environ, "PYTHONPATH": str(ROOT), "TOASTPROOF_CHECKPOINTS": str(home / "checkpoints")},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
     )
+
+
+def ended(process: subprocess.Popen) -> tuple[int, str]:
+    """The exit status, and all that it said."""
+    with process:
+        said = process.communicate()[0]
+    return process.returncode, said
 
 
 def made(home: Path, log: str) -> list[str]:
@@ -57,9 +67,9 @@ def until(condition, process: subprocess.Popen) -> None:
 
 
 def test_two_processes_make_every_part_once_between_them(tmp_path):
-    both = [begin(tmp_path, log, "run.dir=out") for log in ("one", "other")]
-    said = [process.communicate()[0] for process in both]
-    assert [process.returncode for process in both] == [0, 0], said
+    both = [begin(tmp_path, log, "run.dir=out", waits_for=other) for log, other in (("one", "other"), ("other", "one"))]
+    codes, said = zip(*map(ended, both), strict=True)
+    assert codes == (0, 0), said
     counts = Counter(made(tmp_path, "one") + made(tmp_path, "other"))
     assert len(counts) == 3 * 8
     assert set(counts.values()) == {1}
@@ -67,21 +77,21 @@ def test_two_processes_make_every_part_once_between_them(tmp_path):
     assert sum("this one helps it" in text for text in said) == 1
     assert sum("Report: " in text for text in said) == 1
     assert Run.read(tmp_path / "out").status == "complete"
-    assert begin(tmp_path, "alone", "run.dir=alone").wait() == 0
-    pd.testing.assert_frame_equal(records(tmp_path / "out"), records(tmp_path / "alone"))
+    assert ended(begin(tmp_path, "alone", "run.dir=quiet"))[0] == 0
+    pd.testing.assert_frame_equal(records(tmp_path / "out"), records(tmp_path / "quiet"))
     assert len(made(tmp_path, "alone")) == 3 * 8
     assert not list((tmp_path / "out").glob(".*"))
 
 
 def test_whoever_helps_ends_what_the_first_one_left_when_it_was_killed(tmp_path):
-    first = begin(tmp_path, "one", "run.dir=out")
-    until(lambda: len(made(tmp_path, "one")) >= 2, first)
+    first = begin(tmp_path, "one", "run.dir=out", waits_for="other")
+    until(lambda: made(tmp_path, "one"), first)
     second = begin(tmp_path, "other", "run.dir=out")
     until(lambda: made(tmp_path, "other"), second)
     first.kill()
-    first.wait()
-    said = second.communicate()[0]
-    assert second.returncode == 0, said
+    ended(first)
+    code, said = ended(second)
+    assert code == 0, said
     assert "Report: " in said
     assert Run.read(tmp_path / "out").status == "complete"
     rows = read_records(tmp_path / "out")
@@ -90,12 +100,13 @@ def test_whoever_helps_ends_what_the_first_one_left_when_it_was_killed(tmp_path)
 
 
 def test_a_process_with_another_question_is_refused(tmp_path):
-    first = begin(tmp_path, "one", "run.dir=out")
+    first = begin(tmp_path, "one", "run.dir=out", waits_for="asked")
     until(lambda: made(tmp_path, "one"), first)
     other = begin(tmp_path, "other", "run.dir=out", "seed=1")
-    said = other.communicate()[0]
-    assert other.returncode == 2
+    code, said = ended(other)
+    assert code == 2
     assert "run.dir: " in said
     assert "holds another run (differs in: seed, the data themselves); choose another folder" in said
     assert not made(tmp_path, "other")
-    assert first.wait() == 0
+    (tmp_path / "asked").touch()
+    assert ended(first)[0] == 0

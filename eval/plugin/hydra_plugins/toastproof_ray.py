@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class RayLauncher(Launcher):
-    """Runs jobs as tasks of Ray; the fields of `eval.ray_terms.Terms` are its keys."""
+    """Runs jobs as tasks of Ray; the fields of `eval.cluster.terms.Terms` are its keys."""
 
     def __init__(self, **terms: Any) -> None:
         self._given = terms
@@ -29,9 +29,9 @@ class RayLauncher(Launcher):
         Raises:
             eval.errors.InputError: a value is not allowed, or Ray is not installed.
         """
-        from eval.ray_terms import Terms, installed
+        from eval.cluster.terms import Terms, installed
 
-        installed()
+        installed("hydra.launcher")
         self._terms = Terms(**self._given)
         self._sweep = (hydra_context, task_function, config)
 
@@ -41,6 +41,6 @@ class RayLauncher(Launcher):
         Raises:
             eval.errors.InputError: Ray cannot be reached, or has no room for a job.
         """
-        from eval.ray_sweep import launch
+        from eval.cluster.sweep import launch
 
         return launch(*self._sweep, job_overrides, initial_job_idx, self._terms)

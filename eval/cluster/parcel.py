@@ -122,6 +122,8 @@ class Workshop:
             cohorts, trials = parts(plan, parcel.data)
             quiet = Console(quiet=True)
             entrants = enter(plan, cohorts, parcel.data.test, self.device, quiet, Path(place))
+        for entrant, model in zip(entrants, parcel.about.models, strict=True):
+            entrant.forms.batch.go_on(model)
         once = Once(plan.seed, self.device, parcel.clean)
         fingerprints = {e.name: e.fingerprint for e in entrants}
         self._work = {e.name: e.work for e in entrants}

@@ -24,13 +24,14 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from eval import environment, task
+from eval.cluster.job import Order, files
+from eval.cluster.terms import Terms, connected, in_one_line, room
 from eval.errors import InputError
 from eval.excuse import Excuse
-from eval.ray_job import Order, files
-from eval.ray_terms import Terms, connected, in_one_line, room
 
-_ROOT = str(Path(__file__).resolve().parent.parent)
+_ROOT = str(Path(__file__).resolve().parents[2])
 _ASKED = re.compile(r"\$\{\s*oc\.env:\s*['\"]?(\w+)")
+_STORE = 80 * 2**20  # bytes; little more than the least that Ray takes: jobs return a few kilobytes
 _OFTEN = 0.2  # seconds between two looks at what jobs have said
 _PATIENCE = 5.0  # seconds that jobs have to end when they are told to
 _CODES = {"refused": 2, "crashed": 1, "failed": 1}
@@ -72,7 +73,10 @@ def launch(
     task._begun[:] = [(True, folder)]
     numbered = [(first + i, list(overrides)) for i, overrides in enumerate(job_overrides)]
     try:
-        with tempfile.TemporaryDirectory(prefix=".said-", dir=folder) as said, connected(terms):
+        with (
+            tempfile.TemporaryDirectory(prefix=".said-", dir=folder) as said,
+            connected(terms, object_store_memory=_STORE),
+        ):
             sweep = _Sweep(context, function, config, terms, Path(said))
             try:
                 returns = sweep.run(numbered)
@@ -106,7 +110,7 @@ class _Sweep:
         coming = (self._job(*job) for job in numbered)  # composed one by one, while the first are under way
         again: list[_Job] = []
         returns: dict[int, JobReturn] = {}
-        most = self.terms.at_once or len(numbered)
+        most = self.terms.workers or len(numbered)
         while len(returns) < len(numbered):
             new = None if len(self.running) == most else again.pop() if again else next(coming, None)
             if new is not None:
@@ -242,7 +246,7 @@ def _remote() -> Any:
         import sys
 
         sys.path[:] = [root, *(p for p in sys.path if p != root)]
-        from eval.ray_job import work
+        from eval.cluster.job import work
 
         return work(pickle.loads(order))
 

@@ -8,37 +8,26 @@ parts keeps no more than these in memory, and what a killed run had begun is a p
 
 from __future__ import annotations
 
-import os
+import math
 import secrets
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from time import monotonic
 from types import TracebackType
 from typing import Any, Self
 
+from eval.cluster.parcel import Files, Parcel, Sent, before
+from eval.cluster.terms import Terms, connected, installed, room
 from eval.errors import InputError
 from eval.jobs import Job
 from eval.make import Made, failed
-from eval.parcel import Files, Parcel, Sent, before
 from eval.records import part_file
-from eval.schema import Work
 
-_ROOT = str(Path(__file__).resolve().parent.parent)
+_ROOT = str(Path(__file__).resolve().parents[2])
 _LOOK = 5.0  # seconds between looks at how large the cluster is
 _SPARE = 1  # tasks handed out beyond those that are at work, so that no worker waits for us
-
-
-def _ray() -> Any:
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # else Ray warns of a change to come
-    try:
-        import ray
-    except ImportError:
-        raise InputError(
-            "run.backend: ray must be installed, which it is not; pip install 'toastproof[ray]', or write "
-            "run.backend=local"
-        ) from None
-    return ray
 
 
 def _task(root: str) -> Callable[..., Sent]:
@@ -53,7 +42,7 @@ def _task(root: str) -> Callable[..., Sent]:
         sys.path[:] = [root, *(path for path in sys.path if path != root)]
         import ray
 
-        from eval.parcel import serve
+        from eval.cluster.parcel import serve
 
         return serve(name, lambda: ray.get(parcel[0]), part, files)
 
@@ -64,39 +53,41 @@ class Cluster:
     """A crew of Ray's workers, for `eval.schedule.in_turn`.
 
     Args:
-        work: what the plan says of it.
-        accelerated: whether the run's device may be a GPU.
+        terms: what workers get.
+        device: of the run, as the plan says.
         parcel: the run.
         folder: that parts are written to.
         tell: told how many samples are done.
     """
 
-    def __init__(
-        self, work: Work, accelerated: bool, parcel: Parcel, folder: Path, tell: Callable[[float], None]
-    ) -> None:
-        self._work, self._accelerated, self._parcel = work, accelerated, parcel
+    def __init__(self, terms: Terms, device: str, parcel: Parcel, folder: Path, tell: Callable[[float], None]) -> None:
+        self._terms, self._device, self._parcel = terms, device, parcel
         self._folder, self._tell = folder, tell
         self._pending: dict[Any, Job] = {}
-        self._looked, self._room, self._own = -_LOOK, 1, False
+        self._looked, self._room = -_LOOK, 1
+        self._open = ExitStack()
 
     def __enter__(self) -> Self:
         """Reach the cluster, or start one on this machine.
 
         Raises:
-            InputError: Ray is not installed, or does not answer.
+            InputError: Ray is not installed, does not answer, or has no room for a worker.
         """
-        ray = self._ray = _ray()
-        if not ray.is_initialized():
-            self._own = True
-            _start(ray, self._work)
-        self._gpus = self._work.gpus
-        if self._gpus is None:
-            self._gpus = 1.0 if self._accelerated and ray.cluster_resources().get("GPU", 0) else 0.0
+        installed(self._terms.where)
+        imported = sys.modules.get("ray")
+        if imported is None or not imported.is_initialized():
+            many = self._terms.workers
+            own = {} if many is None else {"num_cpus": max(1, math.ceil(many * self._terms.cpus))}
+            self._open.enter_context(connected(self._terms, **own))
+        import ray
+
+        self._ray: Any = ray
+        self._gpus = self._terms.gpus_of(self._device)
+        room(self._terms, self._gpus)
         self._name = secrets.token_hex(8)
         self._sent = [ray.put(self._parcel)]
-        self._make = ray.remote(num_cpus=self._work.cpus, num_gpus=self._gpus, max_retries=self._work.retries)(
-            _task(_ROOT)
-        )
+        asked: dict[str, Any] = {"num_cpus": self._terms.cpus, "num_gpus": self._gpus}
+        self._make = ray.remote(max_retries=self._terms.retries, **asked)(_task(_ROOT))
         return self
 
     def __exit__(
@@ -104,8 +95,7 @@ class Cluster:
     ) -> None:
         for reference in self._pending:
             self._ray.cancel(reference, force=True)
-        if self._own:
-            self._ray.shutdown()
+        self._open.close()
 
     @property
     def size(self) -> tuple[int, int]:
@@ -114,15 +104,15 @@ class Cluster:
         for node in self._ray.nodes():
             has = node["Resources"]
             if node["Alive"]:
-                room = has.get("CPU", 0.0) // self._work.cpus
+                room = has.get("CPU", 0.0) // self._terms.cpus
                 rooms.append(int(min(room, has.get("GPU", 0.0) // self._gpus) if self._gpus else room))
-        return min(sum(rooms), self._work.workers or sys.maxsize), sum(room > 0 for room in rooms)
+        return min(sum(rooms), self._terms.workers or sys.maxsize), sum(room > 0 for room in rooms)
 
     def slots(self) -> int:
         """As many as there is room for, and a few more."""
         if monotonic() - self._looked >= _LOOK:
             self._room, self._looked = max(1, self.size[0]), monotonic()
-        return self._room + (_SPARE if self._work.workers is None else 0)
+        return self._room + (_SPARE if self._terms.workers is None else 0)
 
     def begin(self, task: Job) -> None:
         """Hand out a part."""
@@ -151,30 +141,10 @@ class Cluster:
         try:
             sent: Sent = self._ray.get(reference)
         except (dead.WorkerCrashedError, dead.NodeDiedError, dead.OutOfMemoryError, dead.ObjectLostError) as error:
-            times = self._work.retries + 1
+            times = self._terms.retries + 1
             return Made([f"its worker died {times} times ({type(error).__name__})"], "")
         if sent.refused:
             raise InputError(sent.refused)
         part_file(self._folder, failed(part)).unlink(missing_ok=True)
         sent.unpack(self._folder)
         return Made(sent.wrong, sent.device)
-
-
-def _start(ray: Any, work: Work) -> None:
-    """Reach the cluster at an address, or start one of this machine's processors."""
-    here = {"num_cpus": work.workers * work.cpus} if work.workers is not None else {}
-    paths = [_ROOT, *filter(None, [os.environ.get("PYTHONPATH")])]
-    try:
-        ray.init(
-            address=work.address or "local",
-            include_dashboard=False if work.address is None else None,
-            configure_logging=False,
-            log_to_driver=False,
-            runtime_env={"env_vars": {"PYTHONPATH": os.pathsep.join(paths)}},
-            **(here if work.address is None else {}),
-        )
-    except (ConnectionError, ValueError, RuntimeError, TimeoutError) as error:
-        raise InputError(
-            f"run.address: a Ray cluster must answer at {work.address or 'this machine'}, but: "
-            f"{str(error).splitlines()[0]}; start one with ray start --head, or leave run.address out"
-        ) from None

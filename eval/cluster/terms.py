@@ -1,10 +1,11 @@
-"""What `hydra/launcher=ray` asks of Ray, and the way to it."""
+"""What is asked of Ray, for the parts of a run or for the jobs of a sweep, and the way to it. Free of torch."""
 
 from __future__ import annotations
 
 import os
 import signal
 import socket
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,41 +15,42 @@ from typing import Any
 from eval.errors import InputError
 
 _PATIENCE = 10.0  # seconds until an address counts as one that does not answer
-_STORE = 80 * 2**20  # bytes; little more than the least that Ray takes: jobs return a few kilobytes
 
 
 @dataclass(frozen=True)
 class Terms:
-    """What jobs get.
+    """What workers get.
 
     Attributes:
-        address: `local`, a Ray that is started for the sweep; `auto` or `host:port`, a cluster that is running.
-        cpus: per job.
-        gpus: per job; `auto`: one where Ray has any and the job's device may be one.
-        at_once: how many jobs run at the same time at most; None for as many as there is room for.
-        retries: how often a job is begun again whose worker died.
+        address: `local`, a Ray that is started for this; `auto` or `host:port`, a cluster that is running.
+        cpus: per worker.
+        gpus: per worker; `auto`: one where Ray has any and the device may be one.
+        workers: how many are at work at the same time at most; None for as many as there is room for.
+        retries: how often what a worker was at is begun again when it died.
+        where: the key of all this, for messages.
     """
 
     address: str = "local"
     cpus: float = 1
     gpus: float | str = "auto"
-    at_once: int | None = None
+    workers: int | None = None
     retries: int = 2
+    where: str = "hydra.launcher"
 
     def __post_init__(self) -> None:
         self._must("address", isinstance(self.address, str) and bool(self.address), "local, auto or host:port")
         self._must("cpus", _share(self.cpus) and self.cpus > 0, "a whole number of at least 1, or between 0 and 1")
         self._must("gpus", self.gpus == "auto" or _share(self.gpus), "auto, a whole number, or between 0 and 1")
-        few = self.at_once is None or (_whole(self.at_once) and self.at_once >= 1)
-        self._must("at_once", few, "null or a whole number of at least 1")
+        few = self.workers is None or (_whole(self.workers) and self.workers >= 1)
+        self._must("workers", few, "null or a whole number of at least 1")
         self._must("retries", _whole(self.retries) and self.retries >= 0, "a whole number of at least 0")
 
     def _must(self, key: str, holds: bool, what: str) -> None:
         if not holds:
-            raise InputError(f"hydra.launcher.{key}: must be {what}, got {getattr(self, key)}")
+            raise InputError(f"{self.where}.{key}: must be {what}, got {getattr(self, key)}")
 
     def gpus_of(self, device: str) -> float:
-        """How many GPUs a job gets whose `device` is this, from the Ray that is connected."""
+        """How many GPUs a worker gets where the `device` is this, from the Ray that is connected."""
         if not isinstance(self.gpus, str):
             return self.gpus
         return float(device.startswith(("auto", "cuda")) and _has("GPU") > 0)
@@ -73,20 +75,18 @@ def _share(value: Any) -> bool:
     return 0 <= value <= 1 or (value > 1 and float(value).is_integer())
 
 
-def installed() -> None:
+def installed(where: str) -> None:
     """Check that Ray is there.
 
     Raises:
         InputError: it is not.
     """
     if find_spec("ray") is None:
-        raise InputError(
-            "hydra.launcher: must have the package ray, which is not installed; pip install 'toastproof[ray]'"
-        )
+        raise InputError(f"{where}: must have the package ray, which is not installed; pip install 'toastproof[ray]'")
 
 
 def room(terms: Terms, gpus: float) -> None:
-    """Check that a job fits: a Ray of our own does not grow, and Ray would wait for ever.
+    """Check that a worker fits: a Ray of our own does not grow, and Ray would wait for ever.
 
     Raises:
         InputError: it does not.
@@ -96,12 +96,16 @@ def room(terms: Terms, gpus: float) -> None:
     for key, name, asked in (("cpus", "CPU", terms.cpus), ("gpus", "GPU", gpus)):
         if asked > _has(name):
             most = f"{_has(name):g}, what this machine has"
-            raise InputError(f"hydra.launcher.{key}: must be at most {most}, got {asked:g}")
+            raise InputError(f"{terms.where}.{key}: must be at most {most}, got {asked:g}")
 
 
 @contextmanager
-def connected(terms: Terms) -> Iterator[None]:
-    """A Ray to give tasks to: one of our own, which ends with the sweep, or the cluster at the address.
+def connected(terms: Terms, **own: Any) -> Iterator[None]:
+    """A Ray to give tasks to: one of our own, which ends with this, or the cluster at the address.
+
+    Args:
+        terms: what is asked for.
+        own: of `ray.init`, where a Ray of our own is started.
 
     Raises:
         InputError: the address does not answer, or does not let us in.
@@ -109,25 +113,23 @@ def connected(terms: Terms) -> Iterator[None]:
     os.environ.setdefault(
         "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0"
     )  # what Ray's next versions do, and its warning asks for
-    own = terms.address == "local"
     address = terms.address
-    if own:
+    if address == "local":
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        os.environ.setdefault("RAY_AUTH_MODE", "token")  # as Ray does of itself, telling so at each start
+        if "ray" not in sys.modules:  # which has made up its mind when it is imported
+            os.environ.setdefault("RAY_AUTH_MODE", "token")  # as Ray does of itself, telling so at each start
     elif address == "auto":
         address = os.environ.get("RAY_ADDRESS", address)
-    _answers(address)
+    _answers(address, terms.where)
     import ray
 
     before = signal.getsignal(signal.SIGTERM)
-    local: dict[str, Any] = {"include_dashboard": False, "object_store_memory": _STORE} if own else {}
+    local: dict[str, Any] = {"include_dashboard": False, **own} if address == "local" else {}
     try:
         try:
             ray.init(address=address, log_to_driver=False, configure_logging=False, **local)
         except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
-            raise InputError(
-                f"hydra.launcher.address: Ray at {address} must let us in: {in_one_line(error)}"
-            ) from error
+            raise InputError(f"{terms.where}.address: Ray at {address} must let us in: {in_one_line(error)}") from error
         if callable(before):
             signal.signal(signal.SIGTERM, before)  # Ray has put its own in the place of ours
         yield
@@ -140,7 +142,7 @@ def in_one_line(error: BaseException) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
-def _answers(address: str) -> None:
+def _answers(address: str, where: str) -> None:
     """Check that something listens: Ray itself would try for a long time.
 
     Raises:
@@ -150,11 +152,11 @@ def _answers(address: str) -> None:
         return
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if not host or not port.isdigit():
-        raise InputError(f"hydra.launcher.address: must be local, auto or host:port, got {address}")
+        raise InputError(f"{where}.address: must be local, auto or host:port, got {address}")
     try:
         socket.create_connection((host.strip("[]"), int(port)), _PATIENCE).close()
     except OSError as error:
         why = error.strerror or str(error)
         raise InputError(
-            f"hydra.launcher.address: must be that of a Ray that runs, nothing answers at {address} ({why})"
+            f"{where}.address: must be that of a Ray that runs, nothing answers at {address} ({why})"
         ) from None

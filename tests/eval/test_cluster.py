@@ -1,0 +1,268 @@
+"""Runs whose parts are made by workers on Ray: the same records, whoever makes them, and whoever dies."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from rich.console import Console
+
+from eval.errors import InputError
+from eval.records import Run, read_examples, read_measured, read_records
+from eval.run import run
+
+ray = pytest.importorskip("ray")
+from eval.cluster.terms import Terms, connected  # noqa: E402
+from eval.cluster.workers import Cluster  # noqa: E402 - it needs ray
+
+ROOT = Path(__file__).parents[2]
+SMALL = (
+    "debug=quick", "model=[softmax,mlp_relu]", "attack=[fgsm,pgd]", "transfer=false", "run.shard=16",
+    "debug.curve=true", "threat.curve=['0.02','0.2']",
+)  # fmt: skip
+"""Chains of three eps on three shards, of two attacks and two networks."""
+
+
+def records(folder: Path) -> pd.DataFrame:
+    return read_records(folder).drop(columns="seconds")
+
+
+def parts(folder: Path) -> list[str]:
+    return sorted(path.name for path in (folder / "parts").glob("*.parquet"))
+
+
+@pytest.fixture
+def go(composed) -> Callable[..., Run]:
+    def go(folder: Path, *overrides: str) -> Run:
+        folder.mkdir(parents=True, exist_ok=True)
+        return run(composed(*overrides), folder, list(overrides), Console(quiet=True))
+
+    return go
+
+
+@pytest.fixture(scope="module")
+def two() -> Iterator[None]:
+    """Ray on this machine, with room for two workers."""
+    with connected(Terms(), num_cpus=2):
+        yield
+
+
+def test_workers_make_the_parts_that_one_process_makes(go, two, tmp_path):
+    alone = go(tmp_path / "alone", *SMALL)
+    about = go(tmp_path / "ray", *SMALL, "run.backend=ray")
+    assert about.status == "complete"
+    assert parts(tmp_path / "ray") == parts(tmp_path / "alone")
+    pd.testing.assert_frame_equal(records(tmp_path / "ray"), records(tmp_path / "alone"))
+    for mine, theirs in zip(read_examples(tmp_path / "ray"), read_examples(tmp_path / "alone"), strict=True):
+        assert mine.keys() == theirs.keys()
+        assert all((mine[k] == theirs[k]).all() for k in mine)
+    assert about.models == alone.models
+    assert not list((tmp_path / "ray").rglob(".*"))
+
+
+def test_one_worker_and_another_size_of_shards_make_no_difference(go, two, tmp_path):
+    go(tmp_path / "alone", *SMALL)
+    go(tmp_path / "ray", *SMALL, "run.backend=ray", "run.workers=1", "run.shard=7", "batch_size=3")
+    pd.testing.assert_frame_equal(records(tmp_path / "ray"), records(tmp_path / "alone"))
+    assert len(parts(tmp_path / "ray")) == 2 + 2 * 2 * 3 * 6
+
+
+def test_what_watches_a_search_comes_back_with_its_pictures(go, two, tmp_path):
+    few = ("experiment=cat_to_toaster", "data=digits", "target=3", "study.of=8", "debug=quick", "model=[softmax]")
+    go(tmp_path / "alone", *few)
+    go(tmp_path / "ray", *few, "run.backend=ray")
+    found = [{p.name: p.read_bytes() for p in (tmp_path / n / "pictures").iterdir()} for n in ("alone", "ray")]
+    assert found[0] == found[1]
+    assert found[0]
+    for name in {a["name"] for a in Run.read(tmp_path / "ray").attacks}:
+        mine, theirs = (read_measured(tmp_path / n, f"watched:{name}") for n in ("ray", "alone"))
+        assert mine.keys() == theirs.keys()
+
+
+def test_a_run_goes_on_in_other_hands(go, two, tmp_path):
+    go(tmp_path / "whole", *SMALL)
+    go(tmp_path / "out", *SMALL)
+    for path in sorted((tmp_path / "out" / "parts").iterdir())[::2]:
+        path.unlink()
+    left = parts(tmp_path / "out")
+    before = {name: (tmp_path / "out" / "parts" / name).stat().st_mtime_ns for name in left}
+    go(tmp_path / "out", *SMALL, "run.backend=ray")
+    assert before == {name: (tmp_path / "out" / "parts" / name).stat().st_mtime_ns for name in left}
+    pd.testing.assert_frame_equal(records(tmp_path / "out"), records(tmp_path / "whole"))
+
+
+def test_a_crash_in_a_worker_is_told_and_tried_again(go, two, tmp_path, monkeypatch):
+    (tmp_path / "nets.py").write_text(
+        "from pathlib import Path\nfrom torch import nn\n"
+        "class Fragile(nn.Sequential):\n"
+        "    def forward(self, x):\n"
+        "        if x.requires_grad and len(x) > 32 and Path('crash').exists():\n"
+        "            raise RuntimeError('no kernel for this')\n"
+        "        return super().forward(x)\n"
+        "def net():\n    return Fragile(nn.Flatten(), nn.Linear(64, 10))\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    few = ("debug=quick", "debug.samples=120", "model=factory", "model.path=nets.py:net", "model.factory.train=true")
+    few += ("attack=[fgsm,noise_uniform]",)
+    (tmp_path / "crash").touch()
+    about = go(tmp_path / "out", *few, "run.backend=ray")
+    assert about.status == "failed"
+    assert "attack.fgsm on net crashed: RuntimeError: no kernel for this" in about.warnings
+    assert set(read_records(tmp_path / "out").query("attack == 'fgsm' and role == 'attack'")["error"]) == {
+        "RuntimeError: no kernel for this"
+    }
+    (tmp_path / "crash").unlink()
+    assert go(tmp_path / "out", *few, "run.backend=ray").status == "complete"
+    go(tmp_path / "alone", *few)
+    pd.testing.assert_frame_equal(records(tmp_path / "out"), records(tmp_path / "alone"))
+
+
+def test_a_worker_with_other_code_is_refused(go, two, tmp_path, monkeypatch):
+    from eval.cluster.parcel import Parcel
+
+    of = Parcel.of
+
+    def other(plan, about, data, once):
+        from dataclasses import replace
+
+        return of(plan, replace(about, commit="another"), data, once)
+
+    monkeypatch.setattr(Parcel, "of", other)
+    with pytest.raises(InputError, match="a worker must have the code, the files and the kind of processor of the run"):
+        go(tmp_path, *SMALL, "run.backend=ray")
+    assert Run.read(tmp_path).status == "running"
+
+
+def test_a_network_of_the_users_own_is_built_by_the_worker(go, two, tmp_path, monkeypatch):
+    (tmp_path / "eval.py").write_text("raise SystemExit('the user s own module')\n")
+    (tmp_path / "models.py").write_text(
+        "from torch import nn\ndef net():\n    return nn.Sequential(nn.Flatten(), nn.Linear(64, 10))\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    few = ("debug=quick", "model=factory", "model.path=models.py:net", "model.factory.train=true", "attack=[pgd]")
+    go(tmp_path / "alone", *few)
+    go(tmp_path / "ray", *few, "run.backend=ray")
+    pd.testing.assert_frame_equal(records(tmp_path / "ray"), records(tmp_path / "alone"))
+
+
+def test_there_is_room_for_what_nodes_have_and_no_more_than_is_wanted(monkeypatch):
+    crew = Cluster.__new__(Cluster)
+    nodes = [
+        {"Alive": True, "Resources": {"CPU": 8.0, "GPU": 2.0}},
+        {"Alive": True, "Resources": {"CPU": 3.0}},
+        {"Alive": False, "Resources": {"CPU": 64.0, "GPU": 8.0}},
+    ]
+    crew._ray = type("Ray", (), {"nodes": staticmethod(lambda: nodes)})
+    for cpus, gpus, workers, room in [
+        (1, 0.0, None, (11, 2)),
+        (2, 0.0, None, (5, 2)),
+        (1, 1.0, None, (2, 1)),
+        (1, 0.25, None, (8, 1)),
+        (1, 0.0, 4, (4, 2)),
+        (16, 0.0, None, (0, 0)),
+    ]:
+        crew._terms, crew._gpus = Terms(cpus=cpus, workers=workers), gpus
+        assert crew.size == room
+
+
+@pytest.mark.parametrize(
+    ("overrides", "line"),
+    [
+        (["run.backend=slurm"], r"run.backend: must be local or ray, got slurm"),
+        (["run.workers=2"], r"run.workers: is read by run.backend=ray alone, got 2 with run.backend=local"),
+        (["run.backend=ray", "run.workers=0"], r"run.workers: must be null or a whole number of at least 1, got 0"),
+        (["run.shard=0"], r"run.shard: must be at least 1, got 0"),
+    ],
+)
+def test_what_makes_no_sense_is_refused_before_anything_is_done(go, tmp_path, overrides, line):
+    with pytest.raises(InputError, match=line):
+        go(tmp_path, *SMALL, *overrides)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_machine_without_ray_is_told_what_to_install(go, tmp_path, monkeypatch):
+    monkeypatch.setattr("eval.cluster.terms.find_spec", lambda name: None)
+    with pytest.raises(InputError, match=r"pip install 'toastproof\[ray\]'"):
+        go(tmp_path, *SMALL, "run.backend=ray")
+
+
+SLOW = ("debug=quick", "model=[softmax]", "attack=[pgd]", "attack.pgd.steps=400", "debug.attack={}", "run.shard=2")
+"""Twenty parts of a second or so."""
+
+
+def when(condition: Callable[[], bool], act: Callable[[], None]) -> threading.Thread:
+    def wait() -> None:
+        while not condition():
+            time.sleep(0.05)
+        act()
+
+    thread = threading.Thread(target=wait, daemon=True)
+    thread.start()
+    return thread
+
+
+@pytest.mark.slow
+def test_a_worker_may_die_and_its_part_is_made_by_another(go, tmp_path):
+    def kill() -> None:
+        found = subprocess.run(["pgrep", "-f", "^ray::softmax"], capture_output=True, text=True, check=True).stdout
+        os.kill(int(found.split()[0]), signal.SIGKILL)
+
+    go(tmp_path / "alone", *SLOW)
+    killer = when(lambda: len(parts(tmp_path / "ray")) >= 4, kill)
+    about = go(tmp_path / "ray", *SLOW, "run.backend=ray", "run.workers=2")
+    assert not killer.is_alive()
+    assert about.status == "complete"
+    pd.testing.assert_frame_equal(records(tmp_path / "ray"), records(tmp_path / "alone"))
+
+
+@pytest.mark.slow
+def test_a_part_whose_worker_always_dies_is_given_up_and_the_others_are_made(go, tmp_path, monkeypatch):
+    stop = threading.Event()
+
+    def kill() -> None:
+        while not stop.is_set():
+            found = subprocess.run(["pgrep", "-f", "^ray::softmax: pgd"], capture_output=True, text=True, check=False)
+            for pid in found.stdout.split():
+                os.kill(int(pid), signal.SIGKILL)
+            time.sleep(0.05)
+
+    killer = when(lambda: True, kill)
+    few = ("debug=quick", "model=[softmax]", "attack=[fgsm,pgd]", "run.backend=ray", "run.workers=1", "run.retries=1")
+    try:
+        about = go(tmp_path, *few)
+    finally:
+        stop.set()
+        killer.join()
+    assert about.status == "failed"
+    assert "attack.pgd on softmax crashed: its worker died 2 times" in about.warnings[-1]
+    assert set(read_records(tmp_path)["attack"]) == {"none", "fgsm"}
+    assert go(tmp_path, *few[:3]).status == "complete"
+
+
+@pytest.mark.slow
+def test_a_cluster_of_two_nodes_ends_though_one_is_killed_in_the_middle(go, tmp_path):
+    from ray.cluster_utils import Cluster as Nodes
+
+    go(tmp_path / "alone", *SLOW)
+    nodes = Nodes(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    try:
+        second = nodes.add_node(num_cpus=2)
+        killer = when(
+            lambda: len(parts(tmp_path / "ray")) >= 4, lambda: nodes.remove_node(second, allow_graceful=False)
+        )
+        about = go(tmp_path / "ray", *SLOW, "run.backend=ray", f"run.address='{nodes.address}'")
+    finally:
+        ray.shutdown()
+        nodes.shutdown()
+    assert not killer.is_alive()
+    assert about.status == "complete"
+    pd.testing.assert_frame_equal(records(tmp_path / "ray"), records(tmp_path / "alone"))
+    assert np.isfinite(records(tmp_path / "ray")["rms"]).all()
