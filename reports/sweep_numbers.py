@@ -147,7 +147,7 @@ def _counted(batch: _Batch) -> Iterator[tuple[int, Numbers]]:
     some = next(iter(batch.threats.values()))
     levels = sorted({level for threat in batch.threats.values() for level in threat.levels}, key=lambda level: level[1])
     table = _summary(frame, Threat(some.norm, tuple(levels), "", some.width))
-    results = white_box(frame, ["target_model"])["target_model"].str.partition(_BETWEEN)[0].value_counts()
+    results = white_box(frame, ["target_model"])["target_model"].astype(str).str.split(_BETWEEN).str[0].value_counts()
     rows: dict[int, list[dict[str, Any]]] = {place: [] for place in batch.threats}
     for row in rows_of(table):
         number, _, model = row["model"].partition(_BETWEEN)
