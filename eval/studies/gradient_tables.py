@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -131,7 +131,9 @@ def _median(error: Floats, apart: Array) -> Value:
     told = error[~apart]
     if not len(told):
         return Value("number", math.nan, math.nan, math.nan, 1)
-    between = "linear" if np.isfinite(told).all() else "inverted_cdf"  # halfway to infinity there is no number
+    between: Literal["linear", "inverted_cdf"] = (
+        "linear" if np.isfinite(told).all() else "inverted_cdf"
+    )  # halfway to infinity there is no number
     low, middle, high = (float(q) for q in np.quantile(told, (0.25, 0.5, 0.75), method=between))
     return Value("number", middle, low, high, len(told))
 
