@@ -70,16 +70,19 @@ def test_units_are_told_with_the_best_real_image_and_the_matched_unit():
 
 
 def test_matched_units_are_told_from_those_of_an_untrained_network_where_their_shares_are_apart():
-    def said(null: float) -> str:
+    def said(null: float, own: float | None = None) -> str:
         of = {}
         for name in NET.labels:
             others = np.array([other for other in NET.labels if other != name])
             of[name] = excited(40) | {"other": others}
         of["a_untrained"]["answers"] = np.full((2, 40, 40), null)
+        if own is not None:
+            of["a"]["answers"] = np.full((2, 40, 40), own)
         return unit_section(of, NET).answer
 
     assert said(0.0).endswith("untrained network's images: which is less.")
     assert said(1.0).endswith("no difference can be told.")
+    assert said(1.0, own=0.0).endswith("untrained network's images: which is more.")
 
 
 def test_starts_of_a_class_are_not_taken_for_more_classes():

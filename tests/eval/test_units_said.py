@@ -232,3 +232,41 @@ def test_stability_without_an_untrained_network_says_so() -> None:
     assert section.answer.endswith("There is no untrained network whose units respond, and so no null.")
     assert section.null == "As many random directions, matched alike."
     assert "units are found again more than random directions are" in section.answer
+
+
+@pytest.mark.parametrize(
+    ("matched", "says"),
+    [
+        ((0.9, 0.5), "0.40 (0.37 to 0.43), units are found again more than random directions are."),
+        ((0.5, 0.9), "-0.40 (-0.43 to -0.37), units are found again less than random directions are."),
+        ((0.5, 0.51), "no difference can be told."),
+    ],
+)
+def test_units_are_found_again_more_or_less_than_random_directions(monkeypatch: Any, matched: Any, says: str) -> None:
+    by = dict.fromkeys(BASES, 0.5) | dict(zip(("natural", "random"), matched, strict=True))
+    monkeypatch.setattr(unit_twins, "common", lambda _, basis: value(by[basis] - 0.02, by[basis] + 0.02))
+    nets = [Looked(name, name, seen()) for name in ("cnn", "cnn_seed1")]
+    section = unit_twins.stability(Family(RUN, tuple(nets), Path()))
+    assert section is not None
+    assert says in section.answer
+
+
+@pytest.mark.parametrize(
+    ("gone", "says"),
+    [(0.5, "0.2500 (0.2349 to 0.2651) nats of loss: units matter more."), (0.0, "units matter less."), (0.25, "told.")],
+)
+def test_taking_out_a_unit_stands_beside_a_direction_of_its_variance(gone: float, says: str) -> None:
+    """Ten directions, four images; all are right with all directions, and their loss is 1."""
+    some: dict[str, Any] = seen() | {"intact_right": np.ones(4, bool), "intact_loss": np.ones(4)}
+    noise = np.tile([-0.02, 0.02], 5)[:, None]  # of each direction
+    for basis in BASES:
+        some[f"gone_right_{basis}"] = np.tile([True, True, True, False], (10, 1))
+        some[f"equal_right_{basis}"] = np.tile([True, True, False, False], (10, 1))
+        some[f"gone_loss_{basis}"] = 1 + gone + noise + np.zeros((10, 4))
+        some[f"equal_loss_{basis}"] = np.full((10, 4), 1.25)
+    section = unit_detectors.ablation(Family(RUN, (Looked("cnn", "trained", some),), Path()))
+    assert "without one unit is +25.0 points (25.0 to 25.0), without a random direction of the same variance +50.0" in (
+        section.answer
+    )
+    assert "a difference of -25.0 points" in section.answer
+    assert section.answer.endswith(says)
