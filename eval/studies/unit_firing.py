@@ -37,7 +37,12 @@ class Fired:
     @property
     def strongest(self) -> int:
         """How many units an image is known by."""
-        return min(len(self.one.seen["live"]), max(_FEWEST, round(_STRONGEST * len(self.one.seen["live"]))))
+        return min(self.units, max(_FEWEST, round(_STRONGEST * self.units)))
+
+    @property
+    def units(self) -> int:
+        """How many units are looked at: the live ones, or those of them that lead where there are very many."""
+        return self.one.count("natural")
 
     def standard(self, responses: Array, basis: str = "natural") -> Array:
         """Responses (n, U) along a basis, in deviations from their mean on images that are not told: (n, D)."""
@@ -48,7 +53,7 @@ class Fired:
 
     def kept(self, stage: str, basis: str = "natural") -> Array:
         """The share (n,) of the strongest before that are so afterwards, of as many directions as there are units."""
-        most = len(self.one.seen["live"])  # of more directions fewer would be kept by chance
+        most = self.units  # of more directions fewer would be kept by chance
         before, after = (self._top(self.standard(self.stages[s], basis)[:, :most]) for s in ("before", stage))
         shares: Array = (before & after).sum(1) / self.strongest
         return shares

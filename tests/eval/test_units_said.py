@@ -14,6 +14,7 @@ from eval.errors import InputError
 from eval.studies import unit_detectors, unit_family, unit_tops, unit_twins
 from eval.studies.cells import Value
 from eval.studies.unit_family import Family, Looked, family, percents, superiority
+from eval.studies.unit_firing import Fired
 from eval.studies.unit_tables import _findings
 from eval.studies.unit_twins import _row, common
 from eval.units.bases import BASES
@@ -201,6 +202,16 @@ def test_units_of_a_wide_layer_are_all_found_again(units: int) -> None:
     assert found["natural"].n == found["random"].n == units
     assert abs(found["random"].ours) < 0.3  # of noise of 40 images
     assert (found["sparse"] is None) == (units > 512)
+
+
+@pytest.mark.parametrize(("units", "strongest"), [(12, 3), (100, 10), (700, 51)])
+def test_images_are_known_by_a_tenth_of_the_units_that_are_looked_at(units: int, strongest: int) -> None:
+    one = many(units, np.arange(units), "a")
+    stages = dict.fromkeys(("before", "after", "noise"), one.seen["responses"][:6])
+    fired = Fired(one, np.zeros(6, int), np.ones(6, int), stages)
+    assert fired.strongest == strongest
+    assert (fired.kept("after") == 1).all()
+    assert fired.first_kept().all()
 
 
 def test_stimuli_move_the_matched_unit_in_its_sign() -> None:
