@@ -6,6 +6,7 @@ import json
 import math
 import re
 import shutil
+import statistics
 import subprocess
 from html import unescape
 
@@ -83,14 +84,14 @@ said.found = column("status");
 document.querySelector(".tools button").click(); said.cleared = told();
 const more = document.querySelector("[data-more]");
 said.cut = column("job").length; said.more = more.hidden;
-more.querySelector("button").click(); said.all = column("job").length; said.after = more.hidden;
-const times = [];
-for (const title of ["robust", "job", "clean"]) {
+const timed = () => ["robust", "job", "clean"].map((title) => {
   const start = performance.now();
   press(title); table.getBoundingClientRect();
-  times.push(performance.now() - start);
-}
-said.times = times;
+  return performance.now() - start;
+});
+said.few = timed();
+more.querySelector("button").click(); said.all = column("job").length; said.after = more.hidden;
+said.many = timed();
 document.title = JSON.stringify(said);
 </script></body>"""
 
@@ -132,8 +133,10 @@ def test_three_thousand_rows_are_sorted_while_one_waits(tmp_path):
     sweep(tmp_path / "sweep", ["softmax", "mlp", "cnn"], budgets(100), range(10), {7: "refused"}, n=10)
     said = sorted_in_a_browser(tmp_path / "sweep", tmp_path / "profile")
     assert said["all"] == 3000
-    print([f"{t:.0f} ms" for t in said["times"]])
-    assert max(said["times"]) < 5000
+    print({kind: [f"{t:.0f} ms" for t in said[kind]] for kind in ("few", "many")})
+    assert max(said["few"]) < 3000  # with its 200 rows, on a machine that is busy with other things
+    assert max(said["many"]) < 20_000  # all that were asked for
+    assert statistics.median(said["few"]) < statistics.median(said["many"]) / 2
 
 
 MEASURE = """<script>
