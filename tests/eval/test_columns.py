@@ -63,3 +63,10 @@ def test_a_table_becomes_arrays():
 def test_places_are_grouped_by_their_code(codes, n):
     found = grouped(np.array(codes, dtype=np.int64), n)
     assert [places.tolist() for places in found] == [[i for i, c in enumerate(codes) if c == k] for k in range(n)]
+
+
+def test_places_ascend_however_many_there_are():
+    codes = np.random.default_rng(0).integers(0, 300, 20_000)
+    assert all(
+        (np.diff(places) > 0).all() and (codes[places] == k).all() for k, places in enumerate(grouped(codes, 300))
+    )

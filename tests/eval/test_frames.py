@@ -102,10 +102,16 @@ def test_a_diagnosis_is_the_same(folder, tmp_path):
     ids = np.array([f"test/{i:05d}" for i in range(16)])
     write_measured(tmp_path, "a", "searches", "softmax", {"sample": ids, "pgd": np.arange(16) < 9})
     run = Run.read(folder)
-    run.attacks = [about | {"needs": "weights"} for about in run.attacks]
+    run.attacks = [about | {"needs": "scores" if about["name"] == "lbfgs" else "weights"} for about in run.attacks]
     run.attacks[1]["stages"] = [{"name": "apgd", "needs": "weights"}, {"name": "square", "needs": "scores"}]
     found = diagnoses(run, read_frame(folder), tmp_path)
     assert found == diagnoses(run, naive(folder), tmp_path)
     assert [one.model for one in found] == ["softmax"]
     (stages,) = (check for check in found[0].checks if check.question.name == "stages")
-    assert stages.fired is not None
+    broken = naive(folder).query("role == 'attack' and source == target_model == 'softmax' and success and rms > 0")
+    broken = broken[(broken["linf"] <= 8 / 255) & (np.isinf(broken["eps"]) | (broken["eps"] == 8 / 255))]
+    by = {True: set(), False: set()}
+    for _, row in broken.iterrows():
+        by[(row["stage"] or row["attack"]) in ("square", "lbfgs")].add(row["sample"])
+    assert by[False]
+    assert f"broke {len(by[True] - by[False])} of " in stages.saw
