@@ -4,8 +4,8 @@
 
 It counts changes of the prediction, on images too that are misclassified unperturbed.
 
-What a random v does stands beside: signs or a Gaussian direction of the same size, and two in small subspaces, that of
-the greatest right singular vectors of
+What a random v does stands beside: signs or a Gaussian direction of the same size, and many directions of the whole
+space and of two small subspaces, that of the greatest right singular vectors of
 
     N = (n_1 ... n_m)',   n_i = r_i / |r_i|,   r_i DeepFool's perturbation of the i-th image,
 
@@ -38,6 +38,7 @@ from models.classifier import Classifier
 
 _CLASSES = 10  # that DeepFool looks at for the normals
 _SHARE = 8  # the subspace has at most this part of the dimensions that there are
+_MANY = 1000  # images, on no more of which directions of the subspaces are judged: it is they that are many
 
 
 def _all(samples: Samples, device: torch.device) -> Tensor:
@@ -145,7 +146,8 @@ class Directions:
     Attributes:
         linf: text of that budget.
         l2: text of that budget.
-        draws: of each kind.
+        draws: random perturbations of each norm.
+        directions: of the whole space and of each subspace.
         span: dimensions of the subspaces, at most.
         images: whose normals these are.
         data: fingerprint of the images.
@@ -154,6 +156,7 @@ class Directions:
     linf: str
     l2: str
     draws: int
+    directions: int
     span: int
     images: Samples = field(repr=False)
     data: str = field(init=False)
@@ -167,12 +170,14 @@ class Directions:
         """What random directions do, and which ones the normals have.
 
         Returns:
-            `linf`, `l2`, `span` and `components` (draws, n): predictions under random perturbations, the last two of
-            L2 budget, in the subspaces; `clean` (n,); `singular` (m,) values of the normals' matrix, and `chance` (m,)
-            of one of random directions; `dimensions` () of the subspaces; `pixels` () of an image; `budget` () in L2.
+            `linf` and `l2` (draws, n): predictions under random perturbations; `clean` (n,); `whole`, `span` and
+            `components` (directions, k) under ones of the L2 budget, in the whole space and in the subspaces, on the
+            images of which `among` (k,) are the places; `singular` (m,) values of the normals' matrix, and `chance`
+            (m,) of one of random directions; `dimensions` () of the subspaces; `pixels` () of an image; `budget` () in
+            L2.
         """
         x = _all(self.images, device)
-        names = [str(draw) for draw in range(self.draws)]
+        names, many = ([str(draw) for draw in range(number)] for number in (self.draws, self.directions))
         unit = normals(classifier, x, max(1, min(batch_size, at_once(x)) // _CLASSES))
         dim = x[0].numel()
         chance = scaled(Rng.of(seed, ["normals"], map(str, range(len(unit))), device).normal(dim), 1.0)
@@ -186,26 +191,24 @@ class Directions:
                 x, ThreatModel("linf", parse_eps(self.linf), classifier.bounds), Rng.of(seed, ["linf"], names, device)
             ),
             "l2": random_like(x, l2, Rng.of(seed, ["l2"], names, device)),
-            "span": _inside(right[:dimensions], l2.eps, Rng.of(seed, ["span"], names, device)),
-            "components": _inside(principal[:dimensions], l2.eps, Rng.of(seed, ["components"], names, device)),
         }
-        found: Arrays = {
-            kind: np.stack(
-                [
-                    _judged(
-                        classifier,
-                        samples,
-                        batch_size,
-                        device,
-                        partial(shifted, v=v.view(samples.shape), box=classifier.bounds),
-                    )
-                    for v in vectors
-                ]
-            )
-            for kind, vectors in drawn.items()
+        inside = {
+            "whole": random_like(x, l2, Rng.of(seed, ["whole"], many, device)),
+            "span": _inside(right[:dimensions], l2.eps, Rng.of(seed, ["span"], many, device)),
+            "components": _inside(principal[:dimensions], l2.eps, Rng.of(seed, ["components"], many, device)),
         }
+        among = balanced(samples.labels, min(_MANY, len(samples)), seed)
+        some = samples.select(among)
+
+        def judged(of: Samples, vectors: Tensor) -> np.ndarray[tuple[int, ...], np.dtype[np.int32]]:
+            change = (partial(shifted, v=v.view(of.shape), box=classifier.bounds) for v in vectors)
+            return np.stack([_judged(classifier, of, batch_size, device, one) for one in change])
+
+        found: Arrays = {kind: judged(samples, vectors) for kind, vectors in drawn.items()}
+        found |= {kind: judged(some, vectors) for kind, vectors in inside.items()}
         return found | {
             "clean": _judged(classifier, samples, batch_size, device),
+            "among": among,
             "singular": singular.cpu().numpy(),
             "chance": torch.linalg.svdvals(chance).cpu().numpy(),
             "budget": np.array(l2.eps),

@@ -43,7 +43,8 @@ class Universal:
         passes: of the paper's algorithm over the images, at most.
         steps: of each climb of the ascent.
         restarts: climbs of the ascent.
-        draws: random perturbations of each kind.
+        draws: random perturbations of each norm.
+        directions: random ones of the whole space and of each subspace.
         span: dimensions of the subspaces that some are drawn from, at most; never more than an eighth of all.
     """
 
@@ -56,6 +57,7 @@ class Universal:
     steps: int = 200
     restarts: int = 3
     draws: int = 5
+    directions: int = 50
     span: int = 100
 
     def __post_init__(self) -> None:
@@ -64,7 +66,9 @@ class Universal:
         ThreatModel("linf", parse_eps(self.eps))
         if self.l2 is not None:
             ThreatModel("l2", parse_eps(self.l2))
-        for key, least in (("images", 2), ("passes", 1), ("steps", 1), ("restarts", 1), ("draws", 2), ("span", 1)):
+        for key, least in (
+            ("images", 2), ("passes", 1), ("steps", 1), ("restarts", 1), ("draws", 2), ("directions", 2), ("span", 1),
+        ):  # fmt: skip
             if getattr(self, key) < least:
                 raise InputError(f"{key}: must be at least {least}, got {getattr(self, key)}")
         if any(count < 1 for count in self.curve):
@@ -90,7 +94,7 @@ class Universal:
             for norm, eps in (("linf", self.eps), ("l2", l2))
             for name, maker in makers.items()
         }
-        probes[DIRECTIONS] = Directions(self.eps, l2, self.draws, self.span, made)
+        probes[DIRECTIONS] = Directions(self.eps, l2, self.draws, self.directions, self.span, made)
         return [Trial(judged, probes=probes)]
 
     def _parts(self, data: Data, seed: int) -> tuple[Samples, Samples]:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from eval.exponents import student
 from eval.intervals import Bools, Floats, wilson
 from eval.records import Run
 from eval.studies.cells import Table, Value, overlap
@@ -55,6 +56,12 @@ class Found:
         """The share that random perturbations fool: the mean over draws."""
         arrays = self.drawn[name]
         return mean_share((arrays[kind] != arrays["clean"]).mean(axis=0))
+
+    def directions(self, kind: str, name: str) -> Value:
+        """The share that random directions fool, `whole`, `span` or `components`: the mean over directions."""
+        arrays = self.drawn[name]
+        hit = arrays[kind] != arrays["clean"][arrays["among"]]  # (directions, images)
+        return over_draws(hit.mean(axis=1), hit.shape[1])
 
     @property
     def l2(self) -> float:
@@ -109,6 +116,18 @@ def mean_share(values: Floats) -> Value:
     n, mean = len(values), float(values.mean())
     low, high = wilson(mean * n, n)
     return Value("share", mean, float(low), float(high), n)
+
+
+def over_draws(shares: Floats, images: int) -> Value:
+    """The mean of what each draw (D,) fools of the same images, with Student's interval over draws.
+
+    It is about other draws, not about other images; and no narrower than half an image to both sides, since draws that
+    all fool as many do not tell more.
+    """
+    mean, (low, high) = float(shares.mean()), student(shares)
+    half = 0.5 / images
+    low, high = max(0.0, min(low, mean - half)), min(1.0, max(high, mean + half))
+    return Value("share", mean, low, high, len(shares))
 
 
 def above(value: Value | None, null: Value | None) -> bool:

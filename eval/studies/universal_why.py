@@ -103,7 +103,7 @@ def few(found: Found, where: str) -> Section:
             points = np.array([[np.log10(n), v.ours] for n, v in zip(images, values, strict=True)])
             lines.append((row_of(name, maker), points))
             if maker == ASCENT:
-                least[name] = next((n for n, v in zip(images, values, strict=True) if v.low > _MANY), None)
+                least[name] = _from(images, [v.low > _MANY for v in values])
     table = Table(
         "few", "Fooling rates by the number of images", "Held-out images, Linf.", tuple(map(str, images)), tuple(rows)
     )
@@ -118,10 +118,24 @@ def few(found: Found, where: str) -> Section:
         f"A perturbation made on 500 images fools more than 30% of ImageNet's validation images ({SOURCE}, figure 6).",
         where + "Both makers, in Linf, on nested subsets of the images, the classes in balance.",
         "Perturbations made on one image alone, the first column.",
-        f"The ascent fools clearly more than 30% of held-out images from so many images on: {told_few}.",
+        f"The ascent fools clearly more than {_MANY:.0%} of held-out images from so many images on: {told_few}.",
         (table,),
         (curve,),
     )
+
+
+def _from(images: Sequence[int], holds: Sequence[bool]) -> int | None:
+    """The least of ascending numbers from which on all hold; None if the last one does not.
+
+    >>> _from([1, 4, 16], [True, False, True]), _from([1, 4], [True, False])
+    (16, None)
+    """
+    least = None
+    for number, one in zip(reversed(images), reversed(holds), strict=True):
+        if not one:
+            break
+        least = number
+    return least
 
 
 def normals(found: Found, where: str) -> Section:
@@ -139,20 +153,23 @@ def normals(found: Found, where: str) -> Section:
             keep = np.unique(np.linspace(0, len(e) - 1, min(len(e), 60)).round().astype(int))
             lines.append((label, np.stack([keep + 1.0, e[keep]], axis=1)))
         parts = [Value("number", held[name][k], np.nan, np.nan, len(a[k])) for k in ("singular", "chance")]
-        random = [found.random(kind, name) for kind in ("l2", "components", "span")]
+        random = [found.directions(kind, name) for kind in ("whole", "components", "span")]
         rows.append((name, (*random, share(found.fooled(ASCENT, "l2", name)), *parts)))
+    draws, judged = found.drawn[found.names[0]]["span"].shape
     d = int(found.drawn[found.names[0]]["dimensions"])
     pixels = int(found.drawn[found.names[0]]["pixels"])
     table = Table(
         "span",
         f"Random perturbations in subspaces of {d} of {pixels:,} dimensions, L2",
         "Fooling rates of random directions of one length: in the whole space, in the span of principal components of "
-        "the images, in that of the foremost singular vectors of the boundaries' normals; the ascent's perturbation; "
-        "and which part of the squares of the normals the subspace holds, beside that of random directions in theirs.",
+        f"the images, in that of the foremost singular vectors of the boundaries' normals, means over {draws} "
+        f"directions each on {judged:,} images, with 95% intervals over directions; the ascent's perturbation; and "
+        "which part of the squares of the normals the subspace holds, beside that of random directions in theirs.",
         ("random", "in components", "in normals", "ascent", "held", "held, random"),
         tuple(rows),
     )
     more, than = (sum(above(v[2], v[i]) for _, v in rows) for i in (0, 1))
+    less = sum(above(v[1], v[2]) for _, v in rows)
     spans = [v[2] for _, v in rows if v[2] is not None]
     return Section(
         "normals",
@@ -165,8 +182,9 @@ def normals(found: Found, where: str) -> Section:
         "boundaries or merely the images that the subspace is about. For the singular values: random unit vectors.",
         f"A random direction among the normals' foremost ones fools {span(spans)} of the images: clearly more than "
         f"one of the whole space on {more} of {len(rows)} networks, and than one of the images' principal "
-        f"components on {than}. The subspace holds {_percent([h['singular'] for h in held.values()])} of the "
-        f"normals' squares, of random directions' {_percent([h['chance'] for h in held.values()])}.",
+        f"components on {than}, clearly less on {less}. The subspace holds "
+        f"{_percent([h['singular'] for h in held.values()])} of the normals' squares, of random directions' "
+        f"{_percent([h['chance'] for h in held.values()])}.",
         (table,),
         (
             Curves(

@@ -25,7 +25,7 @@ from models.classifier import Classifier
 
 QUICK = (
     "debug=quick", "model=[softmax,mlp]", "study.images=40", "study.curve=[1,9]", "study.passes=1", "study.steps=20",
-    "study.draws=2",
+    "study.draws=2", "study.directions=3",
 )  # fmt: skip
 
 
@@ -140,13 +140,29 @@ def test_the_normals_of_a_linear_network_of_two_classes_are_one_direction(data):
 
 
 def test_random_directions_are_of_the_budget_and_differ(classifier, data):
-    found = Directions("0.2", "0.8", 3, 100, data.train.select(np.arange(40)))(
+    found = Directions("0.2", "0.8", 3, 4, 100, data.train.select(np.arange(40)))(
         classifier, data.test.select(np.arange(30)), 64, torch.device("cpu"), 0
     )
     assert int(found["dimensions"]) == 5  # an eighth of 40
     assert found["singular"] == pytest.approx(sorted(found["singular"], reverse=True))
     assert (found["singular"] ** 2).sum() == pytest.approx(len(found["singular"]), rel=1e-4)
-    assert all(found[kind].shape == (3, 30) for kind in ("linf", "l2", "span", "components"))
+    assert all(found[kind].shape == (3, 30) for kind in ("linf", "l2"))
+    assert all(found[kind].shape == (4, 30) for kind in ("whole", "span", "components"))
+
+
+def test_directions_of_subspaces_are_judged_on_fewer_images_of_all_classes(classifier, data, monkeypatch):
+    monkeypatch.setattr("eval.universal._MANY", 20)
+    found = Directions("0.2", "0.8", 2, 3, 100, data.train.select(np.arange(40)))(
+        classifier, data.test, 64, torch.device("cpu"), 0
+    )
+    few, among = data.test.select(found["among"]), found["among"]
+    assert np.bincount(few.labels).tolist() == [2] * 10
+    assert found["linf"].shape == (2, 450)
+    assert all(found[kind].shape == (3, 20) for kind in ("whole", "span", "components"))
+    with torch.no_grad():
+        own = classifier(few.batch(np.arange(20))).argmax(1).numpy()
+    assert found["clean"][among].tolist() == own.tolist()
+    assert (found["span"] != own).any()
 
 
 def test_the_papers_numbers_are_about_its_own_networks():
