@@ -115,8 +115,8 @@ class Crew:
                 t.part for t in left if self.folder.ready(t, self.over) and self.claims.said.get(t.part) != "theirs"
             ]
             assert not idle, f"a worker waits, and nobody is at {idle}"
-        if "theirs" in self.claims.said.values():
-            assert patience is not None, "nobody looks whether the other process is done, or dead"
+            if "theirs" in self.claims.said.values():
+                assert patience is not None, "nobody looks whether the other process is done, or dead"
         self.claims.said.clear()
         self.folder.stir()
         draw = self.folder.data.draw
