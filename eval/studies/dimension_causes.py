@@ -8,11 +8,13 @@ from collections.abc import Sequence
 import numpy as np
 
 from eval.exponents import Floats, half_space, medians, near_surface
+from eval.intervals import Bools
 from eval.studies.cells import Table, Value
 from eval.studies.dimension_measured import (
     Measured,
     chart,
     described,
+    grown,
     label,
     listed,
     logs,
@@ -52,8 +54,8 @@ def causes(found: Measured, decay: float) -> Section:
             lines.append((name, logs(found.pixels, medians(distance).mean(0))))
             if name == _PROJECTED:
                 after.append(f"{told(rows[-1][1][1])} ({label(model)})")
-                same = np.isnan(distance[:, -1]) == np.isnan(usual[:, -1])
-                kept.append(float(same.mean()))
+                gone, was = np.isnan(distance[:, -1]), np.isnan(usual[:, -1])  # (S, n), wrong now and before
+                kept += [] if (gone & was).all() else [float((gone == was).mean())]
             elif name == HANDLES[HE][2]:
                 before.append(f"{told(rows[-1][1][1])} ({label(model)})")
         about = ("log2 of the L2 distance", lines)
@@ -62,9 +64,8 @@ def causes(found: Measured, decay: float) -> Section:
     table = Table(
         "causes",
         "Starts, decay and projection",
-        f"From the images' own size on: alpha, and alpha - delta with delta = 1/2 by construction where pixels are "
-        f"replicated; and at {largest} accuracy and the median of r_adv as root mean square. Intervals over seeds, "
-        "once over images.",
+        f"From the images' own size on, where {grown(found)}: alpha, and alpha - delta; and at {largest} accuracy and "
+        "the median of r_adv as root mean square. Intervals over seeds, once over images.",
         (f"accuracy, {largest}", "alpha", "alpha - delta, over seeds", "alpha - delta, over images", f"RMS, {largest}"),
         tuple(rows),
     )
@@ -73,14 +74,17 @@ def causes(found: Measured, decay: float) -> Section:
         "What is left of the start",
         "Gradients never touch directions in which no two images differ. What the first layer starts from there stays, "
         "is of no use, and makes enlarged images fragile; a start from zero, decay, or projecting the layer onto the "
-        "span of the images afterwards brings alpha back to 1/2 without changing an answer. For a logistic regression "
-        "of 49 to 3,136 replicated pixels we expect .500 from zero, .412 from He's start, and .489 if that decays.",
+        "span of the images afterwards brings alpha back to delta without changing an answer. For a logistic "
+        "regression of 49 to 3,136 replicated pixels we expect .500 from zero, .412 from He's start, and .489 if that "
+        "decays.",
         described(found)
         + f" The first layer starts from He's weights, a tenth of them, or zero; with decay a weight that no gradient "
         f"reaches ends at exp(-{decay:g}) of its start. The span is that of up to 1,500 training images.",
-        "alpha = 1/2, a boundary that moves as the images do.",
+        f"alpha = delta, a boundary that moves as the images do; here {grown(found)}.",
         f"From He's start alpha is {listed(before)}; once the first layer is projected onto the span of the images, "
-        f"{listed(after)}, and at least {min(kept):.1%} of the images are right or wrong as before ({largest}).",
+        f"{listed(after)}"
+        + (f", and at least {min(kept):.1%} of the images are right or wrong as before ({largest})." if kept else ".")
+        + ("" if len(kept) == len(after) else " What becomes of the answers is not known where none was right."),
         (table,),
         tuple(curves),
     )
@@ -107,7 +111,7 @@ def _mean(values: Floats) -> Floats:
 def volume(found: Measured) -> Section:
     """Whether a random step leaves the cell, as it would a ball."""
     rows: list[tuple[str, tuple[Value | None, ...]]] = []
-    worst = [0.0, 0.0]
+    worst = [math.nan, math.nan]
     for model in found.models:
         left = found.get("boundary", "left", model)  # (S, D, n, 2)
         distance, random = found.distance(model), found.random(model)
@@ -115,8 +119,8 @@ def volume(found: Measured) -> Section:
         for i, side in enumerate(found.sides):
             unknown = (~np.isfinite(distance[:, i]), wrong[:, i])  # no step is as long as what was not found
             shares = [_mean(np.where(unknown[k], math.nan, left[:, i, :, k])) for k in (0, 1)]
-            worst = [max(most, float(_mean(share))) for most, share in zip(worst, shares, strict=True)]
-            hit = np.isfinite(distance[:, i]).sum(-1) / (~wrong[:, i]).sum(-1)
+            worst = [float(np.fmax(most, _mean(share))) for most, share in zip(worst, shares, strict=True)]
+            hit = _part(np.isfinite(distance[:, i]), ~wrong[:, i])
             volume_near = float(near_surface(_DEPTH, found.pixels[i]))
             ball = (2 / found.pixels[i]) ** 0.5
             rows.append(
@@ -155,40 +159,63 @@ def volume(found: Measured) -> Section:
         "A point drawn from a ball, which a random step of sqrt(2 / d) of the radius takes out of it: if volume were "
         "the reason, random steps would do as adversarial ones do.",
         f"Within {_DEPTH:.0%} of its surface lies {least} of a ball at the smallest size and {most} at the largest; a "
-        f"random step as long as the adversarial one leaves the class in at most {worst[0]:.1%} of cases, and one of "
-        f"RMS {STEP:g} in at most {worst[1]:.1%}, at any size and for any network: "
-        + ("volume is not the reason." if worst[0] < _OFTEN else "random steps do some of what adversarial ones do."),
+        f"random step as long as the adversarial one leaves the class in {_at_most(worst[0])}, and one of RMS {STEP:g} "
+        f"in {_at_most(worst[1])}, at any size and for any network: {_verdict(worst[0])}",
         (table,),
     )
+
+
+def _at_most(share: float) -> str:
+    """A share of cases, or that there were none."""
+    return "no case that is known" if math.isnan(share) else f"at most {share:.1%} of cases"
+
+
+def _verdict(share: float) -> str:
+    """What it says of volume how many random steps leave the class."""
+    if math.isnan(share):
+        return "whether volume is the reason is not known."
+    return "volume is not the reason." if share < _OFTEN else "random steps do some of what adversarial ones do."
+
+
+def _part(hits: Bools, of: Bools) -> Floats:
+    """The shares (...) of some (..., n) that are hit; NaN where there are none."""
+    count = of.sum(axis=-1)
+    found: Floats = np.where(count > 0, (hits & of).sum(axis=-1) / np.maximum(count, 1), math.nan)
+    return found
 
 
 def noise(found: Measured) -> Section:
     """Whether errors in noise say where the nearest error is."""
     rows, words = [], []
+    least = 1 / (2 * found.draws)  # the error where no draw errs, as one half of a draw
     for model in found.models:
         distance = found.distance(model)[:, found.at_native]  # (S, n)
         error = found.get("boundary", "error", model, sides=[found.native])[:, 0]  # (S, n, K)
         cells: list[Value | None] = []
         for k, times in enumerate(NOISE):
-            some = np.isfinite(distance) & (error[..., k] > 0) & (error[..., k] < 1)
-            ratio = np.full(distance.shape, math.nan)
-            ratio[some] = half_space(times, error[..., k][some])  # in units of r_adv
-            cells += [mean_of(_mean(np.where(np.isfinite(distance), error[..., k], math.nan)), "share")]
-            cells += [mean_of(medians(ratio))]
-            cells += [mean_of((some & (ratio >= 1)).sum(-1) / np.maximum(some.sum(-1), 1), "share")]
+            known = np.isfinite(distance) & np.isfinite(error[..., k])
+            rate = np.where(known, error[..., k], math.nan)
+            some = (rate > 0) & (rate < 1)
+            ratio = half_space(times, np.clip(rate, least, 1 - least))  # in units of r_adv
+            cells += [mean_of(_mean(rate), "share"), mean_of(_part(some, known), "share")]
+            cells += [mean_of(medians(ratio)), mean_of(_part(ratio >= 1, known), "share")]
         rows.append((label(model), tuple(cells)))
         if (last := cells[-2]) is not None:
             words.append(f"{told(last)} ({label(model)})")
     columns = [
-        f"{what} at {times:g} r_adv" for times in NOISE for what in ("error", "predicted / found", "found no farther")
+        f"{what} at {times:g} r_adv"
+        for times in NOISE
+        for what in ("error", "moved sometimes", "predicted / found", "found no farther")
     ]
     flat = listed([f"{_tail(times):.1%} at {times:g} r_adv" for times in NOISE])
     table = Table(
         "noise",
         "Errors in noise",
         "Per image, Gaussian noise whose deviation is r_adv or a part of it: the share of draws that leave the class, "
-        "the median of -sigma Phi^-1(error) / r_adv over images that noise moves sometimes and not always, and for how "
-        f"many of these the perturbation found is no larger than predicted. Beyond a hyperplane lie {flat}.",
+        "for how many images it is some and not all; the median over images of -sigma Phi^-1(error) / r_adv; and for "
+        "how many images the perturbation found is no larger than predicted. An image that no draw moves counts with "
+        f"an error of half a draw, 1 / {2 * found.draws}, and one that all move with one less by as much: what they "
+        f"predict is the least, and the most, that so many draws can tell. Beyond a hyperplane lie {flat}.",
         tuple(columns),
         tuple(rows),
     )

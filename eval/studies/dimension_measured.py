@@ -33,6 +33,8 @@ class Measured:
         models: all of them.
         handled: those with several starts.
         handles: the starts, He's first.
+        resize: how images grow.
+        draws: of noise, an image.
         probes: arrays by the name of the probe and of the network.
     """
 
@@ -43,6 +45,8 @@ class Measured:
     models: tuple[str, ...]
     handled: tuple[str, ...]
     handles: tuple[str, ...]
+    resize: str
+    draws: int
     probes: Mapping[str, Mapping[str, Arrays]]
 
     @classmethod
@@ -60,6 +64,8 @@ class Measured:
             tuple(study["models"]),
             tuple(study["handled"]),
             (HE, *others),
+            str(study["resize"]),
+            int(study["draws"]),
             {name: read_measured(folder, name) for name in names},
         )
 
@@ -83,6 +89,16 @@ class Measured:
     def images(self) -> int:
         """Test images."""
         return int(self.other.shape[1])
+
+    @property
+    def replicated(self) -> bool:
+        """Whether pixels are copied where images grow, so that distances between them grow as d^1/2 exactly."""
+        return self.resize == "nearest"
+
+    @property
+    def delta(self) -> Exponent:
+        """Of the distance to another class, from the data's own size upwards."""
+        return self.exponent(self.other[None], enlarged=True)
 
     def get(self, probe: str, key: str, model: str, handle: str = HE, sides: Sequence[int] | None = None) -> Floats:
         """An array of a probe, (S, D, n, ...)."""
@@ -162,6 +178,13 @@ def described(found: Measured) -> str:
     several = f"{found.seeds} networks of each kind and size, which differ in their seed"
     networks = several if found.seeds > 1 else "one network of each kind and size"
     return f"{found.images} held-out images at {sizes}; {networks}."
+
+
+def grown(found: Measured) -> str:
+    """What the exponent of the distance to another class is where images are enlarged, and why."""
+    if found.replicated:
+        return "delta is 1/2 by construction, since pixels are replicated"
+    return f"delta is {told(over_images(found.delta))} as measured, since interpolation smooths images"
 
 
 def logs(across: Floats, up: Floats) -> Floats:

@@ -18,6 +18,7 @@ from eval.studies.dimension_measured import (
     Measured,
     chart,
     described,
+    grown,
     label,
     listed,
     logs,
@@ -49,7 +50,7 @@ def _alone(found: Measured, records: pd.DataFrame) -> Section:
     for model in found.models:
         distance = found.distance(model)
         alpha, gap = found.exponent(distance), found.exponent(distance, found.other)
-        grown = found.exponent(distance, found.other, enlarged=True)
+        upwards = found.exponent(distance, found.other, enlarged=True)
         delta = found.exponent(np.broadcast_to(found.other, distance.shape))
         cells = (
             over_seeds(alpha),
@@ -57,7 +58,7 @@ def _alone(found: Measured, records: pd.DataFrame) -> Section:
             over_images(delta),
             over_seeds(gap),
             over_images(gap),
-            over_seeds(grown),
+            over_seeds(upwards),
         )
         rows.append((label(model), cells))
         lines.append((label(model), logs(found.pixels, medians(distance).mean(0))))
@@ -68,7 +69,7 @@ def _alone(found: Measured, records: pd.DataFrame) -> Section:
         "Exponents of the distance to the boundary",
         "Of the median over images that are right at all sizes, in powers of the number of pixels d: alpha of r_adv, "
         "delta of the distance to the nearest training image of another class; 'enlarged' from the images' own size "
-        "on, where delta is 1/2 by construction. Intervals are Student's over seeds, or over resampled images.",
+        f"on, where {grown(found)}. Intervals are Student's over seeds, or over resampled images.",
         ("alpha, over seeds", "alpha, over images", "delta", "alpha - delta, over seeds",
          "alpha - delta, over images", "alpha - delta, enlarged"),
         tuple(rows),
@@ -78,10 +79,10 @@ def _alone(found: Measured, records: pd.DataFrame) -> Section:
         "Dimension alone",
         "The more pixels, the smaller the perturbation that suffices, in the end for want of anything but dimension: "
         "vulnerability grows with the root of d (Simon-Gabriel et al. 2019), or does not where images are merely "
-        "enlarged (Shafahi et al. 2019). alpha = delta = 1/2 makes dimension innocent; alpha = 0 makes it guilty.",
+        "enlarged (Shafahi et al. 2019). alpha = delta makes dimension innocent; alpha = 0 makes it guilty.",
         described(found) + " The distance is that of the smallest L2 perturbation found, in all of R^d.",
-        "delta, the exponent of the distance to the nearest image of another class: images that are only enlarged move "
-        "apart by d^1/2. Network and training are the same but for d.",
+        "delta, the exponent of the distance to the nearest image of another class: of images that are only enlarged "
+        f"{grown(found)}. Network and training are the same but for d.",
         f"Relative to how far the classes are apart, the boundary {_moves(words)} "
         f"(alpha - delta, with 95% intervals over {'seeds' if found.seeds > 1 else 'images'}).",
         (exponents, _sizes(found), _inside(found, records)),
@@ -268,8 +269,13 @@ def _gradients(found: Measured) -> Section:
         "At He's start the L1 norm of the gradient grows as d^1/2 and the L2 norm not at all, whatever the network, "
         "and training leaves it so (Simon-Gabriel et al. 2019).",
         described(found) + " Gradients are those at all test images.",
-        "Networks that are not trained; and exponents 0 and -1/2, which a network has that sees of d copies of a pixel "
-        "only their mean.",
+        "Networks that are not trained"
+        + (
+            "; and exponents 0 and -1/2, which a network has that sees of d copies of a pixel only their mean"
+            if found.replicated
+            else ""
+        )
+        + ".",
         "The L1 norm grows before training as d to the power of "
         + listed([f"{told(before)} ({name})" for name, before, _ in starts])
         + "; that of the lead after training, of "
