@@ -60,8 +60,9 @@ def visualise(cfg: DictConfig, folder: Path, console: Any, overrides: Sequence[s
         for name, found in known.items():
             console.print(_listing(name, found))
         first = next(found for found in known.values())
-        such = next((one.alias for one in reversed(first) if one.alias.startswith("conv")), first[0].alias)
-        console.print(f"Choose one with layer=..., such as layer={such or first[0].name}", highlight=False)
+        such = next((one.alias for one in reversed(first) if one.alias.startswith("conv")), None)
+        such = such or next((one.alias for one in first if one.alias), first[0].name)
+        console.print(f"Choose one with layer=..., such as layer={such}", highlight=False)
         return
     target = wanted_class(plan.config["target"], data, wanted="target" in keys) if "target" in keys else None
     samples = data.test if not photo else data.test.select(np.arange(min(_PHOTOS, len(data.test))))
@@ -76,14 +77,14 @@ def visualise(cfg: DictConfig, folder: Path, console: Any, overrides: Sequence[s
 
 
 def _layers(plan: Plan, data: Data, wanted: str | None) -> dict[str, list[Layer]]:
-    """The layers of all networks as they are built; refuses a layer or a unit that there is not."""
+    """The layers of all networks as they are built; refuses a layer or a unit that is not there, and none at all."""
     x, found = data.test.batch(np.arange(1)), {}
     for node, spec in plan.models.items():
         networks = build(spec, node, data.test.shape, len(data.test.classes), seed=plan.seed)
         for name, network in networks.items():
             bare = network.classifier(name, data.test.shape)
             found[name] = layers(bare, x)
-            if wanted is not None or plan.config["unit"] is not None:
+            if wanted is not None or plan.config["unit"] is not None or not found[name]:
                 units_of(chosen(bare, x, wanted), plan.config["unit"], _UNITS)
     return found
 

@@ -24,6 +24,31 @@ def test_layers_are_listed_without_training_and_nothing_is_left(command, tmp_pat
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.parametrize("model", ["softmax", "mlp"])
+def test_the_layer_that_is_named_as_an_example_is_one_with_units_to_look_at(command, model):
+    out = command([*QUICK[:2], f"model={model}"])
+    assert out.code == 0
+    assert "such as layer=fc1" in out.out
+
+
+@pytest.mark.parametrize("more", [[], ["image=mine.png"], ["unit=0"]])
+def test_a_network_without_layers_is_refused_in_one_line(command, tmp_path, more):
+    Image.fromarray(np.zeros((9, 9, 3), np.uint8)).save(tmp_path / "mine.png")
+    Path("bare.py").write_text("""
+import torch
+from torch import nn
+class Bare(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.w = nn.Parameter(torch.zeros(10, 64))
+    def forward(self, x):
+        return x.flatten(1) @ self.w.T
+""")
+    out = command([*QUICK[:2], "data=digits", "model=factory", "model.path=bare.py:Bare", *more])
+    assert out.code == 2
+    assert out.err == "toastproof: layer: Bare must have a layer that can be looked at, it has none\n"
+
+
 def test_units_stand_beside_the_images_that_excite_them(command, tmp_path):
     out = command([*QUICK, "layer=conv2", "hydra.run.dir=there"])
     assert out.code == 0
