@@ -19,7 +19,7 @@ MEASURES = ("purity", "entropy", "likeness")
 CHANCE = "chance"
 """In the place of a basis: images at random."""
 _DRAWS = 1000  # resamplings behind an interval
-_FEWEST = 8  # directions of a kind, of fewer of which resampling gives intervals that are far too narrow
+_FEWEST = 9  # directions of a kind, of fewer of which resampling gives intervals that are far too narrow
 
 
 def top(responses: Array, k: int, seed: int) -> Array:
@@ -100,7 +100,7 @@ def kolmogorov(one: Array, other: Array) -> float:
 def superiority_interval(one: Array, other: Array, seed: int) -> tuple[float, float]:
     """The 95% interval of `superiority` over other directions of the same kinds: both sets are resampled.
 
-    NaN where one of them has fewer than 8.
+    NaN where one of them has fewer than 9.
     """
     if min(len(one), len(other)) < _FEWEST:
         return float("nan"), float("nan")
