@@ -37,10 +37,13 @@ if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = [
-    "ARROW", "COLUMNS", "SCHEMA", "Run", "example_file", "has_measured", "has_part", "key", "part_file", "read_example",
-    "read_examples", "read_measured", "read_part", "read_records", "read_slices", "replace", "whole_part",
-    "write_examples", "write_measured", "write_part",
+    "ARROW", "COLUMNS", "SCHEMA", "UNFINISHED", "Run", "example_file", "has_measured", "has_part", "key", "part_file",
+    "read_example", "read_examples", "read_measured", "read_part", "read_records", "read_slices", "replace",
+    "whole_part", "write_examples", "write_measured", "write_part",
 ]  # fmt: skip
+
+UNFINISHED = ("running", "interrupted")
+"""What the header of a run says that may be gone on with."""
 
 
 @dataclass
@@ -50,7 +53,7 @@ class Run:
     Attributes:
         title: a few words for the top of a report.
         started, finished: UTC, ISO 8601; `finished` is empty until the run has ended.
-        status: `running`, `complete` or `failed`.
+        status: `running`, `interrupted`, `complete` or `failed`.
         command: the command line that repeats the run.
         overrides: Hydra overrides of this run.
         config: the resolved configuration.

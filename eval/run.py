@@ -20,11 +20,13 @@ from eval.clean import Once, named
 from eval.cluster.parcel import Parcel
 from eval.config import read
 from eval.earlier import earlier, mended, same_networks
+from eval.frames import read_frame
 from eval.header import describe_attack, header, now
 from eval.intake import aimed, load, parts
 from eval.networks import Entrant, enter
 from eval.nodes import settled
 from eval.records import Run, read_records
+from eval.studies.readers import studied
 from eval.summary import show
 from eval.workload import Workload
 
@@ -93,7 +95,7 @@ def _run(cfg: DictConfig, folder: Path, overrides: list[str], console: Any, lead
     about.warnings += failures
     about.finished, about.status = now(), "failed" if failures else "complete"
     plan.hidden.header(about).write(folder)
-    show(about, read_records(folder), folder, console)
+    show(about, read_records(folder) if studied(about) else read_frame(folder), folder, console)
     return about
 
 

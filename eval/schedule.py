@@ -77,6 +77,9 @@ def in_turn(
 ) -> Iterator[Ended[T, R]]:
     """Have tasks done, each after the one that it builds on, if that is among them.
 
+    What becomes ready goes to the end of the queue: with chains one after another, the last ones would be left to run
+    to their end alone.
+
     A part counts as made once the loop is asked for the next one, so whoever iterates writes it down first.
 
     Args:
@@ -95,7 +98,7 @@ def in_turn(
             ready.append(task)
     theirs: deque[T] = deque()
     at_work = 0
-    while ready or theirs or at_work:
+    while ready or at_work:
         while ready and at_work < crew.slots():
             task = ready.popleft()
             state = claims.take(task.part)
@@ -104,7 +107,7 @@ def in_turn(
                 at_work += 1
             elif state == "there":
                 yield Ended(task, None)
-                ready.extendleft(reversed(blocked.pop(task.part, [])))
+                ready.extend(blocked.pop(task.part, []))
             else:
                 theirs.append(task)
         if at_work:
@@ -112,7 +115,7 @@ def in_turn(
                 at_work -= 1
                 yield Ended(task, result)
                 claims.release(task.part)
-                ready.extendleft(reversed(blocked.pop(task.part, [])))
+                ready.extend(blocked.pop(task.part, []))
         elif theirs and not ready:
             wait(_PATIENCE)
         ready.extend(theirs)

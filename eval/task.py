@@ -23,7 +23,7 @@ TRACEBACK = "TOASTPROOF_TRACEBACK"
 """Environment variable: set by a user who wants tracebacks instead of one line."""
 codes: list[int] = []
 """Exit codes of this process's jobs that were refused or failed."""
-_begun: list[tuple[bool, Path]] = []
+begun: list[tuple[bool, Path]] = []
 """The last job of this process: whether it is one of a sweep, and the folder of that, or its own."""
 _NOISE = (  # lines of Hydra and OmegaConf that help nobody here
     "object_type=",
@@ -67,7 +67,7 @@ def line(error: BaseException) -> str:
     return text.replace(":; ", ": ").replace("; full_key: ", ", full key ")
 
 
-def _leave_nothing(folder: Path) -> None:
+def leave_nothing(folder: Path) -> None:
     """Remove the folder that Hydra made for a run that was refused, and those above it, where nothing is in them."""
     here = Path.cwd()
     while folder.is_dir() and folder != here and not any(folder.iterdir()):
@@ -80,7 +80,7 @@ def _leave_nothing(folder: Path) -> None:
 def forget() -> None:
     """Begin anew: no job of this process has begun or failed."""
     codes.clear()
-    _begun.clear()
+    begun.clear()
 
 
 class Terminated(KeyboardInterrupt):
@@ -94,11 +94,11 @@ def terminate(number: int, frame: object) -> None:
 
 def interruption() -> str:
     """What to say to someone who interrupted: how to go on, where something was written."""
-    if not _begun and {"-m", "--multirun"} & set(sys.argv):  # the jobs may have begun in other processes
+    if not begun and {"-m", "--multirun"} & set(sys.argv):  # the jobs may have begun in other processes
         return "interrupted; the same command with the same run.dir goes on with what was begun"
-    if not _begun or not any(_begun[0][1].glob("*/run.json" if _begun[0][0] else "run.json")):
+    if not begun or not any(begun[0][1].glob("*/run.json" if begun[0][0] else "run.json")):
         return "interrupted before there was a record; networks that were trained are kept, the same command finds them"
-    folder = _begun[0][1]
+    folder = begun[0][1]
     if folder.is_relative_to(Path.cwd()):
         folder = folder.relative_to(Path.cwd())
     return f"interrupted; the same command with {shlex.quote(f'run.dir={folder}')} goes on"
@@ -144,7 +144,7 @@ def _other(cfg: Any, folder: Path, overrides: list[str]) -> None:
 
     if cfg.task == "visualise":
         visualise(cfg, folder, Console(), overrides)
-    _leave_nothing(folder)
+    leave_nothing(folder)
     if cfg.task == "classify":
         classify(cfg, Console(), overrides)
     elif cfg.task == "export":
@@ -167,7 +167,7 @@ def task(cfg: Any) -> str:
     hydra = HydraConfig.get()
     folder, sweep = Path(hydra.runtime.output_dir), hydra.mode == RunMode.MULTIRUN
     overrides = [*hydra.overrides.task, *(o for o in hydra.overrides.hydra if o.startswith("hydra.run.dir="))]
-    _begun[:] = [(sweep, Path(hydra.sweep.dir).absolute() if sweep else folder)]
+    begun[:] = [(sweep, Path(hydra.sweep.dir).absolute() if sweep else folder)]
     if sweep:
         print(f"\nJob {hydra.job.num}: {' '.join(hydra.overrides.task)}", flush=True)
     try:
@@ -176,7 +176,7 @@ def task(cfg: Any) -> str:
             return "complete"
         about = run(cfg, folder, overrides, Console())
     except refusals() as error:
-        _leave_nothing(folder)
+        leave_nothing(folder)
         if os.environ.get(TRACEBACK):
             raise
         text = line(error)
@@ -186,7 +186,7 @@ def task(cfg: Any) -> str:
         codes.append(2)
         return "refused"
     except KeyboardInterrupt:
-        _leave_nothing(folder)
+        leave_nothing(folder)
         _partial(folder, sweep)
         raise
     except Exception as error:

@@ -13,7 +13,7 @@ _HEAD = """\
 toastproof: how easily is this image classifier fooled?
 
 Trains or loads classifiers, searches for adversarial perturbations, measures how they transfer, and writes
-report.html, summary.csv, transfer.csv and run.json into hydra.run.dir (by default below runs/).
+report.html, summary.csv, transfer.csv and run.json into run.dir (by default below runs/).
 
 Examples
   toastproof

@@ -22,13 +22,10 @@ from eval.jobs import Job, jobs
 from eval.make import Made, make
 from eval.networks import Entrant
 from eval.progress import Bar
-from eval.records import Run, has_measured, has_part, key, write_measured, write_part
+from eval.records import UNFINISHED, Run, has_measured, has_part, key, write_measured, write_part
 from eval.schedule import Alone, Crew, in_turn
 from eval.shared import Shared
 from eval.trial import Arrays, Beside, Probe, Trial
-
-UNFINISHED = ("running", "interrupted")
-"""What the header of a run says that may be gone on with."""
 
 
 @dataclass(frozen=True)

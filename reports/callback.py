@@ -63,7 +63,7 @@ class Report(Callback):
     def on_multirun_end(self, config: Any, **kwargs: Any) -> None:
         """Write one report on all jobs of the sweep, if any left records; fail where a job did, in any process."""
         folder = Path(str(config.hydra.sweep.dir))
-        if any(folder.glob("*/run.json")):
+        if any(folder.glob("*/run.json")) or any(folder.glob(f"*/{excuse.FILE}")):
 
             def write() -> Path:
                 from reports import build

@@ -70,7 +70,7 @@ def launch(
     configure_log(config.hydra.hydra_logging, config.hydra.verbose)
     folder = Path(str(config.hydra.sweep.dir)).absolute()
     folder.mkdir(parents=True, exist_ok=True)
-    task._begun[:] = [(True, folder)]
+    task.begun[:] = [(True, folder)]
     numbered = [(first + i, list(overrides)) for i, overrides in enumerate(job_overrides)]
     try:
         with (
@@ -88,7 +88,7 @@ def launch(
     except InputError:
         if [path.name for path in folder.iterdir()] == ["multirun.yaml"]:  # Hydra's, and nothing was begun
             (folder / "multirun.yaml").unlink()
-            task._leave_nothing(folder)
+            task.leave_nothing(folder)
         raise
     return [returns[number] for number, _ in numbered]
 

@@ -75,7 +75,8 @@ class Cluster:
         """
         installed(self._terms.where)
         imported = sys.modules.get("ray")
-        if imported is None or not imported.is_initialized():
+        self._own = imported is None or not imported.is_initialized()
+        if self._own:
             many = self._terms.workers
             own = {} if many is None else {"num_cpus": max(1, math.ceil(many * self._terms.cpus))}
             self._open.enter_context(connected(self._terms, **own))
@@ -93,8 +94,9 @@ class Cluster:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for reference in self._pending:
-            self._ray.cancel(reference, force=True)
+        if not self._own:  # else tasks end with the connection; one that ends as it is cancelled may crash Ray 2.60
+            for reference in self._pending:
+                self._ray.cancel(reference)
         self._open.close()
 
     @property
@@ -123,10 +125,12 @@ class Cluster:
     def finished(self, patience: float | None) -> Sequence[tuple[Job, Made]]:
         """What came of parts; those that were made are in the run's folder.
 
+        Returns in time to see that the cluster has grown.
+
         Raises:
             InputError: a worker could not begin.
         """
-        ready, _ = self._ray.wait(list(self._pending), num_returns=1, timeout=patience)
+        ready, _ = self._ray.wait(list(self._pending), num_returns=1, timeout=min(patience or _LOOK, _LOOK))
         if ready:
             ready, _ = self._ray.wait(list(self._pending), num_returns=len(self._pending), timeout=0)
         done = []

@@ -21,9 +21,11 @@ _SHOWN = 300  # characters of what a crash said
 
 
 def overrides(made: Sequence[str], more: Sequence[str] = ()) -> list[str]:
-    """What the command line said, and on top of it more; of the same key the last. The run's folder is left out.
+    """What the command line said, and on top of it more; of the same key the last.
 
-    >>> overrides(["model=cnn", "seed=1", "hydra.run.dir=runs/1"], ["seed=2"])
+    Left out is where the run was kept, and who did the work.
+
+    >>> overrides(["model=cnn", "seed=1", "run.dir=runs/1", "run.backend=ray"], ["seed=2"])
     ['model=cnn', 'seed=2']
     """
     found: dict[str, str] = {}
@@ -31,7 +33,7 @@ def overrides(made: Sequence[str], more: Sequence[str] = ()) -> list[str]:
         name = _KEY.match(text)[1]  # type: ignore[index]
         found.pop(name, None)
         found[name] = text
-    return [text for name, text in found.items() if name != "hydra.run.dir"]
+    return [text for name, text in found.items() if name != "hydra.run.dir" and not name.startswith("run.")]
 
 
 def place(baseline: Path, home: Path) -> Path:

@@ -11,7 +11,7 @@ from eval.errors import InputError
 from eval.excuse import Excuse
 from eval.gate.outcomes import Cell, Outcomes, Rows, grid, read_rows
 from eval.levels import WORST, Threat
-from eval.records import Run
+from eval.records import UNFINISHED, Run
 
 _STUDY = "eval.studies.robustness.Robustness"  # all attacks on all networks, as without a study
 _MADE = ("title", "command", "overrides", "seed", "versions", "commit", "device", "started", "warnings")
@@ -102,7 +102,7 @@ def read_run(folder: Path) -> Snapshot:
     rows = read_rows(folder, threat.norm)
     found = grid(rows, threat, list(models), list(asked["attack"]))
     _covered(folder, asked["data"]["n"], found.samples, found.untried)
-    config = {k: v for k, v in run.config.items() if k != "paths"}  # which say where this machine keeps its files
+    config = {k: v for k, v in run.config.items() if k not in ("paths", "run")}  # of this machine
     made = {name: getattr(run, name) for name in _MADE} | {"config": config}
     return Snapshot(str(folder), asked, made, models, found.samples, found.cells, rows, run)
 
@@ -122,10 +122,10 @@ def _whole(folder: Path) -> Run:
                 f"{folder / jobs[0]}"
             )
     run = Run.read(folder)
-    if run.status == "running":
+    if run.status in UNFINISHED:
         raise InputError(
             f"{folder}: must be a run that completed, but it still runs or was interrupted; wait, or go on with the "
-            f"same command and hydra.run.dir={folder}"
+            f"same command and run.dir={folder}"
         )
     if run.status != "complete":
         why = run.warnings[-1] if run.warnings else "an attack crashed"
@@ -144,7 +144,7 @@ def _covered(folder: Path, n: int, samples: tuple[str, ...], untried: Mapping[Ce
         cell, lacking = max(untried.items(), key=lambda item: len(item[1]))
         raise InputError(
             f"{folder}: must have records of all {n} samples, but lacks {len(lacking)} ({lacking[0]} is one) of "
-            f"{cell}; run the same command with hydra.run.dir={folder} to complete it"
+            f"{cell}; run the same command with run.dir={folder} to complete it"
         )
     if len(samples) != n:
         raise InputError(f"{folder}: must have records of all {n} samples, but has {len(samples)}; run it again")

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from eval.records import Run, read_slices
+from eval.records import UNFINISHED, Run, read_slices
 from eval.rows import erred, flag
 from eval.studies.judged_again import command, nearby
 from eval.studies.reading import Curves, Reading
@@ -107,7 +107,7 @@ def read(run: Run, records: pd.DataFrame, folder: Path) -> Reading:
     watched = {str(a["name"]): _watched(folder, str(a["name"])) for a in run.attacks}
     found = tuple(_found_again(toast, run, folder) for toast in _toasts(run, rows, watched))
     toasts = Toasts(found, _best(found), tuple(_passed(run, rows)))
-    done = run.status not in ("running", "interrupted")
+    done = run.status not in UNFINISHED
     said = _findings(toasts) if found or done else ["No search has ended yet."]
     curves, told = tuple(_traces(run, watched)), tuple(_told(toasts))
     return Reading((), tuple(said), curves=curves, told=told, shows=toasts, csv=_frame(toasts))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -207,6 +208,42 @@ def when(condition: Callable[[], bool], act: Callable[[], None]) -> threading.Th
     thread = threading.Thread(target=wait, daemon=True)
     thread.start()
     return thread
+
+
+@pytest.mark.slow
+def test_four_workers_make_no_difference(go, tmp_path):
+    go(tmp_path / "alone", *SMALL)
+    go(tmp_path / "ray", *SMALL, "run.backend=ray", "run.workers=4", "run.shard=3")
+    pd.testing.assert_frame_equal(records(tmp_path / "ray"), records(tmp_path / "alone"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -9)])
+def test_a_signal_to_the_run_leaves_no_worker_behind_and_little_is_repeated(tmp_path, number, code):
+    command = [sys.executable, "-m", "eval", *SLOW, "run.backend=ray", "run.workers=2", "run.dir=out"]
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "TOASTPROOF_CHECKPOINTS": str(tmp_path / "checkpoints")}
+    with subprocess.Popen(command, cwd=tmp_path, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
+        while len(parts(tmp_path / "out")) < 4:
+            assert process.poll() is None, process.communicate()[0]
+            time.sleep(0.05)
+        process.send_signal(number)
+        sent = time.monotonic()
+        said = process.communicate()[0].decode()
+    assert process.returncode == code, said
+    assert time.monotonic() - sent < 60
+    status = Run.read(tmp_path / "out").status
+    assert status == ("running" if number == signal.SIGKILL else "interrupted")
+    left = parts(tmp_path / "out")
+    before = {name: (tmp_path / "out" / "parts" / name).stat().st_mtime_ns for name in left}
+    for _ in range(300):
+        if not subprocess.run(["pgrep", "-f", "^ray::softmax"], capture_output=True, check=False).stdout:
+            break
+        time.sleep(0.1)
+    else:
+        raise AssertionError("workers are left")
+    again = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
+    assert again.returncode == 0, again.stderr
+    assert {name: (tmp_path / "out" / "parts" / name).stat().st_mtime_ns for name in left} == before
 
 
 @pytest.mark.slow

@@ -41,7 +41,9 @@ def test_a_job_that_was_refused_leaves_an_earlier_run_alone(run_folder):
 
 
 def test_a_sweep_gets_one_report(sweep_folder, tmp_path):
-    Report().on_multirun_end(config(sweep=sweep_folder))
+    with pytest.raises(SystemExit) as ended:
+        Report().on_multirun_end(config(sweep=sweep_folder))
+    assert ended.value.code == 1  # an attack of one of its jobs crashed
     assert (sweep_folder / "sweep.csv").exists()
     Report().on_multirun_end(config(sweep=tmp_path / "nothing"))
 
