@@ -100,7 +100,8 @@ def kolmogorov(one: Array, other: Array) -> float:
 def superiority_interval(one: Array, other: Array, seed: int) -> tuple[float, float]:
     """The 95% interval of `superiority` over other directions of the same kinds: both sets are resampled.
 
-    NaN where one of them has fewer than 9.
+    NaN where one of them has fewer than 9. Of 9 it is still a little narrow: without any difference one is told in some
+    8% of cases, of 32 in 6%; of 2 it would be in 40%.
     """
     if min(len(one), len(other)) < _FEWEST:
         return float("nan"), float("nan")
