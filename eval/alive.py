@@ -6,8 +6,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-_LOCKS = (".lock", ".claims/*")
-"""Of the process that leads a run, and of those that make its parts; see `eval.claim`."""
+from eval.claim import LEAD, PARTS
 
 
 def alive(folder: Path) -> bool:
@@ -16,7 +15,7 @@ def alive(folder: Path) -> bool:
     A process that was killed leaves its files but holds none. Locks that belong to somebody else and cannot be asked
     count as held. On a file system that does not share locks, nothing is known of processes on other machines.
     """
-    return any(_held(path) for pattern in _LOCKS for path in folder.glob(pattern))
+    return any(_held(path) for pattern in (LEAD, f"{PARTS}/*") for path in folder.glob(pattern))
 
 
 def _held(path: Path) -> bool:

@@ -15,8 +15,8 @@ from typing import Self
 
 from filelock import FileLock, Timeout
 
-_LEAD = ".lock"
-_PARTS = ".claims"
+LEAD, PARTS = ".lock", ".claims"
+"""The lock of the process that leads a run, and the folder of the locks of its parts, within the run's folder."""
 
 
 class Lead:
@@ -27,7 +27,7 @@ class Lead:
     """
 
     def __init__(self, folder: Path) -> None:
-        self._path = folder / _LEAD
+        self._path = folder / LEAD
         self._lock = FileLock(self._path)
 
     def take(self) -> bool:
@@ -59,7 +59,7 @@ class Claims:
     """
 
     def __init__(self, folder: Path, made: Callable[[str], bool]) -> None:
-        self._root = folder / _PARTS
+        self._root = folder / PARTS
         self._made = made
         self._held: dict[str, FileLock] = {}
 

@@ -24,7 +24,9 @@ real, log, other = eval.make.craft, Path(sys.argv.pop(1)), Path(sys.argv.pop(1))
 def craft(bench, unit, *rest):
     with log.open("a") as file:
         file.write(f"{unit.attack_name} {unit.index[0]}\\n")
+    patience = time.monotonic() + 120
     while not other.exists():
+        assert time.monotonic() < patience, "the other process did not begin"
         time.sleep(0.05)
     time.sleep(0.05)
     return real(bench, unit, *rest)
