@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import random
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -18,53 +16,17 @@ import pytest
 
 from eval.records import Run, read_records
 from reports.build import write
+from tests.eval import slow_runs
+from tests.eval.slow_runs import begun, ended, records
 
-ROOT = Path(__file__).parents[2]
 MANY = [
     "debug=quick", "model=[softmax,mlp_relu]", "attack=[pgd,noise_uniform]", "run.shard=3", "debug.curve=true",
     "threat.curve=['0.02']", "transfer=false",
 ]  # fmt: skip
-PROGRAM = """
-import sys, time
-from pathlib import Path
-import eval.make
-from eval.__main__ import main
-real, log, pause = eval.make.craft, Path(sys.argv.pop(1)), float(sys.argv.pop(1))
-def craft(bench, unit, *rest):
-    with log.open("a") as file:
-        file.write(f"{unit.source} {unit.attack_name} {unit.text} {unit.index[0]}\\n")
-    time.sleep(pause)
-    return real(bench, unit, *rest)
-eval.make.craft = craft
-main()
-"""
 
 
-def begin(home: Path, pause: float, *arguments: str) -> subprocess.Popen:
-    """A run as a process of its own, which notes what it begins and takes its time for it."""
-    return subprocess.Popen(
-        [sys.executable, "-c", PROGRAM, str(home / "log"), str(pause), *MANY, *arguments],
-        cwd=home,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "TOASTPROOF_CHECKPOINTS": str(home / "checkpoints")},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-
-
-def ended(process: subprocess.Popen) -> tuple[int, str]:
-    """The exit status, and all that it said."""
-    with process:
-        said = process.communicate()[0]
-    return process.returncode, said
-
-
-def begun(home: Path) -> list[str]:
-    return (home / "log").read_text().splitlines() if (home / "log").exists() else []
-
-
-def records(folder: Path) -> pd.DataFrame:
-    return read_records(folder).drop(columns="seconds")
+def begin(home, pause, *arguments):
+    return slow_runs.begin(home, *MANY, *arguments, pause=pause)
 
 
 def parts(folder: Path) -> list[Path]:
@@ -172,6 +134,7 @@ def disk(tmp_path) -> Iterator[Callable[[str], Path]]:
         subprocess.run(["umount", "-l", str(place)], check=True)
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_one_line_and_with_room_the_run_goes_on(disk, once, tmp_path):
     place = disk("size=160k")
     process = begin(tmp_path, 0.0, f"run.dir={place}/out")
@@ -190,6 +153,7 @@ def test_a_full_disk_is_one_line_and_with_room_the_run_goes_on(disk, once, tmp_p
     pd.testing.assert_frame_equal(records(place / "out"), once())
 
 
+@pytest.mark.slow
 def test_a_disk_that_became_read_only_is_one_line(disk, tmp_path):
     place = disk("size=64m")
     process = begin(tmp_path, 0.2, f"run.dir={place}/out")
@@ -207,6 +171,7 @@ def test_a_disk_that_became_read_only_is_one_line(disk, tmp_path):
     assert ended(begin(tmp_path, 0.0, f"run.dir={place}/out"))[0] == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_ends_a_run_within_seconds_with_a_report_on_what_there_is(tmp_path, number, code):
     process = begin(tmp_path, 0.3, "run.dir=out")
