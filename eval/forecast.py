@@ -2,11 +2,12 @@
 
     work    = sum over chains of their seconds
     wall    = lead + start + max(work / workers + tail, longest chain, parts x driver)
-    tail    = longest chain under way at the end, less half of a mean one
+    tail    = longest part under way at the end, less half of a mean one
 
 A chain is what has to be done in turn: a shard, or the same shard within all budgets where each builds on the one
-before. While there are chains left, nobody waits; then the workers end one by one, the last with the longest of theirs,
-while on average half of one is left when the first finds nothing. Shards last log-normally long, the less alike the
+before. Chains advance together, so that all are in their last part at the end. While there are parts left, nobody
+waits; then the workers end one by one, the last with the longest of theirs, while on average half of one is left when
+the first finds nothing. Shards last log-normally long, the less alike the
 fewer samples they have. The process that leads builds the networks and asks them for the unperturbed images alone.
 
 Departures: workers that die are not foreseen, nor workers that slow one another down. Where networks differ in what
@@ -103,9 +104,9 @@ def predict(job: Job, workers: int, shard: int) -> Forecast:
     shard = min(shard, job.samples)
     shards = math.ceil(job.samples / shard)
     parts = shards * sum(chain.parts for chain in job.chains)
-    even, mean = job.work / workers, job.work / (shards * len(job.chains))
+    even, mean = job.work / workers, job.work / parts
     under_way = job.chains[-math.ceil(workers / shards) :]  # at the end
-    last = max(chain.longest(shard, min(workers, shards)) for chain in under_way)
+    last = max(chain.longest(shard, min(workers, shards)) / chain.parts for chain in under_way)
     tail = 0.0 if workers == 1 else max(0.0, last - mean / 2)
     crowded = shards * len(job.chains) > workers
     limits = {

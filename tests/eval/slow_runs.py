@@ -42,10 +42,12 @@ def begin(home: Path, *arguments: str, log: str = "log", waits_for: str = "", pa
         waits_for: name of a file there that must be before the first unit is done.
         pause: seconds that each unit takes longer.
     """
+    asked = ("HYDRA_FULL_ERROR", "TOASTPROOF_TRACEBACK")  # which other tests leave set, and which mean tracebacks
+    shell = {name: value for name, value in os.environ.items() if name not in asked}
     return subprocess.Popen(
         [sys.executable, "-c", PROGRAM, str(home / log), str(home / (waits_for or log)), str(pause), *arguments],
         cwd=home,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "TOASTPROOF_CHECKPOINTS": str(home / "checkpoints")},
+        env={**shell, "PYTHONPATH": str(ROOT), "TOASTPROOF_CHECKPOINTS": str(home / "checkpoints")},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
