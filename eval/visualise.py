@@ -110,7 +110,8 @@ def _show(
         units = real.amax(0).argsort(descending=True, stable=True)[:_OF_PHOTO].tolist()
     ascent = Ascent()
     ascent = replace(ascent, steps=min(ascent.steps, plan.debug.attack.get("steps", ascent.steps)))
-    sheet = Table(title=f"{entrant.name}: {len(units)} of {layer.units} units of {layer.alias or layer.name}, {len(samples)} images")
+    shown = f"{len(units)} of {layer.units} units of {layer.alias or layer.name}"
+    sheet = Table(title=f"{entrant.name}: {shown}, {len(samples)} images")
     for head in ("unit", "image made", "best image", "median image", "the best image is", "class"):
         sheet.add_column(head, overflow="fold", justify="right" if "image" in head[-5:] else "left")
     made: list[Tensor] = []
