@@ -12,6 +12,7 @@ from eval.intervals import Bools
 from eval.records import Run, read_measured
 from eval.rows import erred, wrong
 from eval.studies.cells import Table, Value, excess, share, told
+from eval.studies.edge_pictures import pictures
 from eval.studies.edges_names import (
     BOTH,
     EACH,
@@ -25,8 +26,8 @@ from eval.studies.edges_names import (
     VARIANTS,
 )
 from eval.studies.estimates import beyond_draws, of_draws, verdict
-from eval.studies.reading import Pictures, Reading, Section
-from eval.studies.sheets import Array, around_grey, sheet
+from eval.studies.reading import Reading, Section
+from eval.studies.sheets import Array
 
 
 def read(run: Run, records: pd.DataFrame, folder: Path) -> Reading:
@@ -77,10 +78,11 @@ def _lesson(run: Run, rows: pd.DataFrame) -> Section:
     first, second = (p if isinstance(p, int) else classes.index(str(p)) for p in run.config["study"]["pair"])
     names = classes[first], classes[second]
     known = str(run.data["name"]).lower() == "mnist" and names == EIGHT_AND_ONE
-    table_rows = []
+    table_rows, hits = [], {}
     for ending, label in PAIR.items():
         clean = _clean(rows, own + ending)
         right, labels = ~wrong(clean, "clean_pred"), clean["label"].to_numpy()
+        hits[ending] = right
         paper = (BOTH, EIGHT, ONE) if known and ending == "_pair" else (None, None, None)
         cells = (
             share(right, paper[0], 2 * EACH),
@@ -97,6 +99,7 @@ def _lesson(run: Run, rows: pd.DataFrame) -> Section:
     )
     as_there, mended, plain, straight, pixels = (cells[0] for _, cells in table_rows)
     decided = [_clean(rows, own + ending)["clean_pred"].to_numpy() for ending in ("_pair", "_pair_both")]
+    gain = excess(hits["_pair"], hits["_pair_pixels"])
     n, changed = len(decided[0]), int((decided[0] != decided[1]).sum())
     return Section(
         "lesson-section",
@@ -112,7 +115,8 @@ def _lesson(run: Run, rows: pd.DataFrame) -> Section:
         f"As in the lesson {told(as_there)} are right; to standardise the fingerprints as well changes {changed} of "
         f"{n} decisions ({told(mended)}), and can change none: standardised templates have one length, and the sum 0. "
         f"With nothing standardised {told(plain)} are right, with four straight filters {told(straight)}, with the "
-        f"mean image {told(pixels)}.",
+        f"mean image, without any filter, {told(pixels)} (n={n}): filters as in the lesson add {_points(gain)} to "
+        f"that: {_needed(gain)}.",
         (table,),
     )
 
@@ -224,6 +228,8 @@ def _ablation(run: Run, rows: pd.DataFrame, measured: dict[str, dict[str, Array]
     by_draw = drawn[0].mean(1)
     gain = beyond_draws(each[EDGES][0], drawn[0])
     learnt = excess(each[VARIANTS["_random_learnt"]][0], each[EDGES][0])
+    none = each[VARIANTS["_pixels"]]
+    bare, hard = (excess(each[EDGES][part], none[part]) for part in (0, 2))
     return Section(
         "ablation-section",
         "Filters: written down or learnt",
@@ -235,9 +241,12 @@ def _ablation(run: Run, rows: pd.DataFrame, measured: dict[str, dict[str, Array]
         f"{by_draw.mean():.1%} in the mean, from {by_draw.min():.1%} to {by_draw.max():.1%}: a difference of "
         f"{_points(gain)}, {_filters(gain)}. One network whose random filters and all else were learnt is right in "
         f"{told(share(each[VARIANTS['_random_learnt']][0]))}, {_points(learnt)} beyond the written-down ones on the "
-        f"same images: {_learnt(learnt)}.",
+        f"same images: {_learnt(learnt)}. The mean image, without any filter, is right in {told(share(none[0]))}: "
+        f"the written-down ones add {_points(bare)} to that: {_needed(bare)}. Under {attack} the mean image is right "
+        f"in {told(share(none[2]))}, written-down filters in {told(share(each[EDGES][2]))}, which is "
+        f"{_points(hard)} more: {_needed(hard)}.",
         (table,),
-        pictures=_pictures(own, measured),
+        pictures=pictures(own, measured),
     )
 
 
@@ -251,6 +260,11 @@ def _filters(gain: Value) -> str:
     return verdict(gain, "written-down ones are better", "random ones are better")
 
 
+def _needed(gain: Value) -> str:
+    """What a difference between written-down filters and none says."""
+    return verdict(gain, "the filters help", "the filters do worse than none", "that the filters help cannot be told")
+
+
 def _learnt(gain: Value) -> str:
     """What a difference between a network that learnt its filters and written-down ones says."""
     return verdict(gain, "that network is better", "that network is worse")
@@ -259,27 +273,3 @@ def _learnt(gain: Value) -> str:
 def _points(value: Value) -> str:
     apart = "one draw, no interval" if np.isnan(value.low) else f"{100 * value.low:.1f} to {100 * value.high:.1f}"
     return f"{100 * value.ours:.1f} points ({apart})"
-
-
-def _pictures(own: str, measured: dict[str, dict[str, Array]]) -> tuple[Pictures, ...]:
-    """Sheets of the filters, and of the templates: a row a class, a column a filter."""
-    shown = {own: EDGES} | {own + ending: label for ending, label in VARIANTS.items()}
-    filters, templates = [], []
-    for name, label in shown.items():
-        found = measured.get(name, {})
-        if "filters" not in found or name == own + "_pixels":
-            continue
-        weights = found["weights"]
-        said = "" if (weights == 1).all() else "; weights " + " ".join(f"{w:.2g}" for w in weights)
-        filters.append((f"{label}{said}", sheet(around_grey(found["filters"])[:, None], 4)))
-        t = found["templates"]  # (n, F, P, P)
-        grey = around_grey(t.reshape(len(t), -1)).reshape(-1, 1, *t.shape[2:])
-        templates.append((label, sheet(grey, t.shape[1])))
-    if not filters:
-        return ()
-    return (
-        Pictures("edge-filters", "Filters", "Zero in grey, each as strong as its largest weight.", tuple(filters)),
-        Pictures(
-            "edge-templates", "Templates", "A row a class, a column a filter; zero in grey.", tuple(templates)
-        ),
-    )  # fmt: skip

@@ -11,8 +11,8 @@ import pandas as pd
 import pytest
 
 from eval.studies.cells import Value
-from eval.studies.edge_tables import _ablation, _clear, _filters, _learnt, _points, _span
-from eval.studies.edges_names import EDGES, VARIANTS
+from eval.studies.edge_tables import _ablation, _clear, _filters, _learnt, _lesson, _points, _span
+from eval.studies.edges_names import EDGES, PAIR, VARIANTS
 
 N = 40
 ENDINGS = ("", *VARIANTS)
@@ -87,7 +87,55 @@ def test_filters_are_better_only_beyond_what_draws_and_images_explain(edges: int
     ],
 )
 def test_what_was_learnt_is_told_of_one_network(learnt: int, says: str) -> None:
-    assert said(30, learnt, (10, 14))[0].endswith(says)
+    assert f"{says} The mean image" in said(30, learnt, (10, 14))[0]
+
+
+@pytest.mark.parametrize(
+    ("bare", "says"),
+    [
+        (
+            20,
+            "50.0% (35.2 to 64.8%): the written-down ones add 25.0 points (10.1 to 37.5) to that: the filters help.",
+        ),
+        (38, "the filters do worse than none."),
+        (29, "that the filters help cannot be told."),
+    ],
+)
+def test_the_mean_image_without_filters_stands_in_the_answer(bare: int, says: str) -> None:
+    right = {f"f{ending}": 20 for ending in ENDINGS} | {"f": 30, "f_pixels": bare, "f_random_0": 10, "f_random_1": 14}
+    answer = _ablation(run(2), records(right), {}).answer
+    assert f"{says} Under pgd the mean image" in answer
+    assert answer.endswith(
+        "in 0.0% (0.0 to 8.8%), which is 0.0 points (-4.7 to 4.7) more: that the filters help cannot be told."
+    )
+
+
+@pytest.mark.parametrize(("bare", "kept", "says"), [(0, 20, "filters help"), (20, 0, "the filters do worse than none")])
+def test_what_filters_do_under_attack_is_told_for_itself(bare: int, kept: int, says: str) -> None:
+    right = {f"f{ending}": 20 for ending in ENDINGS} | {"f_random_0": 20, "f_random_1": 20}
+    rows = records(right)
+    place = rows["sample"].astype(int)
+    for name, count in (("f", kept), ("f_pixels", bare)):
+        rows.loc[(rows["role"] == "attack") & (rows["source"] == name) & (place < count), "adv_pred"] = 0
+    answer = _ablation(run(2), rows, {}).answer
+    assert answer.endswith(f"{says}.")
+    assert "is right in 50.0% (35.2 to 64.8%): the written-down ones add 0.0 points" in answer
+
+
+@pytest.mark.parametrize(
+    ("bare", "says"),
+    [(10, "the filters help."), (38, "the filters do worse than none."), (29, "that the filters help cannot be told.")],
+)
+def test_the_lesson_stands_beside_the_mean_image_without_filters(bare: int, says: str) -> None:
+    right = {f"f{ending}": 28 for ending in PAIR} | {"f_pair_pixels": bare}
+    header = run(0)
+    header.config["study"]["pair"] = [0, 1]
+    header.config["model"] = {"f": {"places": 4}}
+    header.data |= {"name": "digits", "shape": [1, 8, 8]}
+    answer = _lesson(header, records(right)).answer
+    assert f"without any filter, {bare / N:.1%}" in answer
+    assert "(n=40): filters as in the lesson add " in answer
+    assert answer.endswith(says)
 
 
 def test_one_draw_is_told_without_an_interval_over_draws() -> None:
