@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import zipfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from pathlib import Path
 from typing import Any
 
 from eval.errors import InputError
 from eval.jobs import VERSIONS
+from eval.make import failed
 from eval.parts import part_file, whole_part
 from eval.records import Run
 
@@ -37,8 +38,6 @@ def earlier(folder: Path, about: Run) -> Run | None:
         InputError: the folder holds another run, whose records would be mixed with those of this one.
     """
     if not (folder / "run.json").exists():
-        if any((folder / "parts").glob("*.parquet")):
-            raise InputError(f"run.dir: {folder} holds records without a run.json; choose another folder")
         return None
     found = Run.read(folder)
     mine, theirs = _identity(about), _identity(found)
@@ -61,6 +60,24 @@ def same_networks(folder: Path, models: Sequence[dict[str, Any]], before: Run) -
                 f"in {mine['gradients']} on this machine; write precision={theirs['gradients']}, or choose another "
                 "folder"
             )
+
+
+def strangers(folder: Path, own: Set[str]) -> None:
+    """Refuse a folder with parts of another run, where no header says what they are.
+
+    Args:
+        folder: of the run.
+        own: the names of its parts.
+
+    Raises:
+        InputError: there are others; reports would count them.
+    """
+    there = {path.stem for path in (folder / "parts").glob("*.parquet")}
+    if others := sorted(there - own - {failed(part) for part in own}):
+        raise InputError(
+            f"run.dir: {folder} holds records of another run ({len(others)} parts, {others[0]} is one) without a "
+            "run.json; choose another folder, or delete them"
+        )
 
 
 def mended(folder: Path) -> list[str]:

@@ -114,7 +114,10 @@ class Run:
         except FileNotFoundError:
             raise InputError(f"{folder}: must be the folder of a run, but holds no run.json") from None
         except (json.JSONDecodeError, UnicodeDecodeError) as error:
-            raise InputError(f"{path}: must be the JSON header of a run, but cannot be read: {error}") from None
+            raise InputError(
+                f"{path}: must be the JSON header of a run, but cannot be read: {error}; delete it, and the "
+                "same command goes on with the parts that are whole"
+            ) from None
         if not isinstance(content, dict) or content.get("schema") != SCHEMA:
             found = content.get("schema") if isinstance(content, dict) else type(content).__name__
             raise InputError(f"{path}: schema must be {SCHEMA}, got {found}; run it again with this version")

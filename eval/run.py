@@ -18,8 +18,10 @@ from eval.benches import benches, guessing
 from eval.claim import Lead
 from eval.clean import Once, named
 from eval.cluster.parcel import Parcel
+from eval.cluster.terms import reachable
 from eval.config import read
 from eval.earlier import earlier, mended, same_networks
+from eval.errors import InputError
 from eval.frames import read_frame
 from eval.header import describe_attack, header, now
 from eval.intake import aimed, load, parts
@@ -29,6 +31,7 @@ from eval.records import Run, read_records
 from eval.studies.readers import studied
 from eval.summary import show
 from eval.workload import Workload
+from models.errors import ModelError
 
 _PATIENCE = 0.5  # seconds between looks at whether the run that leads has begun
 
@@ -50,6 +53,8 @@ def run(cfg: DictConfig, folder: Path, overrides: list[str], console: Any) -> Ru
 def _run(cfg: DictConfig, folder: Path, overrides: list[str], console: Any, lead: Lead) -> Run:
     started = now()
     plan = read(cfg)
+    if plan.run.backend == "ray":
+        reachable(plan.run.terms())  # before anything is trained
     device = devices.choose(plan.device)
     speed.keep_memory(device)
     clock = time.perf_counter()
@@ -82,13 +87,7 @@ def _run(cfg: DictConfig, folder: Path, overrides: list[str], console: Any, lead
     about.attacks = [describe_attack(name, settled(attack, transfer), plan) for name, attack in plan.attacks.items()]
     about.warnings += guessing([bench for bench, _ in tried], {e.name for e in entrants if e.guesses})
     work = Workload(plan, tried, about, folder, entrants, console, lambda: Parcel.of(plan, about, data, once))
-    try:
-        failures = work.lead() if lead.mine else work.help(lead)
-    except KeyboardInterrupt:
-        if lead.mine:
-            about.finished, about.status = now(), "interrupted"
-            plan.hidden.header(about).write(folder)
-        raise
+    failures = _worked(work, lead)
     if failures is None:
         about.status = "helped"
         return about
@@ -97,6 +96,19 @@ def _run(cfg: DictConfig, folder: Path, overrides: list[str], console: Any, lead
     plan.hidden.header(about).write(folder)
     show(about, read_records(folder) if studied(about) else read_frame(folder), folder, console)
     return about
+
+
+def _worked(work: Workload, lead: Lead) -> list[str] | None:
+    """Do the work, and leave in the header how it ended where it did not come to its end; returns what `help` does."""
+    try:
+        return work.lead() if lead.mine else work.help(lead)
+    except KeyboardInterrupt:
+        work.ended("interrupted", lead)
+        raise
+    except (InputError, ModelError) as error:  # half-way: a cluster that does not answer, a network that fails
+        work.about.warnings.append(str(error))
+        work.ended("failed", lead)
+        raise
 
 
 def _go_on(folder: Path, about: Run, entrants: list[Entrant], before: Run, lead: Lead) -> None:

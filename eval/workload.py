@@ -18,6 +18,8 @@ from eval.claim import Claims, Lead
 from eval.cluster.parcel import Parcel
 from eval.config import Plan
 from eval.craft import clean_rows, warm_up
+from eval.earlier import strangers
+from eval.header import now
 from eval.jobs import Job, jobs
 from eval.make import Made, make
 from eval.networks import Entrant
@@ -52,6 +54,8 @@ class Workload:
 
     def lead(self) -> list[str]:
         """Write all that is not there yet, header included; returns a line for each attack that crashed."""
+        if not (self.folder / "run.json").exists():
+            strangers(self.folder, {*self._clean(), *(job.part for job in self._jobs())})
         self.plan.hidden.header(self.about).write(self.folder)
         with self._timed("probes", any(trial.probes for _, trial in self.tried)):
             todo = self._todo()
@@ -71,6 +75,12 @@ class Workload:
         self._measure()
         return failures
 
+    def ended(self, status: str, lead: Lead) -> None:
+        """Say in the header how the run ended, if it had begun, and another process does not lead it."""
+        if lead.mine and (self.folder / "run.json").exists():
+            self.about.finished, self.about.status = now(), status
+            self.plan.hidden.header(self.about).write(self.folder)
+
     @contextmanager
     def _timed(self, stage: str, counts: bool = True) -> Iterator[None]:
         """Add the time within to a stage of the run, also where it is interrupted."""
@@ -86,18 +96,31 @@ class Workload:
     def _fingerprints(self) -> dict[str, str]:
         return {e.name: e.fingerprint for e in self.entrants}
 
+    def _clean(self) -> dict[str, tuple[Bench, str]]:
+        """The parts of unperturbed samples by their names, each with the network that is asked and what it works on."""
+        fingerprints = self._fingerprints
+        return {
+            key({"clean": fingerprints[name], "name": name, "data": bench.samples.fingerprint}): (bench, name)
+            for bench, _ in self.tried
+            for name in bench.classifiers
+        }
+
+    def _jobs(self) -> list[Job]:
+        """All parts that are searched for."""
+        fingerprints = self._fingerprints
+        return [job for tried in self.tried for job in jobs(self.plan, self.about, *tried, fingerprints)]
+
     def _todo(self) -> list[Job]:
         """The parts that are not there, and are none that another run has made. Those of clean samples are written."""
-        fingerprints, shared = self._fingerprints, self._shared()
-        todo: list[Job] = []
-        for bench, trial in self.tried:
-            for name in bench.classifiers:
-                part = key({"clean": fingerprints[name], "name": name, "data": bench.samples.fingerprint})
-                if not has_part(self.folder, part):
-                    write_part(self.folder, part, clean_rows(bench, name))
-            wanted = jobs(self.plan, self.about, bench, trial, fingerprints)
-            missing = [job for job in wanted if not has_part(self.folder, job.part)]
-            todo += [job for job in missing if not shared.take(job, self.folder)]
+        for part, (bench, name) in self._clean().items():
+            if not has_part(self.folder, part):
+                write_part(self.folder, part, clean_rows(bench, name))
+        shared, wanted = self._shared(), self._jobs()
+        missing = [job for job in wanted if not has_part(self.folder, job.part)]
+        if len(missing) < len(wanted):
+            there = f"{len(wanted) - len(missing)} of {len(wanted)} parts are there already"
+            self.console.print(there, highlight=False, soft_wrap=True)
+        todo = [job for job in missing if not shared.take(job, self.folder)]
         self.about.taken += shared.taken
         self.about.warnings += shared.troubles
         if shared.taken:

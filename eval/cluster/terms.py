@@ -142,6 +142,16 @@ def in_one_line(error: BaseException) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
+def reachable(terms: Terms) -> None:
+    """Check what can be known before a cluster is needed: Ray is installed, and something listens at the address.
+
+    Raises:
+        InputError: it is not, or nothing does.
+    """
+    installed(terms.where)
+    _answers(terms.address, terms.where)
+
+
 def _answers(address: str, where: str) -> None:
     """Check that something listens: Ray itself would try for a long time.
 

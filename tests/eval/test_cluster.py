@@ -139,7 +139,9 @@ def test_a_worker_with_other_code_is_refused(go, two, tmp_path, monkeypatch):
     monkeypatch.setattr(Parcel, "of", other)
     with pytest.raises(InputError, match="a worker must have the code, the files and the kind of processor of the run"):
         go(tmp_path, *SMALL, "run.backend=ray")
-    assert Run.read(tmp_path).status == "running"
+    about = Run.read(tmp_path)
+    assert about.status == "failed"
+    assert "a worker must have the code" in about.warnings[-1]
 
 
 def test_a_network_of_the_users_own_is_built_by_the_worker(go, two, tmp_path, monkeypatch):
@@ -193,6 +195,13 @@ def test_a_machine_without_ray_is_told_what_to_install(go, tmp_path, monkeypatch
     monkeypatch.setattr("eval.cluster.terms.find_spec", lambda name: None)
     with pytest.raises(InputError, match=r"pip install 'toastproof\[ray\]'"):
         go(tmp_path, *SMALL, "run.backend=ray")
+
+
+@pytest.mark.parametrize("address", ["nonsense", "127.0.0.1:1"])
+def test_an_address_that_is_none_is_told_before_anything_is_done(go, tmp_path, address):
+    with pytest.raises(InputError, match=r"run\.address: must be "):
+        go(tmp_path / "out", *SMALL, "run.backend=ray", f"run.address='{address}'")
+    assert not list((tmp_path / "out").iterdir())
 
 
 SLOW = ("debug=quick", "model=[softmax]", "attack=[pgd]", "attack.pgd.steps=400", "debug.attack={}", "run.shard=2")

@@ -13,6 +13,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from eval.errors import InputError
 from eval.records import Run, read_records
 from reports.build import write
 from tests.eval import slow_runs
@@ -90,6 +91,23 @@ def test_torn_files_are_made_anew_and_told(small_run, once, tmp_path):
     assert len([line for line in about.warnings if "was not whole and is made anew" in line]) == 4
     assert example.stat().st_size > 100
     assert not any("not whole" in line for line in small_run(out, *MANY[2:]).warnings)
+
+
+def test_a_torn_header_is_told_and_without_it_the_parts_are_gone_on_with(small_run, once, tmp_path):
+    whole, out = once(), tmp_path / "out"
+    small_run(out, *MANY[2:])
+    parts(out)[0].unlink()
+    before = {path: path.stat().st_mtime_ns for path in parts(out)}
+    (out / "run.json").write_text('{"title": ')
+    with pytest.raises(InputError, match="delete it, and the same command goes on with the parts that are whole"):
+        small_run(out, *MANY[2:])
+    (out / "run.json").unlink()
+    with pytest.raises(InputError, match=r"holds records of another run \(\d+ parts, .* without a run.json; choose"):
+        small_run(out, *MANY[2:], "seed=1")
+    assert not (out / "run.json").exists()
+    assert small_run(out, *MANY[2:]).status == "complete"
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    pd.testing.assert_frame_equal(records(out), whole)
 
 
 def test_a_clock_that_jumps_changes_no_record(small_run, once, tmp_path, monkeypatch):
