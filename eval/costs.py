@@ -131,7 +131,8 @@ def foreseen(
     many = f"{costs.models} network{'' if costs.models == 1 else 's'}"
     lines = [
         f"{samples:,} samples x {many}: {first.parts:,} parts of {shard}, {spoken(job.work)} of work "
-        f"({interval}), {size} on disk; the process that leads is alone for {spoken(job.lead)}",
+        f"({interval}), {size} on disk; the process that leads is alone for {spoken(job.lead)}, "
+        f"a worker begins after {spoken(job.start)}{' (assumed)' if start is None and costs.start is None else ''}",
         f"{'workers':>8}{'on the clock':>15}{'busy':>7}  {'limited by':<16}with better shards",
     ]
     for number in workers:
@@ -139,7 +140,8 @@ def foreseen(
         some = now.busy < ENOUGH and better.busy > now.busy + 0.01
         advice = f"run.shard={better.shard}: {better.busy:.0%}" if some else ""
         lines.append(f"{number:>8,}{spoken(now.wall):>15}{now.busy:>7.0%}  {now.limit:<16}{advice}".rstrip())
-    lines.append(f"{sentence(advise(job, workers[-1]))}; workers that die or slow one another down are not foreseen")
+    best = max(predict(job, workers[-1], shard), advise(job, workers[-1]), key=lambda found: round(found.busy, 2))
+    lines.append(f"{sentence(best)}; workers that die or slow one another down are not foreseen")
     if not costs.given and not measured / 2 <= shard <= measured * 2:
         lines.append(
             f"measured in parts of {measured:.0f}, foreseen in parts of {shard}: a network that is asked for more "
