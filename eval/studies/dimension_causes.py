@@ -24,15 +24,18 @@ from eval.studies.dimension_measured import (
     told,
 )
 from eval.studies.dimension_names import HANDLES, HE, NOISE, STEP
+from eval.studies.dimension_verdicts import Named, predicted, returned
 from eval.studies.reading import Section
 
 _OFTEN = 0.05  # share of random steps: fewer hardly count beside an adversarial one, which always leaves
 _DEPTH = 0.01  # relative, of the volume argument
+_ROUNDED = 1e-9  # of a thousandth, so that .1 stays .1
 
 
 def causes(found: Measured, decay: float) -> Section:
     """What becomes of alpha where the start is smaller, decays, or is projected away."""
     rows, curves, before, after, kept = [], [], [], [], []
+    gaps: dict[str, list[Named]] = {}  # by what was done
     for model in found.handled:
         usual, lines = found.distance(model), []
         for name, distance in _treated(found, model):
@@ -52,6 +55,7 @@ def causes(found: Measured, decay: float) -> Section:
                 )
             )
             lines.append((name, logs(found.pixels, medians(distance).mean(0))))
+            gaps.setdefault(name, []).append((label(model), over_seeds(gap) if found.seeds > 1 else over_images(gap)))
             if name == _PROJECTED:
                 after.append(f"{told(rows[-1][1][1])} ({label(model)})")
                 gone, was = np.isnan(distance[:, -1]), np.isnan(usual[:, -1])  # (S, n), wrong now and before
@@ -83,7 +87,8 @@ def causes(found: Measured, decay: float) -> Section:
         f"alpha = delta, a boundary that moves as the images do; here {grown(found)}.",
         f"From He's start alpha is {listed(before)}; once the first layer is projected onto the span of the images, "
         f"{listed(after)}"
-        + (f", and at least {min(kept):.1%} of the images are right or wrong as before ({largest})." if kept else ".")
+        + (f", and {_at_least(min(kept))} of the images are right or wrong as before ({largest})." if kept else ".")
+        + f" Whether alpha is back at delta: {returned([(k, v) for k, v in gaps.items() if k in _CLAIMED])}."
         + ("" if len(kept) == len(after) else " What becomes of the answers is not known where none was right."),
         (table,),
         tuple(curves),
@@ -91,6 +96,7 @@ def causes(found: Measured, decay: float) -> Section:
 
 
 _PROJECTED = "He's start, projected"
+_CLAIMED = (_PROJECTED, HANDLES["he_decay"][2], HANDLES["zero"][2])
 
 
 def _treated(found: Measured, model: str) -> Sequence[tuple[str, Floats]]:
@@ -167,7 +173,14 @@ def volume(found: Measured) -> Section:
 
 def _at_most(share: float) -> str:
     """A share of cases, or that there were none."""
-    return "no case that is known" if math.isnan(share) else f"at most {share:.1%} of cases"
+    if math.isnan(share):
+        return "no case that is known"
+    return f"at most {math.ceil(1000 * share - _ROUNDED) / 10:.1f}% of cases" if share > 0 else "no case"
+
+
+def _at_least(share: float) -> str:
+    """A share of images, or all of them."""
+    return f"at least {math.floor(1000 * share + _ROUNDED) / 10:.1f}%" if share < 1 else "all"
 
 
 def _verdict(share: float) -> str:
@@ -186,7 +199,8 @@ def _part(hits: Bools, of: Bools) -> Floats:
 
 def noise(found: Measured) -> Section:
     """Whether errors in noise say where the nearest error is."""
-    rows, words = [], []
+    rows = []
+    levels: list[list[Named]] = [[] for _ in NOISE]
     least = 1 / (2 * found.draws)  # the error where no draw errs, as one half of a draw
     for model in found.models:
         distance = found.distance(model)[:, found.at_native]  # (S, n)
@@ -198,10 +212,10 @@ def noise(found: Measured) -> Section:
             some = (rate > 0) & (rate < 1)
             ratio = half_space(times, np.clip(rate, least, 1 - least))  # in units of r_adv
             cells += [mean_of(_mean(rate), "share"), mean_of(_part(some, known), "share")]
-            cells += [mean_of(medians(ratio)), mean_of(_part(ratio >= 1, known), "share")]
+            middle = mean_of(medians(ratio))
+            cells += [middle, mean_of(_part(ratio >= 1, known), "share")]
+            levels[k].append((label(model), middle))
         rows.append((label(model), tuple(cells)))
-        if (last := cells[-2]) is not None:
-            words.append(f"{told(last)} ({label(model)})")
     columns = [
         f"{what} at {times:g} r_adv"
         for times in NOISE
@@ -227,7 +241,7 @@ def noise(found: Measured) -> Section:
         f"{found.images} held-out images at {found.native} x {found.native}; networks of each kind: {found.seeds}.",
         "A hyperplane at the distance found, for which the prediction is that distance. Several of them, one for each "
         "other class, let more noise through, so that the prediction falls short of the distance.",
-        f"Noise of deviation {NOISE[-1]:g} r_adv predicts {listed(words)} of the distance found.",
+        predicted(list(zip(NOISE, levels, strict=True))),
         (table,),
     )
 

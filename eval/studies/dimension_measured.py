@@ -142,9 +142,9 @@ def over_images(found: Exponent) -> Value:
 
 
 def mean_of(by_seed: Floats, kind: str = "number") -> Value:
-    """The mean of one number a seed, with Student's interval."""
+    """The mean of one number a seed, with Student's interval; with none where all seeds have the same."""
     known = np.asarray(by_seed, dtype=np.float64)
-    low, high = student(known)
+    low, high = student(known) if float(np.ptp(known)) > 0 else (math.nan, math.nan)
     if kind == "share":
         low, high = (float(bound) for bound in np.clip([low, high], 0.0, 1.0))
     return Value(kind, float(known.mean()), low, high, len(known))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +27,7 @@ from eval.studies.dimension_measured import (
     told,
 )
 from eval.studies.dimension_names import HE, UNTRAINED, suffix
+from eval.studies.dimension_verdicts import Named, fault, left, moves, stands, takes_in
 from eval.studies.reading import Reading, Section
 
 
@@ -46,7 +46,10 @@ def read(run: Run, records: pd.DataFrame, folder: Path) -> Reading:
 
 
 def _alone(found: Measured, records: pd.DataFrame) -> Section:
-    rows, lines, words = [], [], []
+    rows, lines = [], []
+    mixed: list[Named] = []  # alpha - delta over all sizes
+    alphas: list[Named] = []
+    gaps: list[Named] = []  # from the images' own size on
     for model in found.models:
         distance = found.distance(model)
         alpha, gap = found.exponent(distance), found.exponent(distance, found.other)
@@ -62,7 +65,10 @@ def _alone(found: Measured, records: pd.DataFrame) -> Section:
         )
         rows.append((label(model), cells))
         lines.append((label(model), logs(found.pixels, medians(distance).mean(0))))
-        words.append((label(model), cells[3] if found.seeds > 1 else cells[4]))
+        fitted = over_seeds if found.seeds > 1 else over_images
+        mixed.append((label(model), fitted(gap)))
+        gaps.append((label(model), fitted(upwards)))
+        alphas.append((label(model), fitted(found.exponent(distance, enlarged=True))))
     lines.append(("nearest other class", logs(found.pixels, medians(found.other))))
     exponents = Table(
         "exponents",
@@ -83,24 +89,25 @@ def _alone(found: Measured, records: pd.DataFrame) -> Section:
         described(found) + " The distance is that of the smallest L2 perturbation found, in all of R^d.",
         "delta, the exponent of the distance to the nearest image of another class: of images that are only enlarged "
         f"{grown(found)}. Network and training are the same but for d.",
-        f"Relative to how far the classes are apart, the boundary {_moves(words)} "
-        f"(alpha - delta, with 95% intervals over {'seeds' if found.seeds > 1 else 'images'}).",
+        _said(found, alphas, gaps, mixed),
         (exponents, _sizes(found), _inside(found, records)),
         (chart("alpha", "Distance to the boundary", found.pixels, "log2 of the L2 distance", lines),),
     )
 
 
-def _moves(words: Sequence[tuple[str, Value]]) -> str:
-    """What alpha - delta says of each network."""
-    parts = []
-    for verb, which in (
-        ("comes nearer as d grows for", [w for w in words if w[1].high < 0]),
-        ("goes away for", [w for w in words if w[1].low > 0]),
-        ("cannot be told to move for", [w for w in words if not (w[1].high < 0 or w[1].low > 0)]),
-    ):
-        if which:
-            parts.append(f"{verb} {listed([f'the {name}, {told(value)}' for name, value in which])}")
-    return "; it ".join(parts)
+def _said(found: Measured, alphas: list[Named], gaps: list[Named], mixed: list[Named]) -> str:
+    """Who is guilty where d alone changes, and what exponents over all sizes say besides."""
+    over = f"alpha - delta, with 95% intervals over {'seeds' if found.seeds > 1 else 'images'}"
+    every = listed([f"{told(value)} ({name})" for name, value in mixed])
+    if found.at_native == len(found.sides) - 1:  # none is enlarged
+        return f"Whether dimension is guilty cannot be told where no image is enlarged; over all sizes {over}: {every}."
+    asked = "; how much of that is the start's, 'What is left of the start' says"
+    verdict = fault(alphas, gaps) + (asked if found.handled and any(gap.high < 0 for _, gap in gaps) else "")
+    also = f" Over all sizes, of which averaging makes some and takes information away, it is {every}."
+    return (
+        f"Relative to how far the classes are apart, and from {found.native} x {found.native} on, where d alone "
+        f"changes, the boundary {moves(gaps)} ({over}): {verdict}." + (also if found.at_native else "")
+    )
 
 
 def _sizes(found: Measured) -> Table:
@@ -167,6 +174,7 @@ def _middle(values: Floats) -> Value:
 
 def _random(found: Measured) -> Section:
     rows, lines, halves, below = [], [], [], []
+    grows: list[Named] = []
     sweep: list[tuple[str, Value, dict[int, Value]]] = []  # of each network the slope, and what it is in m dimensions
     for model in found.models:
         distance, random = found.distance(model), found.random(model)
@@ -176,7 +184,8 @@ def _random(found: Measured) -> Section:
         fits = (over_seeds(beta), over_seeds(over), over_images(over))
         rows.append((label(model), (*fits, mean_of(ratio[:, found.at_native]), *relative)))
         lines.append((label(model), logs(found.pixels, ratio.mean(0))))
-        halves.append(f"{told(rows[-1][1][1])} ({label(model)})")
+        grows.append((label(model), fits[1] if found.seeds > 1 else fits[2]))
+        halves.append(f"{told(grows[-1][1])} ({label(model)})")
         sizes, middle = _swept(found, model)
         if len(sizes) > 1:
             slopes = np.array([np.polyfit(np.log(sizes), np.log(one), 1)[0] for one in middle])
@@ -217,7 +226,8 @@ def _random(found: Measured) -> Section:
         below.append(("slope -1/2", logs(whole, (whole[-1] / whole) ** 0.5)))
         curves.append(chart("subspaces", "In m random dimensions", whole, "log2 of r_m", below, "m, dimensions"))
     swept_as = listed([f"{told(slope)} ({name})" for name, slope, _ in sweep]) if sweep else ""
-    said = f" In m random dimensions the distance falls as m to the power of {swept_as}." if sweep else ""
+    slopes_as = stands([(name, slope) for name, slope, _ in sweep], takes_in(-0.5), "the claimed -1/2")
+    said = f" In m random dimensions the distance goes as m to the power of {swept_as}: {slopes_as}." if sweep else ""
     return Section(
         "random",
         "Random against adversarial",
@@ -226,7 +236,7 @@ def _random(found: Measured) -> Section:
         "misleads on half the images, perturbations of RMS .06 on all: rho about 16, rho / sqrt(784) about .57.",
         described(found) + " Lines are followed to both sides.",
         "rho of exponent 1/2, and a slope of -1/2: what a flat boundary has.",
-        f"rho grows as d to the power of {listed(halves)}.{said}",
+        f"rho grows as d to the power of {listed(halves)}: {stands(grows, takes_in(0.5), 'the claimed 1/2')}.{said}",
         tuple(tables),
         tuple(curves),
     )
@@ -244,16 +254,24 @@ def _swept(found: Measured, model: str) -> tuple[Floats, Floats]:
 
 
 def _gradients(found: Measured) -> Section:
-    rows, starts = [], []
+    rows = []
+    starts: list[Named] = []
+    before: list[Named] = []
+    after: list[Named] = []
+    change: list[Named] = []
     for model in found.models:
-        norms = {}
+        norms, leads = {}, {}
         for handle in (UNTRAINED, HE):
             loss, ahead = (found.get("gradients", key, model, handle) for key in ("loss", "lead"))
             derived = (0.5, 0.0) if handle == UNTRAINED else (None, None)
             norms[handle] = [over_seeds(found.exponent(loss[..., p]), derived[p]) for p in (0, 1)]
-            norms[handle] += [over_seeds(found.exponent(ahead[..., p])) for p in (0, 1)]
+            leads[handle] = [found.exponent(ahead[..., p]) for p in (0, 1)]
+            norms[handle] += [over_seeds(lead) for lead in leads[handle]]
             rows.append((f"{label(model)}, {'untrained' if handle == UNTRAINED else 'trained'}", tuple(norms[handle])))
-        starts.append((label(model), norms[UNTRAINED][0], norms[HE][2]))
+        starts.append((label(model), norms[UNTRAINED][0]))
+        before.append((label(model), norms[UNTRAINED][2]))
+        after.append((label(model), norms[HE][2]))
+        change.append((label(model), mean_of(leads[HE][0].by_seed - leads[UNTRAINED][0].by_seed)))
     table = Table(
         "gradients",
         "Exponents of gradients",
@@ -276,10 +294,6 @@ def _gradients(found: Measured) -> Section:
             else ""
         )
         + ".",
-        "The L1 norm grows before training as d to the power of "
-        + listed([f"{told(before)} ({name})" for name, before, _ in starts])
-        + "; that of the lead after training, of "
-        + listed([f"{told(after)} ({name})" for name, _, after in starts])
-        + ".",
+        left(before, after, change, starts),
         (table,),
     )
