@@ -71,6 +71,7 @@ def _cells(error: Floats, kink: Array, flat: Array) -> tuple[tuple[Value, ...], 
 
 def _losses(run: Run, measured: Measured, names: Sequence[str]) -> Section:
     tables, bad, smooth, caught, planted, every = [], 0, 0, 0, 0, 0
+    checked: list[tuple[int, int, str]] = []  # of every loss and network: points that could be told, all, and its name
     for name in names:
         network = measured[name]
         rows = []
@@ -78,6 +79,7 @@ def _losses(run: Run, measured: Measured, names: Sequence[str]) -> Section:
             cells, failed, told = _cells(*(network[k][..., m].flatten() for k in ("error", "kink", "flat")))
             bad, smooth = bad + failed, smooth + told
             every += network["error"][..., m].size
+            checked.append((told, network["error"][..., m].size, f"{loss}, of {name}"))
             rows.append((str(loss), cells))
         if "planted_error" in network:
             cells, failed, told = _cells(*(network[f"planted_{k}"].flatten() for k in ("error", "kink", "flat")))
@@ -109,7 +111,7 @@ def _losses(run: Run, measured: Measured, names: Sequence[str]) -> Section:
         "value tie in max-pools.",
         "The same networks with a wrong backward after the layer in their middle, off by one in a thousand; and "
         "networks with untrained weights.",
-        _wrong_at(bad, smooth, every)
+        _wrong_at(bad, smooth, every, checked)
         + (
             f" The planted backward is found at {caught} of {planted}."
             if planted
@@ -119,11 +121,17 @@ def _losses(run: Run, measured: Measured, names: Sequence[str]) -> Section:
     )
 
 
-def _wrong_at(bad: int, told: int, every: int) -> str:
+def _wrong_at(bad: int, told: int, every: int, checked: Sequence[tuple[int, int, str]]) -> str:
     """What became of the points: nothing is right where nothing could be told."""
     if not told:
         return f"Whether backprop is right is not known: all {every} points are kinks or lost in rounding."
-    return f"Backprop is wrong at {bad} of {told} points; {every - told} more are kinks or lost in rounding."
+    if told == every:
+        return f"Backprop is wrong at {bad} of {told} points, all that there are."
+    some, of, name = min(checked, key=lambda one: one[0] / one[1])
+    return (
+        f"Backprop is wrong at {bad} of {told} points; {every - told} more are kinks or lost in rounding; least can "
+        f"be told of {name}, {some} of {of}."
+    )
 
 
 def _median(error: Floats, apart: Array) -> Value:

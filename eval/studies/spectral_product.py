@@ -8,24 +8,26 @@ from typing import Any
 
 import numpy as np
 
-from eval.intervals import Floats
+from eval.intervals import Bools, Floats
 from eval.records import Run
 from eval.studies.cells import Table, Value, average, share
 from eval.studies.reading import Section
-from eval.studies.spectral_names import BOUNDED
+from eval.studies.spectral_names import BOUNDED, UNTRAINED
 
 Measured = Mapping[str, Mapping[str, np.ndarray[Any, Any]]]
 
 
 def product(run: Run, measured: Measured, names: Sequence[str]) -> Section:
     """The product beside the ratios of pairs."""
-    rows, over, pairs, loose = [], 0, 0, []
+    rows, over, pairs = [], 0, 0
+    loose: dict[str, float] = {}  # by network
     for name in names:
         network, bound = measured[name], float(measured[name]["product"])
         found, attack, chance = (np.asarray(network[k], np.float64) for k in ("found", "attack", "random"))
         known, largest = math.isfinite(bound), float(found.max())
         times = bound / largest if known and largest > 0 else None  # a network of one answer has no ratio but 0
-        loose += [] if times is None else [times]
+        if times is not None:
+            loose[name] = times
         if known:  # nothing exceeds an infinite product
             ratios = np.concatenate([found, chance])  # the attack's pairs are among those found, where they are larger
             over, pairs = over + int((ratios > bound).sum()), pairs + len(ratios)
@@ -45,7 +47,8 @@ def product(run: Run, measured: Measured, names: Sequence[str]) -> Section:
     note = "".join(f" No product of {name}: {reason}." for name, reason in reasons.items())
     answer = (
         f"Of {pairs} ratios of pairs, from each image the largest found and a random one, {over} exceed the product of "
-        f"their network" + (f"; it is {_span(loose)} times the largest that was found." if loose else ".")
+        f"their network: the bound {'does not stand' if over else 'stands'}"
+        + (f"; it is {_apart(loose)} the largest that was found." if loose else ".")
         if pairs
         else "No product is known of these networks."
     )
@@ -78,7 +81,9 @@ def _numbers(measured: Measured) -> str:
 
 def radius(run: Run, measured: Measured, names: Sequence[str], distances: Mapping[str, Floats]) -> Section:
     """The proved radius beside the distances (n,) of adversarial examples."""
-    rows, over, compared, brackets = [], 0, 0, []
+    rows, over, compared = [], 0, 0
+    brackets: dict[str, float] = {}  # by network
+    without = ""
     for name in names:
         network, found = measured[name], distances[name]
         right = np.asarray(network["lead"]) > 0
@@ -91,8 +96,10 @@ def radius(run: Run, measured: Measured, names: Sequence[str], distances: Mappin
         both = right & np.isfinite(found) & (found > 0) & (best > 0)
         bracket = found[both] / best[both]
         if len(bracket):
-            brackets.append(float(np.median(bracket)))
+            brackets[name] = float(np.median(bracket))
         known = [v[right & np.isfinite(v)] for v in (by_product, tight)]
+        if not (right & np.isfinite(found)).any():
+            without += f" No distance of {name}: {_reason(right, found)}."
         rows.append(
             (
                 name,
@@ -106,12 +113,13 @@ def radius(run: Run, measured: Measured, names: Sequence[str], distances: Mappin
             )
         )
     answer = (
-        f"Of {compared} radii above 0 of images of which an example was found, {over} radii are above the distance"
+        f"Of {compared} radii above 0 of images of which an example was found, {over} radii are above the distance: "
+        f"the claim {'does not stand' if over else 'stands'}"
         if compared
         else "No image has both a radius above 0 and an example that was found"
     )
     answer += (
-        f"; the attack finds examples at {_span(brackets)} times the proved radius (medians of the networks)."
+        f"; the attack finds examples at {_apart(brackets)} the proved radius (medians of the networks)."
         if brackets
         else "."
     )
@@ -132,12 +140,21 @@ def radius(run: Run, measured: Measured, names: Sequence[str], distances: Mappin
                 "Proved radii beside the distances of adversarial examples, L2",
                 "Means over the images that are right, with 95% intervals. The certificate is `models.spectral`'s, of "
                 "the same norms; it counts the rows of the last layer instead of \u221a2, and rounding in float32; it "
-                "supports fewer layers. Distance over radius: the median over images, with quartiles.",
+                "supports fewer layers. Distance over radius: the median over images, with quartiles." + without,
                 ("accuracy", "radius by L", "certificate", "adversarial distance", "distance / radius"),
                 tuple(rows),
             ),
         ),
     )
+
+
+def _reason(right: Bools, found: Floats) -> str:
+    """Why a network has no mean distance."""
+    if not right.any():
+        return "none of its images is right"
+    if np.isnan(found[right]).all():
+        return "no attack ran on an image that is right"
+    return f"no example was found of any of its {int(right.sum())} images that are right"
 
 
 def _gained(radii: Mapping[str, Value | None]) -> str:
@@ -150,6 +167,15 @@ def _gained(radii: Mapping[str, Value | None]) -> str:
 def _median(values: Floats) -> Value:
     low, middle, high = (float(q) for q in np.quantile(values, (0.25, 0.5, 0.75)))
     return Value("number", middle, low, high, len(values))
+
+
+def _apart(values: Mapping[str, float]) -> str:
+    """From the least to the largest of the trained networks, and those of the untrained apart."""
+    trained = [value for name, value in values.items() if not name.endswith(UNTRAINED)]
+    null = [value for name, value in values.items() if name.endswith(UNTRAINED)]
+    if not trained:
+        return f"{_span(null)} times (untrained networks)"
+    return f"{_span(trained)} times" + (f" (untrained networks: {_span(null)})" if null else "")
 
 
 def _span(values: Sequence[float]) -> str:

@@ -137,12 +137,20 @@ def test_derivatives_are_counted_wrong_right_or_untold():
     said = _losses(STUDY, {"n": two}, ["n"])
     largest, median, bad, kinks, flat = said.tables[0].rows[0][1]
     assert said.answer == (
-        "Backprop is wrong at 2 of 4 points; 2 more are kinks or lost in rounding. At no point could it be told "
-        "whether the planted backward is found."
+        "Backprop is wrong at 2 of 4 points; 2 more are kinks or lost in rounding; least can be told of ce, of n, "
+        "4 of 6. At no point could it be told whether the planted backward is found."
     )
     assert (largest.ours, bad.ours, bad.n) == (math.inf, 0.5, 4)  # of 1e-7, 9e-7, 2e-6 and infinity
     assert (median.low, median.ours, median.high, median.n) == (1e-7, 9e-7, 2e-6, 4)
     assert (kinks.ours, flat.ours) == (1 / 6, 1 / 6)
+
+
+def test_the_loss_and_network_that_were_checked_least_are_named():
+    much, little = points([1e-7] * 4, kink=[0]), points([1e-7] * 8, flat=[0, 1, 2])
+    said = _losses(STUDY, {"a": much, "b": little}, ["a", "b"]).answer
+    assert "0 of 8 points; 4 more are kinks or lost in rounding; least can be told of ce, of b, 5 of 8." in said
+    smooth = _losses(STUDY, {"a": points([1e-7, 1e-7])}, ["a"]).answer
+    assert smooth.startswith("Backprop is wrong at 0 of 2 points, all that there are.")
 
 
 def test_where_no_point_tells_anything_none_is_called_right():

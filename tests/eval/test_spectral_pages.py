@@ -31,11 +31,16 @@ def test_ratios_are_counted_once_and_only_where_a_product_may_be_exceeded():
 
 
 @pytest.mark.parametrize(
-    ("found", "chance", "over"), [([11.0, 4.0], [1.0, 1.0], 1), ([11.0, 4.0], [1.0, 10.5], 2), ([10.0], [10.0], 0)]
+    ("found", "chance", "over", "stands"),
+    [
+        ([11.0, 4.0], [1.0, 1.0], 1, "does not stand"),
+        ([11.0, 4.0], [1.0, 10.5], 2, "does not stand"),
+        ([10.0], [10.0], 0, "stands"),
+    ],
 )
-def test_ratios_above_the_product_are_told(found: list[float], chance: list[float], over: int):
+def test_ratios_above_the_product_are_told(found: list[float], chance: list[float], over: int, stands: str):
     said = product(STUDY, {"a": pairs(10.0, found, chance)}, ["a"])
-    assert f", {over} exceed the product of their network" in said.answer
+    assert f", {over} exceed the product of their network: the bound {stands}; it" in said.answer
 
 
 def proved(lead: list[float], by_product: list[float], tight: list[float]) -> dict[str, np.ndarray]:
@@ -50,11 +55,36 @@ def test_radii_that_cannot_be_above_a_distance_do_not_count():
     net = proved([-1, 2, 2, 2, 2], [0, 0.1, 0.1, 0.1, 0.2], [0, 0.2, 0, math.nan, 0.4])
     said = radius(STUDY, {"n": net}, ["n"], {"n": np.array([0.0, math.inf, 1.0, math.nan, 2.0])})
     assert said.answer == (
-        "Of 3 radii above 0 of images of which an example was found, 0 radii are above the distance; the attack finds "
-        "examples at 7.5 times the proved radius (medians of the networks)."
+        "Of 3 radii above 0 of images of which an example was found, 0 radii are above the distance: the claim "
+        "stands; the attack finds examples at 7.5 times the proved radius (medians of the networks)."
     )  # 1 / 0.1 and 2 / 0.4
     none = radius(STUDY, {"n": net}, ["n"], {"n": np.full(5, math.inf)})
     assert none.answer == "No image has both a radius above 0 and an example that was found."
+
+
+def test_untrained_networks_are_told_apart():
+    networks = {"a": pairs(10.0, [5.0], [1.0]), "b": pairs(9.0, [3.0], [1.0]), "a_untrained": pairs(8.0, [1.0], [1.0])}
+    said = product(STUDY, networks, list(networks)).answer
+    assert said.endswith("it is 2 to 3 times (untrained networks: 8) the largest that was found.")
+    nets = {"a": proved([1.0], [0.1], [0.2]), "a_untrained": proved([1.0], [0.1], [0.1])}
+    far = radius(STUDY, nets, list(nets), {"a": np.array([0.4]), "a_untrained": np.array([6.0])}).answer
+    assert "examples at 2 times (untrained networks: 60) the proved radius" in far
+    alone = product(STUDY, {"a_untrained": networks["a_untrained"]}, ["a_untrained"]).answer
+    assert alone.endswith("it is 8 times (untrained networks) the largest that was found.")
+
+
+@pytest.mark.parametrize(
+    ("lead", "distance", "says"),
+    [
+        (1.0, math.inf, " No distance of n: no example was found of any of its 2 images that are right."),
+        (-1.0, 0.0, " No distance of n: none of its images is right."),
+        (1.0, math.nan, " No distance of n: no attack ran on an image that is right."),
+        (1.0, 1.0, "with quartiles."),
+    ],
+)
+def test_a_distance_that_is_missing_has_a_reason(lead: float, distance: float, says: str):
+    net = proved([lead] * 2, [0.1] * 2, [0.2] * 2)
+    assert radius(STUDY, {"n": net}, ["n"], {"n": np.full(2, distance)}).tables[0].note.endswith(says)
 
 
 @pytest.mark.parametrize(("distance", "over"), [(0.3, 0), (0.2, 0), (0.15, 1), (0.05, 2)])
@@ -77,5 +107,5 @@ def test_a_chart_that_leaves_layers_out_says_so(layers: int, says: str):
 
 def test_a_network_of_one_answer_has_a_product_and_no_ratio():
     said = product(STUDY, {"a": pairs(0.0, [0.0], [0.0])}, ["a"])
-    assert said.answer.endswith("0 exceed the product of their network.")
+    assert said.answer.endswith("0 exceed the product of their network: the bound stands.")
     assert said.tables[0].rows[0][1][-1] is None
