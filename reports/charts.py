@@ -156,9 +156,14 @@ def drawn(found: Curves) -> Chart:
         for name, points in found.lines
     ]
     rows = tuple(
-        (name, amount(x), number(y))
+        (name, amount(_plain(x, found.bases[0])), number(_plain(y, found.bases[1])))
         for name, points in found.lines
         for x, y in points[:: max(1, math.ceil(len(points) / _MOST_STUDY_ROWS))]
     )
     svg = curves(found.title, series, across, up)
     return Chart(found.name, found.title, found.note, svg, ("curve", found.across, found.up), rows)
+
+
+def _plain(value: float, base: int) -> float:
+    """The number of which a value is the logarithm, or the value itself without a base."""
+    return float(base**value) if base else value

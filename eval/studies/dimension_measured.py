@@ -201,4 +201,4 @@ def chart(
     """A chart with logarithmic axes."""
     ticks = tuple((float(np.log2(d)), f"{d:,.0f}") for d in across)
     note = "Means over seeds. Both axes are logarithmic: a power law is a straight line, and its exponent the slope."
-    return Curves(name, title, note, axis, up, tuple(line for line in lines if len(line[1])), ticks=ticks)
+    return Curves(name, title, note, axis, up, tuple(line for line in lines if len(line[1])), ticks=ticks, bases=(2, 2))

@@ -11,7 +11,7 @@ from eval.records import Run, read_measured
 from eval.studies.cells import Table, Value, excess, share
 from eval.studies.reading import Pictures, Reading, Section
 from eval.studies.sheets import around_grey
-from eval.studies.universal_found import SOURCE, Found, above, cell, row_of, span, where_of
+from eval.studies.universal_found import SOURCE, Found, above, cell, row_of, span, standing, unstable, where_of
 from eval.studies.universal_names import ASCENT, DIRECTIONS, MAKERS, NORMS, PAPERS, probe_of
 from eval.studies.universal_numbers import EPS, FOOLED, JUDGED_ON, MADE_ON, TRANSFER, network
 from eval.studies.universal_why import few, labels, normals
@@ -45,12 +45,13 @@ def read(run: Run, records: pd.DataFrame, folder: Path) -> Reading:
 
 def _one(found: Found, where: str) -> Section:
     tables = tuple(_rates(found, norm) for norm in NORMS)
-    lines = []
+    lines, clear, against = [], 0, 0
     for norm, table in zip(NORMS, tables, strict=True):
         best = {name: cell(table, row_of(name, ASCENT), "held-out") for name in found.names}
         paper = {name: cell(table, row_of(name, PAPERS), "held-out") for name in found.names}
         null = {name: cell(table, row_of(name, ASCENT), "random") for name in found.names}
         most = sum(v.low > 0.5 for v in best.values())
+        clear, against = clear + most, against + sum(v.high < 0.5 for v in best.values())
         free = [[cell(table, row_of(name, m), "without the box") for name in found.names] for m in (PAPERS, ASCENT)]
         small = [name for name in found.names if _used(found, PAPERS, norm, name) < _FULL]
         lines.append(
@@ -60,6 +61,8 @@ def _one(found: Found, where: str) -> Section:
             f"box, which the paper's algorithm does not know, it reaches {span(free[0])}, the ascent {span(free[1])}."
             + (f" It did not come to use its budget on {', '.join(small)}: no comparison there." if small else "")
         )
+    verdict = standing(clear, len(NORMS) * len(found.names), against)
+    lines.append("Each rate is of one perturbation: intervals are over images, not over perturbations made anew.")
     return Section(
         "one",
         "One for all: fooling rates",
@@ -69,7 +72,8 @@ def _one(found: Found, where: str) -> Section:
         "stands beside.",
         "Random signs of that size in Linf, random directions of that length in L2: the mean of several, on the same "
         "images.",
-        " ".join(lines),
+        f"{verdict[0].upper()}{verdict[1:]}, of one perturbation for most images. "
+        + " ".join(filter(None, (*lines, unstable(found)))),
         tables,
         pictures=(_pictures(found),),
     )
@@ -128,10 +132,11 @@ def _pictures(found: Found) -> Pictures:
 
 def _across(found: Found, where: str) -> Section:
     tables = tuple(_matrix(found, norm) for norm in NORMS)
-    lines = []
+    lines, every, some = [], 0, 0
     for norm, table in zip(NORMS, tables, strict=True):
         pairs = [(s, t) for s in found.names for t in found.names if s != t]
         clear = [(s, t) for s, t in pairs if above(cell(table, s, t), found.random(norm, t))]
+        every, some = every + len(pairs), some + len(clear)
         if pairs:
             lines.append(
                 f"In {NORMS[norm]} {len(clear)} of {len(pairs)} pairs of different networks are fooled clearly more "
@@ -143,7 +148,8 @@ def _across(found: Found, where: str) -> Section:
         f"Universal perturbations are doubly universal: they generalise across networks too ({SOURCE}, table 2).",
         where + "Row: the network that the ascent's perturbation was made for; column: the one that it is shown to.",
         "The last row: random perturbations of the same size on the same images.",
-        " ".join(lines) or "There is one network alone.",
+        " ".join([*lines, f"Of being fooled more than at random {standing(some, every)}."] if lines else [])
+        or "There is one network alone.",
         tables,
     )
 

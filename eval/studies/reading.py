@@ -46,6 +46,8 @@ class Curves:
         strong: label of the line that matters most, if any.
         mark: a place on the horizontal axis and its name, if any.
         ticks: where the horizontal axis is labelled, and how; None for round numbers.
+        bases: of the logarithms that the points are, across and up, 0 where they are the numbers themselves; the
+            table has the numbers.
     """
 
     name: str
@@ -57,6 +59,7 @@ class Curves:
     strong: str = ""
     mark: tuple[float, str] | None = None
     ticks: tuple[tuple[float, str], ...] | None = None
+    bases: tuple[int, int] = (0, 0)
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ import numpy as np
 from eval.exponents import student
 from eval.intervals import Bools, Floats, wilson
 from eval.records import Run
-from eval.studies.cells import Table, Value, overlap
-from eval.studies.universal_names import ASCENT, MAKERS
+from eval.studies.cells import Table, Value, overlap, share
+from eval.studies.universal_names import ASCENT, MAKERS, PAPERS
 
 Array = np.ndarray[Any, Any]
 Arrays = Mapping[str, Array]
@@ -106,6 +106,40 @@ def cell(table: Table, row: str, column: str) -> Value:
     value = dict(table.rows)[row][table.columns.index(column)]
     assert value is not None
     return value
+
+
+def standing(clear: int, cases: int, against: int = 0) -> str:
+    """What becomes of a claim that holds clearly in some of all cases, and clearly does not in some others.
+
+    >>> standing(3, 3), standing(0, 2, 2), standing(0, 2, 1)
+    ('the claim stands here', 'the claim does not stand here', 'whether the claim stands here cannot be told')
+    >>> standing(1, 3, 2)
+    'the claim stands here in 1 of 3 cases, in 2 it does not'
+    """
+    if clear == cases:
+        return "the claim stands here"
+    if clear:
+        return f"the claim stands here in {clear} of {cases} cases" + (f", in {against} it does not" if against else "")
+    return "the claim does not stand here" if against == cases else "whether the claim stands here cannot be told"
+
+
+def unstable(found: Found) -> str:
+    """Where the paper's algorithm does clearly better on fewer images than on all of them, in Linf; empty if nowhere.
+
+    Each rate is of one perturbation: another one, made anew, could be worse by as much.
+    """
+    lines = []
+    for name in found.names:
+        images = found.made[PAPERS, "linf"][name]["images"]
+        whole, *fewer = (share(found.fooled(PAPERS, "linf", name, i)) for i in range(len(images)))
+        better = [f"{v.ours:.1%} on {n}" for n, v in zip(images[1:], fewer, strict=True) if above(v, whole)]
+        if better:
+            lines.append(f"{name} ({', '.join(better)} images, but {whole.ours:.1%} on {images[0]})")
+    if not lines:
+        return ""
+    return (
+        f"The paper's algorithm is unstable: in Linf it fools clearly more made on fewer images for {', '.join(lines)}."
+    )
 
 
 def mean_share(values: Floats) -> Value:

@@ -9,7 +9,7 @@ import numpy as np
 from eval.intervals import Floats, wilson
 from eval.studies.cells import Table, Value, share
 from eval.studies.reading import Curves, Section
-from eval.studies.universal_found import SOURCE, Array, Arrays, Found, above, row_of, span
+from eval.studies.universal_found import SOURCE, Array, Arrays, Found, above, row_of, span, standing, unstable
 from eval.studies.universal_names import ASCENT, NORMS, PAPERS
 
 _RESAMPLES = 500
@@ -62,7 +62,7 @@ def labels(found: Found, classes: int, where: str) -> Section:
     answer = (
         f"The commonest new label takes {span([a for a, _ in pairs])} of the fooled images, of those that random "
         f"perturbations fool {span([b for _, b in pairs if b.n]) or 'nothing, since they fool none'}; clearly more in "
-        f"{more} of {len(pairs)} cases."
+        f"{more} of {len(pairs)} cases: {standing(more, len(pairs))}."
         if pairs
         else "No image was fooled."
     )
@@ -110,7 +110,9 @@ def few(found: Found, where: str) -> Section:
     curve = Curves(
         "few-images", "Fooling rate by the number of images", "Held-out images, Linf; the axis is logarithmic.",
         "images that it is made on", "fooled", tuple(lines), ticks=tuple((float(np.log10(n)), str(n)) for n in images),
+        bases=(10, 0),
     )  # fmt: skip
+    known = sum(n is not None for n in least.values())
     told_few = ", ".join(f"{name} {n if n is not None else 'not with ' + str(images[-1])}" for name, n in least.items())
     return Section(
         "few-images-section",
@@ -118,7 +120,9 @@ def few(found: Found, where: str) -> Section:
         f"A perturbation made on 500 images fools more than 30% of ImageNet's validation images ({SOURCE}, figure 6).",
         where + "Both makers, in Linf, on nested subsets of the images, the classes in balance.",
         "Perturbations made on one image alone, the first column.",
-        f"The ascent fools clearly more than {_MANY:.0%} of held-out images from so many images on: {told_few}.",
+        f"The ascent fools clearly more than {_MANY:.0%} of held-out images from so many images on: {told_few}; "
+        f"of up to {images[-1]} images {standing(known, len(least))}."
+        + (f" {odd}" if (odd := unstable(found)) else ""),
         (table,),
         (curve,),
     )
@@ -182,7 +186,7 @@ def normals(found: Found, where: str) -> Section:
         "boundaries or merely the images that the subspace is about. For the singular values: random unit vectors.",
         f"A random direction among the normals' foremost ones fools {span(spans)} of the images: clearly more than "
         f"one of the whole space on {more} of {len(rows)} networks, and than one of the images' principal "
-        f"components on {than}, clearly less on {less}. The subspace holds "
+        f"components on {than}, clearly less on {less}; {_both(rows)}. The subspace holds "
         f"{_percent([h['singular'] for h in held.values()])} of the normals' squares, of random directions' "
         f"{_percent([h['chance'] for h in held.values()])}.",
         (table,),
@@ -194,6 +198,13 @@ def normals(found: Found, where: str) -> Section:
             ),
         ),
     )  # fmt: skip
+
+
+def _both(rows: Sequence[tuple[str, Sequence[Value | None]]]) -> str:
+    """Whether directions among the normals fool more than both others do, network by network."""
+    clear = sum(above(v[2], v[0]) and above(v[2], v[1]) for _, v in rows)
+    against = sum(above(v[0], v[2]) or above(v[1], v[2]) for _, v in rows)
+    return standing(clear, len(rows), against)
 
 
 def _percent(values: Sequence[float]) -> str:

@@ -7,7 +7,7 @@ import pytest
 
 from eval.studies.cells import Value
 from eval.studies.moosavi import _across, _one
-from eval.studies.universal_found import Found, above, over_draws
+from eval.studies.universal_found import Found, above, over_draws, standing
 from eval.studies.universal_names import ASCENT, MAKERS, NORMS
 from eval.studies.universal_why import _from, few, labels, normals
 
@@ -65,7 +65,33 @@ def test_a_share_is_above_another_only_where_their_intervals_are_apart():
 @pytest.mark.parametrize(("share", "more"), [(0.58, 1), (0.52, 0), (0.4, 0)])
 def test_networks_of_which_clearly_more_than_half_are_fooled_are_counted(share: float, more: int):
     said = _one(found(drawn(), share), "").answer
-    assert said.startswith(f"In Linf one perturbation changes {share:.1%} of the answers on held-out images, on {more}")
+    assert f" In Linf one perturbation changes {share:.1%} of the answers on held-out images, on {more}" in said
+    stands = {0.58: "The claim stands here", 0.52: "Whether the claim stands here cannot be told"}
+    assert said.startswith(
+        stands.get(share, "The claim does not stand here") + ", of one perturbation for most images."
+    )
+    assert said.endswith("intervals are over images, not over perturbations made anew.")
+
+
+def test_where_the_papers_algorithm_does_better_on_fewer_images_its_rates_say_so():
+    """Made on 64 images it fools more than on 500, clearly; on 4 images more, but not clearly."""
+    for said in (
+        one.answer
+        for one in (_one(found(drawn(), 0.4, 0.6, 0.45, 0.1), ""), few(found(drawn(), 0.4, 0.6, 0.45, 0.1), ""))
+    ):
+        assert said.endswith(
+            " The paper's algorithm is unstable: in Linf it fools clearly more made on fewer images for a (60.0% on 64 "
+            "images, but 40.0% on 500)."
+        )
+    assert "unstable" not in _one(found(drawn(), 0.6, 0.4, 0.4, 0.1), "").answer
+
+
+def test_a_claim_stands_in_all_cases_in_some_or_in_none():
+    assert standing(2, 2) == "the claim stands here"
+    assert standing(1, 3) == "the claim stands here in 1 of 3 cases"
+    assert standing(1, 3, 1) == "the claim stands here in 1 of 3 cases, in 1 it does not"
+    assert standing(0, 2, 2) == "the claim does not stand here"
+    assert standing(0, 2, 1) == "whether the claim stands here cannot be told"
 
 
 @pytest.mark.parametrize(("other", "pairs"), [(0.3, 2), (0.12, 0), (0.05, 0)])
@@ -73,6 +99,8 @@ def test_pairs_that_are_fooled_clearly_more_than_at_random_are_counted(other: fl
     said = _across(found(drawn(), 0.5, other=other), "").answer
     assert f"In Linf {pairs} of 2 pairs of different networks are fooled clearly more" in said
     assert f"{other:.1%} of the images" in said
+    stands = "the claim stands here" if other == 0.3 else "whether the claim stands here cannot be told"
+    assert said.endswith(f"Of being fooled more than at random {stands}.")
 
 
 @pytest.mark.parametrize(
@@ -88,7 +116,12 @@ def test_pairs_that_are_fooled_clearly_more_than_at_random_are_counted(other: fl
 )
 def test_the_fewest_images_are_those_from_which_on_all_more_suffice(shares: list[float], says: str):
     said = few(found(drawn(), *shares), "")
-    assert said.answer == f"The ascent fools clearly more than 30% of held-out images from so many images on: {says}"
+    stands = "whether the claim stands here cannot be told" if "not" in says else "the claim stands here"
+    assert said.answer.startswith(
+        f"The ascent fools clearly more than 30% of held-out images from so many images on: {says[:-1]}; of up to 500 "
+        f"images {stands}."
+    )
+    assert said.curves[0].bases == (10, 0)
     assert said.tables[0].columns == ("1", "4", "64", "500")
     assert [v.ours for v in dict(said.tables[0].rows)["a: ascent"] if v is not None] == shares[::-1]
 
@@ -112,11 +145,11 @@ def test_the_interval_of_random_directions_is_over_directions():
     ("span", "components", "says"),
     [
         ([0.3, 0.32, 0.3, 0.32], [0.2, 0.22, 0.2, 0.22], "on 1 of 1 networks, and than one of the images' principal "
-         "components on 1, clearly less on 0."),
+         "components on 1, clearly less on 0; the claim stands here."),
         ([0.3, 0.32, 0.3, 0.32], [0.4, 0.42, 0.4, 0.42], "on 1 of 1 networks, and than one of the images' principal "
-         "components on 0, clearly less on 1."),
+         "components on 0, clearly less on 1; the claim does not stand here."),
         ([0.1, 0.5, 0.1, 0.5], [0.2, 0.22, 0.2, 0.22], "on 0 of 1 networks, and than one of the images' principal "
-         "components on 0, clearly less on 0."),  # directions differ too much to tell
+         "components on 0, clearly less on 0; whether the claim stands here cannot be told."),  # too far apart
     ],
 )  # fmt: skip
 def test_subspaces_are_compared_over_directions(span: list[float], components: list[float], says: str):
@@ -134,5 +167,6 @@ def test_labels_that_dominate_are_counted_where_random_ones_do_less(share: float
     one["own"] = np.where(np.arange(IMAGES) < share * IMAGES, 1, 1 + np.arange(IMAGES) % 20)[None]
     random = np.where(np.arange(IMAGES) < 200, 1 + np.arange(IMAGES) % 2, 0)[None]
     directions = drawn() | {"linf": random, "l2": random}
+    stands = "the claim stands here" if cases else "whether the claim stands here cannot be told"
     said = labels(Found({(ASCENT, n): {"a": one} for n in NORMS}, {"a": directions}, ["a"], False, 0.2, 5), 30, "")
-    assert said.answer.endswith(f"fool 50.0%; clearly more in {cases} of 2 cases.")
+    assert said.answer.endswith(f"fool 50.0%; clearly more in {cases} of 2 cases: {stands}.")
