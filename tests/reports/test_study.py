@@ -79,6 +79,17 @@ def test_a_claim_stands_with_what_became_of_it(folder: Path, tmp_path: Path) -> 
     assert html.count('class="card"><ul></ul>') == 0
 
 
+def test_pictures_have_a_section_only_where_some_were_kept(folder: Path) -> None:
+    page = read(folder)
+    assert page.examples
+    assert page.run.attacks
+    kept, none = (render("study.html.j2", one) for one in (page, replace(page, examples=(), more_examples=())))
+    assert 'id="gallery"' in kept
+    assert 'href="#gallery"' in kept
+    assert 'id="gallery"' not in none
+    assert 'href="#gallery"' not in none
+
+
 def test_answers_of_several_seeds_are_one_where_they_differ_in_numbers_alone() -> None:
     (alike,) = together([Reading((), (), sections=(section(f"{k} of 9 tilt.", k),)) for k in (3, 5)], [0, 1]).sections
     assert (alike.answer, alike.by_seed) == ("3\u20135 of 9 tilt.", ())
