@@ -86,7 +86,9 @@ def read(folder: Path) -> Page:
 
 
 def _seedless(run: Run) -> dict[str, object]:
-    return {key: value for key, value in run.config.items() if key != "seed"}
+    return {
+        key: value for key, value in run.config.items() if key not in ("seed", "run")
+    }  # where it is kept says nothing
 
 
 def read_several(found: Sequence[Path]) -> Page | None:

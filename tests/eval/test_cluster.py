@@ -69,6 +69,7 @@ def test_workers_make_the_parts_that_one_process_makes(go, two, tmp_path):
     assert not list((tmp_path / "ray").rglob(".*"))
 
 
+@pytest.mark.slow
 def test_one_worker_and_another_size_of_shards_make_no_difference(go, two, tmp_path):
     go(tmp_path / "alone", *SMALL)
     go(tmp_path / "ray", *SMALL, "run.backend=ray", "run.workers=1", "run.shard=7", "batch_size=3")

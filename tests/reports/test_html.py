@@ -24,7 +24,8 @@ def test_the_policy_allows_our_script_and_no_other(run_folder):
 
 
 def test_the_script_is_small():
-    assert len((TEMPLATES / "page.js").read_bytes()) < 2500
+    """Most of it sorts and filters the table of a sweep."""
+    assert len((TEMPLATES / "page.js").read_bytes()) < 6000
 
 
 def _luminance(colour):
