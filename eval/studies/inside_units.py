@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -94,11 +94,15 @@ def unit_section(measured: Measured, networks: Networks) -> Section:
             if agreed[1] is not None and agreed[2] is not None:
                 text += (
                     f", and the unit of another seed that is most like it answers {told(agreed[1])} of them more than "
-                    f"any real image, {_told(agreed[2])} of those made for other units"
+                    f"any real image, {_told(agreed[2])} of those made for other units: "
+                    f"{_matched(agreed[1], agreed[2])}"
                 )
             if agreed[1] is not None and null is not None:
                 how = verdict(beyond(agreed[1], null), "which is less", "which is more")
-                text += f"; {label} itself answers {told(null)} of an untrained network's images: {how}"
+                text += (
+                    f"; {label} itself answers {told(null)} of an untrained network's images, beside those "
+                    f"{told(agreed[1])} of the trained one's: {how}"
+                )
             lines.append(text)
     table = Table(
         "stimuli",
@@ -152,6 +156,11 @@ def _told(value: Value) -> str:
     return f"{value.ours:.1%} (n={value.n}, no interval)" if np.isnan(value.low) else told(value)
 
 
+def _matched(own: Value, others: Value) -> str:
+    """Whether the matched unit answers what was made for its partner more than what was made for other units."""
+    return verdict(beyond(own, others), "more of its partner's", "fewer of its partner's")
+
+
 def _witness(networks: Networks, name: str) -> str | None:
     """The network of the same model that another one's images are shown to."""
     model = model_of(name)
@@ -201,6 +210,7 @@ def class_section(measured: Measured, networks: Networks) -> Section:
         back = [f"{networks.labels[n]} {told(cells[n, model])}" for n in (*others, model + UNTRAINED) if n in measured]
         text = f"of the images made for {model} it sees the class in {told(cells[model, model])}"
         text += f", {', '.join(told_of)}" if told_of else ""
+        text += _foreign([cells[model, n] for n in others if (model, n) in cells])
         lines.append(text + (f"; of those made for others it sees it: {', '.join(back)}" if back else ""))
     known, there = len(np.unique(first["class_unit"])), int(first["class_there"])
     of = f"the first {known} of the {there} classes that the images have" if known < there else f"all {there} classes"
@@ -217,6 +227,17 @@ def class_section(measured: Measured, networks: Networks) -> Section:
         (table,),
         pictures=_pictures(measured, networks, "class_"),
     )
+
+
+def _foreign(asked: Sequence[Value]) -> str:
+    """Whether images look like their class to other trained networks: to clearly more than half, or fewer, of them."""
+    if not asked:
+        return ""
+    if all(value.low > 0.5 for value in asked):
+        return ": they do look like it to the other trained ones, against the first claim"
+    if any(value.high < 0.5 for value in asked):
+        return ": they need not look like it to another trained one, as the first claim says"
+    return ": whether they look like it to the other trained ones cannot be told"
 
 
 def _seen(said: Array, wanted: Array) -> Value:

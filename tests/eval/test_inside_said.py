@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from eval.studies.cells import Value
 from eval.studies.inside_maps import attack_section, map_section
 from eval.studies.inside_names import Networks
 from eval.studies.inside_tables import agreement, check_section, robust_section
-from eval.studies.inside_units import class_section, filter_section, roughness, unit_section
+from eval.studies.inside_units import _foreign, _matched, class_section, filter_section, roughness, unit_section
 
 NET = Networks(("a",), {"a": "a", "a_other": "a from another seed", "a_untrained": "a untrained"})
 
@@ -62,10 +63,15 @@ def test_units_are_told_with_the_best_real_image_and_the_matched_unit():
     row = dict(section.tables[0].rows)["a"]
     assert [v.ours for v in row] == [2.0, 1.0, -2.0, 0.75, 1.0, 0.0]
     assert "100.0% (51.0 to 100.0%) of the first 4 of 8 units of fc1 more than any real image, by 2.0" in section.answer
+    assert (
+        ": they do look like it to the other trained ones, against the first claim; of those"
+        in class_section(of, NET).answer
+    )
     seen = dict(class_section(of, NET).tables[0].rows)["a"]
     assert [v.ours for v in seen] == [1.0, 1.0, 0.25]
     assert section.answer.endswith(
-        "; a itself answers 100.0% (51.0 to 100.0%) of an untrained network's images: no difference can be told."
+        "; a itself answers 100.0% (51.0 to 100.0%) of an untrained network's images, beside those 100.0% (51.0 to "
+        "100.0%) of the trained one's: no difference can be told."
     )
 
 
@@ -80,9 +86,22 @@ def test_matched_units_are_told_from_those_of_an_untrained_network_where_their_s
             of["a"]["answers"] = np.full((2, 40, 40), own)
         return unit_section(of, NET).answer
 
-    assert said(0.0).endswith("untrained network's images: which is less.")
+    assert said(0.0).endswith("of the trained one's: which is less.")
     assert said(1.0).endswith("no difference can be told.")
-    assert said(1.0, own=0.0).endswith("untrained network's images: which is more.")
+    assert said(1.0, own=0.0).endswith("of the trained one's: which is more.")
+
+
+def test_the_matched_unit_is_told_from_what_was_made_for_others():
+    def share(low: float, high: float) -> Value:
+        return Value("share", (low + high) / 2, low, high, 20)
+
+    assert _matched(share(0.33, 0.77), share(0.08, 0.29)) == "more of its partner's"
+    assert _matched(share(0.08, 0.29), share(0.33, 0.77)) == "fewer of its partner's"
+    assert _matched(share(0.3, 0.6), share(0.2, 0.5)) == "no difference can be told"
+    assert _foreign([share(0.7, 1.0), share(0.6, 1.0)]).endswith("to the other trained ones, against the first claim")
+    assert _foreign([share(0.7, 1.0), share(0.1, 0.4)]).endswith("as the first claim says")
+    assert _foreign([share(0.7, 1.0), share(0.4, 0.8)]).endswith("cannot be told")
+    assert not _foreign([])
 
 
 def test_starts_of_a_class_are_not_taken_for_more_classes():
