@@ -199,11 +199,34 @@ def _table(classes: Mapping[str, tuple[Value, ...]]) -> Table:
     )
 
 
+def _fires(values: tuple[Value, ...]) -> str:
+    """Yes, no or in part: whether units of the true class fall, and those of the named one fire as for it."""
+    by = dict(zip(_COLUMNS, values, strict=True))
+    left = by["true class, after"].high < by["true class, noise"].low
+    came = by["named class, after"].low > by["named class, noise"].high
+    like = came and by["named class, after"].high >= by["named class, real images of it"].low
+    above = by["named above true, after"].low > 0.5
+    if left and like and above:
+        return "Yes: the units of the true class fall, and those of the named class fire as for its real images"
+    if left and came:
+        return "In part: the units of the true class fall and those of the named class rise, but " + (
+            "not to where its real images have them" if not like else "not clearly above those of the true class"
+        )
+    if left or came:
+        return (
+            "In part: " + ("the units of the true class fall" if left else "those of the named class rise") + " alone"
+        )
+    return "No: beyond noise neither the units of the true class fall nor those of the named class rise clearly"
+
+
 def _turn(attack: str, one: Fired, values: tuple[Value, ...] | None) -> str:
     """What became of the units of a network's images, in a sentence or two."""
     share_, noise, _, _, _, alike, still = _kept(one)
+    name = f"{attack}: " if attack else ""
+    if values is not None:
+        name += f"{_fires(values)}. "
     said = (
-        f"{attack + ': ' if attack else ''}Of the units strongest for an image {between(share_)} stay so when it is "
+        f"{name}Of the units strongest for an image {between(share_)} stay so when it is "
         f"perturbed, {between(noise)} with noise of that size; all units correlate with what they were by "
         f"{between(alike)}, with noise by {between(still)}."
     )

@@ -14,7 +14,7 @@ from eval.studies.cells import Table, Value
 from eval.studies.estimates import beyond, verdict
 from eval.studies.reading import Pictures, Section
 from eval.studies.sheets import sheet
-from eval.studies.unit_family import LABELS, Array, Family, Looked, between, number
+from eval.studies.unit_family import LABELS, NO_TRAINING, Array, Family, Looked, between, number
 from eval.studies.unit_names import ROBUST, UNTRAINED
 from eval.units import matching
 from eval.units.bases import BASES
@@ -170,11 +170,23 @@ def stimulus(family: Family) -> Section | None:
         f"of the samples', within the box; {family.run.config['study']['steps']} steps of projected ascent.",
         null="Random directions; untrained networks; in the other network the units that are not matched, and the "
         "best real image.",
-        answer=f"Its optimal stimulus moves a unit {between(own)} times as far from its mean as the best real image "
-        f"does, a random direction {between(random)} times. {crossed}",
+        answer=f"The optimal stimulus of a unit moves it {between(own)} times as far from its mean as the best real "
+        f"image does, that of a random direction {between(random)} times: {_stronger(beyond(own, random))}"
+        f"{_without(rows)}. {crossed}",
         tables=(table,),
         pictures=(_pictures(networks, shown),),
     )
+
+
+def _stronger(gap: Value) -> str:
+    """What a difference between stimuli of units and of random directions says."""
+    return verdict(gap, "units are moved further", "units are moved less far")
+
+
+def _without(rows: Sequence[tuple[str, tuple[Value | None, ...]]]) -> str:
+    """How far units of networks that learnt nothing are moved, each for itself."""
+    found = [f"{label} {between(v[0])}" for label, v in rows if label.startswith(NO_TRAINING) and v[0] is not None]
+    return f"; units of networks that learnt nothing: {', '.join(found)}" if found else ""
 
 
 def _partner(family: Family, one: Looked) -> Looked | None:
