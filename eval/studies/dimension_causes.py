@@ -10,13 +10,13 @@ import numpy as np
 from eval.exponents import Floats, half_space, medians, near_surface
 from eval.intervals import Bools
 from eval.studies.cells import Table, Value
+from eval.studies.clauses import listed
 from eval.studies.dimension_measured import (
     Measured,
     chart,
     described,
     grown,
     label,
-    listed,
     logs,
     mean_of,
     over_images,

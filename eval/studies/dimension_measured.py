@@ -14,6 +14,7 @@ import numpy as np
 from eval.exponents import Exponent, Floats, exponent, student
 from eval.records import Run, read_measured
 from eval.studies.cells import Value
+from eval.studies.clauses import listed
 from eval.studies.dimension_names import HANDLES, HE, sides_of, suffix
 from eval.studies.reading import Curves
 
@@ -161,15 +162,6 @@ def told(value: Value) -> str:
     if math.isnan(value.low):
         return f"{value.ours:.2f}"
     return f"{value.ours:.2f} ({value.low:.2f} to {value.high:.2f})"
-
-
-def listed(parts: Sequence[str]) -> str:
-    """Parts of a sentence.
-
-    >>> listed(["a", "b", "c"])
-    'a, b and c'
-    """
-    return " and ".join([", ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts)
 
 
 def described(found: Measured) -> str:

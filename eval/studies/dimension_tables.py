@@ -13,13 +13,13 @@ from eval.records import Run
 from eval.rows import flag, numbers
 from eval.studies import dimension_causes
 from eval.studies.cells import Table, Value
+from eval.studies.clauses import listed
 from eval.studies.dimension_measured import (
     Measured,
     chart,
     described,
     grown,
     label,
-    listed,
     logs,
     mean_of,
     over_images,

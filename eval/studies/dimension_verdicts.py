@@ -6,7 +6,8 @@ import math
 from collections.abc import Callable, Sequence
 
 from eval.studies.cells import Value
-from eval.studies.dimension_measured import listed, told
+from eval.studies.clauses import listed
+from eval.studies.dimension_measured import told
 
 Named = tuple[str, Value]
 """A network's label and a number of it."""

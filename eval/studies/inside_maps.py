@@ -8,8 +8,9 @@ import numpy as np
 
 from eval.intervals import Floats
 from eval.studies.cells import Table, Value
+from eval.studies.clauses import sentence
 from eval.studies.estimates import TOO_FEW, correlation_of, correlation_of_pairs, mean_of, said, verdict
-from eval.studies.inside_names import MAPS, Array, Measured, Networks, sentence
+from eval.studies.inside_names import MAPS, Array, Measured, Networks
 from eval.studies.reading import Curves, Pictures, Section
 from eval.studies.sheets import sheet
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -57,9 +57,3 @@ def model_of(name: str) -> str:
     for suffix in (OTHER, ROBUST, UNTRAINED):
         name = name.removesuffix(suffix)
     return name
-
-
-def sentence(lines: Sequence[str], otherwise: str) -> str:
-    """Clauses that each begin with a plain word, as one sentence."""
-    text = "; ".join(lines) or otherwise
-    return f"{text[0].upper()}{text[1:]}."

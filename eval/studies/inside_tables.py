@@ -12,9 +12,10 @@ from eval.errors import InputError
 from eval.intervals import Floats
 from eval.records import Run, read_measured
 from eval.studies.cells import Table, Value
+from eval.studies.clauses import sentence
 from eval.studies.estimates import correlation_of, correlation_of_pairs, mean_of, of_pairs, said, verdict
 from eval.studies.inside_maps import attack_section, gains, heat, map_section, seen
-from eval.studies.inside_names import OTHER, ROBUST, Array, Measured, Networks, sentence
+from eval.studies.inside_names import OTHER, ROBUST, Array, Measured, Networks
 from eval.studies.inside_units import class_section, filter_section, unit_section
 from eval.studies.reading import Pictures, Reading, Section
 

@@ -8,8 +8,9 @@ import numpy as np
 
 from eval.intervals import Bools, Floats
 from eval.studies.cells import Table, Value, share, told
+from eval.studies.clauses import sentence
 from eval.studies.estimates import beyond, mean_of, median_of, said, share_of_groups, verdict
-from eval.studies.inside_names import OTHER, UNTRAINED, Array, Measured, Networks, model_of, sentence
+from eval.studies.inside_names import OTHER, UNTRAINED, Array, Measured, Networks, model_of
 from eval.studies.reading import Pictures, Section
 from eval.studies.sheets import filters, sheet
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 import numpy as np
 
 from eval.studies.cells import Table, Value
+from eval.studies.clauses import listed, sentence
 from eval.studies.estimates import beyond
 from eval.studies.reading import Pictures, Section
 from eval.studies.sheets import sheet
@@ -31,8 +32,7 @@ from eval.units.tops import CHANCE, MEASURES
 
 _ABOVE = "a unit above"
 _LITTLE = (0.4, 0.6)  # of the pairs: whose interval is within is told to be near one half
-_ALSO = "are not shown to be more so than where nothing was learnt"
-_NO_NULL = "there is no network that learnt nothing to compare with"
+_NOT_REJECTED = "here the claim is not rejected"
 
 
 def section(family: Family) -> Section:
@@ -138,61 +138,61 @@ def _answer(family: Family, bases: Table, networks: Table) -> str:
     above = by[LABELS["random"]][bases.columns.index(_ABOVE)]
     assert units is not None and others is not None and above is not None  # noqa: PT018
     sparse = by[LABELS["sparse"]][bases.columns.index(_ABOVE)]
-    beside_none = [
-        values[2]
+    nulls = {
+        label: values[2]
         for label, values in networks.rows
         if values[2] is not None and label in (NO_TRAINING, SHUFFLED_LABELS)
-    ]
-    verdict = _verdict(above, sparse, beside_none)
-    nulls = [
-        f"{label}: {between(values[2])}"
-        for label, values in networks.rows
-        if values[2] is not None and (label in (NO_TRAINING, SHUFFLED_LABELS))
-    ]
+    }
     beside = [
         f"{between(value)} over {LABELS[basis]}"
         for basis in BASES[2:]
         if (value := by[LABELS[basis]][bases.columns.index(_ABOVE)]) is not None
     ]
+    null = "; ".join(f"{label}: {between(value)}" for label, value in nulls.items())
     return (
         f"The {what} is {between(units)} for units and {between(others)} for random directions; a unit is above a "
-        f"random direction in {between(above)} of the pairs: {verdict}. It is above in {', '.join(beside)}. "
+        f"random direction in {between(above)} of the pairs, in {', '.join(beside)}. "
         + (
-            f"As a null, units above random directions where nothing was learnt: {'; '.join(nulls)}."
+            f"As a null, units above random directions where nothing was learnt: {null}. "
             if nulls
-            else "There is no null: no network that learnt nothing has units that respond."
+            else "There is no null: no network that learnt nothing has units that respond. "
         )
+        + sentence([_verdict(above, sparse, nulls)])
     )
 
 
-def _verdict(above: Value, sparse: Value | None, nulls: Sequence[Value]) -> str:
+def _verdict(above: Value, sparse: Value | None, nulls: Mapping[str, Value]) -> str:
     """What a difference between units and random directions means: nothing if nothing learnt has it as well.
 
     Args:
         above: how often a unit is above a random direction.
         sparse: the same of random directions that are as one-sided as units are.
-        nulls: the same of networks that learnt nothing.
+        nulls: the same of networks that learnt nothing, by what they are called.
     """
     if math.isnan(above.low):
-        return "too few units to tell"
+        return "too few units to tell whether the claim stands here"
     if above.low <= 0.5 <= above.high:
         if _LITTLE[0] <= above.low and above.high <= _LITTLE[1]:
-            return f"if there is a difference it is small, within {_LITTLE[0]} to {_LITTLE[1]}, as the claim says"
-        return "no difference can be told"
-    if above.high < 0.5:
-        alone = all(beyond(null, above).low > 0 for null in nulls)
-        but = [] if alone and nulls else [_ALSO if nulls else _NO_NULL]
-        return ", but ".join(["random directions have more in common", *but])
+            return f"if there is a difference it is small, within {_LITTLE[0]} to {_LITTLE[1]}: here the claim stands"
+        return f"no difference can be told: {_NOT_REJECTED}"
+    greater = above.low > 0.5
     but = []
-    if sparse is None or not sparse.low > 0.5:
-        but.append("are not shown to have more than random directions that are one-sided, as units are")
-    if not all(beyond(above, null).low > 0 for null in nulls):
-        but.append(_ALSO)
+    if greater and (sparse is None or not sparse.low > 0.5):
+        but.append("not shown to have more than random directions that are one-sided, as units are")
+    alike = [
+        label for label, null in nulls.items() if not (beyond(above, null) if greater else beyond(null, above)).low > 0
+    ]
+    if alike:
+        but.append(f"not shown to be more so than where nothing was learnt ({listed(alike)})")
     if not nulls:
-        but.append(_NO_NULL)
+        but.append("without a network that learnt nothing to compare with")
+    if not greater:
+        return f"random directions have more in common{', but ' if but else ''}{listed(but)}: {_NOT_REJECTED}"
     if but:
-        return f"units have more in common, but {', and '.join(but)}, so that no meaning needs to be behind it"
-    return "here the claim is rejected, units have more in common"
+        return (
+            f"units have more in common, but {listed(but)}, so that no meaning needs to be behind it: {_NOT_REJECTED}"
+        )
+    return "units have more in common: here the claim is rejected"
 
 
 def _pictures(family: Family) -> Iterable[Pictures]:

@@ -34,40 +34,66 @@ def value(low: float, high: float) -> Value:
 
 SOME, HALF, LITTLE, MUCH = value(0.3, 0.6), value(0.35, 0.7), value(0.45, 0.55), value(0.75, 0.9)
 NONE = value(math.nan, math.nan)
+FEW = value(0.1, 0.2)
+MEANS_NOTHING = ", so that no meaning needs to be behind it"
+NO_MORE = "not shown to be more so than where nothing was learnt ({})"
+ONE_SIDED = "not shown to have more than random directions that are one-sided, as units are"
 
 
 @pytest.mark.parametrize(
     ("above", "sparse", "nulls", "says"),
     [
+        (NONE, HALF, [HALF], "too few units to tell whether the claim stands here"),
+        (LITTLE, HALF, [HALF], "if there is a difference it is small, within 0.4 to 0.6: here the claim stands"),
+        (MUCH, MUCH, [HALF], "units have more in common: here the claim is rejected"),
+        (MUCH, MUCH, [HALF, LITTLE], "units have more in common: here the claim is rejected"),
         (SOME, HALF, [HALF], "no difference can be told"),
-        (LITTLE, HALF, [HALF], "if there is a difference it is small, within 0.4 to 0.6, as the claim says"),
-        (NONE, HALF, [HALF], "too few units to tell"),
-        (value(0.1, 0.2), HALF, [HALF], "random directions have more in common"),
+        (FEW, HALF, [HALF], "random directions have more in common"),
         (
-            value(0.1, 0.2),
+            FEW,
             HALF,
-            [value(0.1, 0.3)],
-            "random directions have more in common, but are not shown to be more",
+            [value(0.1, 0.3), HALF],
+            "random directions have more in common, but not shown to be more so than where nothing was learnt (null 0)",
         ),
         (
-            value(0.1, 0.2),
+            FEW,
             HALF,
             [],
-            "random directions have more in common, but there is no network that learnt nothing",
+            "random directions have more in common, but without a network that learnt nothing to compare with",
         ),
-        (MUCH, MUCH, [HALF], "here the claim is rejected, units have more in common"),
-        (MUCH, MUCH, [HALF, LITTLE], "here the claim is rejected, units have more in common"),
-        (MUCH, MUCH, [], "units have more in common, but there is no network that learnt nothing to compare with, so"),
-        (MUCH, MUCH, [NONE], "not shown to be more so than where nothing was learnt"),
-        (MUCH, MUCH, [LITTLE, value(0.6, 0.85)], "not shown to be more so than where nothing was learnt"),
-        (MUCH, HALF, [LITTLE], "one-sided, as units are, so that no meaning"),
-        (MUCH, NONE, [LITTLE], "one-sided, as units are, so that no meaning"),
+        (
+            MUCH,
+            MUCH,
+            [],
+            "units have more in common, but without a network that learnt nothing to compare with" + MEANS_NOTHING,
+        ),
+        (MUCH, MUCH, [NONE], "units have more in common, but " + NO_MORE.format("null 0") + MEANS_NOTHING),
+        (
+            MUCH,
+            MUCH,
+            [LITTLE, value(0.6, 0.85)],
+            "units have more in common, but " + NO_MORE.format("null 1") + MEANS_NOTHING,
+        ),
+        (
+            MUCH,
+            MUCH,
+            [MUCH, value(0.6, 0.85)],
+            "units have more in common, but " + NO_MORE.format("null 0 and null 1") + MEANS_NOTHING,
+        ),
+        (MUCH, HALF, [LITTLE], "units have more in common, but " + ONE_SIDED + MEANS_NOTHING),
+        (MUCH, NONE, [LITTLE], "units have more in common, but " + ONE_SIDED + MEANS_NOTHING),
+        (
+            MUCH,
+            NONE,
+            [MUCH],
+            "units have more in common, but " + ONE_SIDED + " and " + NO_MORE.format("null 0") + MEANS_NOTHING,
+        ),
     ],
 )
 def test_a_difference_is_rejected_by_what_nulls_do_not_have(above: Value, sparse: Value, nulls: Any, says: str) -> None:
-    said = unit_tops._verdict(above, sparse, nulls)
-    assert said.startswith(says) or (says in said and says.startswith(("not shown", "one-sided")))
-    assert ("rejected" in said) == ("rejected" in says)
+    said = unit_tops._verdict(above, sparse, {f"null {at}": null for at, null in enumerate(nulls)})
+    decided = ("too few", "here the claim stands", "here the claim is rejected")
+    assert said == (says if any(part in says for part in decided) else says + ": here the claim is not rejected")
 
 
 @pytest.mark.parametrize(
@@ -121,14 +147,15 @@ def told(monkeypatch: pytest.MonkeyPatch, **measured: dict[str, np.ndarray]) -> 
 def test_nulls_that_respond_are_named_and_decide(monkeypatch: pytest.MonkeyPatch) -> None:
     found = told(monkeypatch, cnn=seen(0.9), cnn_shuffled=seen(0.5), cnn_untrained=seen(0.5))
     section = unit_tops.section(found)
-    assert "here the claim is rejected" in section.answer
+    assert section.answer.endswith(". Units have more in common: here the claim is rejected.")
     assert "labels shuffled: 0.50" in section.answer
     assert "untrained: 0.50" in section.answer
     assert "untrained, and trained on shuffled labels, of which it is right about 40%" in section.null
     assert "left out" not in section.null
     assert not found.gone
     also = told(monkeypatch, cnn=seen(0.9), cnn_shuffled=seen(0.9), cnn_untrained=seen(0.5))
-    assert "rejected" not in unit_tops.section(also).answer
+    answer = unit_tops.section(also).answer
+    assert answer.endswith(NO_MORE.format("labels shuffled") + MEANS_NOTHING + ": here the claim is not rejected.")
 
 
 @pytest.mark.parametrize(("live", "says"), [(0, "none of its 12 units responds"), (1, "1 of its 12 units responds")])
@@ -147,9 +174,9 @@ def test_a_null_that_died_is_named_as_such_and_as_nothing_else(monkeypatch: Any,
 def test_without_any_null_nothing_is_rejected(monkeypatch: pytest.MonkeyPatch) -> None:
     found = told(monkeypatch, cnn=seen(0.9), cnn_shuffled=seen(live=1), cnn_untrained=seen(live=0))
     section = unit_tops.section(found)
-    assert "rejected" not in section.answer
+    assert section.answer.endswith("here the claim is not rejected.")
     assert "As a null" not in section.answer
-    assert section.answer.endswith("There is no null: no network that learnt nothing has units that respond.")
+    assert "There is no null: no network that learnt nothing has units that respond. Units have" in section.answer
     assert "no network that learnt nothing; left out: untrained (none of" in section.null
 
 
