@@ -21,16 +21,17 @@ class Best:
     """The best point per sample, and which sample each row of the batch belongs to.
 
     Attributes:
-        score: of `point`, (B,), -infinity before; infinity once the sample has left.
+        score: of `point`, (B,), -infinity before, infinity once the sample has left.
         owner: sample (R,) of each row.
         alone: whether no sample has several rows.
     """
 
     def __init__(self, x: Tensor, threat: ThreatModel, *, leave: bool) -> None:
         self._point = x.clone()
+        self._score = torch.full((len(x),), -torch.inf, device=x.device)
         self._recent: list[Tensor] = []  # the last points (B, C, H, W), not looked through yet
-        self._from = torch.zeros(len(x), dtype=torch.int64, device=x.device)  # of which is the best: 1, 2, ...; or 0
-        self.score = torch.full((len(x),), -torch.inf, device=x.device)
+        self._told: list[Tensor] = []  # of each its scores (B,), or its logits (B, K), whose margins are the scores
+        self._goal: Goal | None = None  # of the samples, where it is logits
         self.owner = torch.arange(len(x), device=x.device)
         self.alone = True
         self._box = threat.box
@@ -42,9 +43,11 @@ class Best:
         self._settle()
         return self._point
 
-    @point.setter
-    def point(self, point: Tensor) -> None:
-        self._point = point
+    @property
+    def score(self) -> Tensor:
+        """The scores (B,) of the best points."""
+        self._settle()
+        return self._score
 
     def begin(self, some: Searches) -> None:
         """Rows are those of these searches from here on."""
@@ -67,12 +70,17 @@ class Best:
         Returns:
             The rows (R,), bool, that go on, or None when all do.
         """
+        rough = is_rough(network) if rough is None else rough
+        if not (self._leave or rough) and self.alone and self._late(x_adv):  # nobody asks for the margins yet
+            self._goal = goal
+            self._later(z, x_adv)
+            return None
         margin = goal.margin(z)
         found = self.owner[:0]
         if self._leave:
             found = torch.nonzero(margin >= 0)[:, 0]
             found = found[goal[found].reached(z[found])] if len(found) > 0 else found
-        if is_rough(network) if rough is None else rough:
+        if rough:
             return self._take(torch.full_like(margin, -torch.inf), found, x_adv, goal, network, rough=True)
         return self._take(margin.nan_to_num(nan=-torch.inf, neginf=-torch.inf), found, x_adv, goal, network)
 
@@ -96,7 +104,7 @@ class Best:
         self, score: Tensor, found: Tensor, x_adv: Tensor, goal: Goal, network: Logits, *, rough: bool = False
     ) -> Tensor | None:
         """Keep what is better; the rows `found` (f,) hit, by a `rough` answer, or by one that needs no confirmation."""
-        score = score.to(self.score.dtype)  # of float64 images it may come in float64
+        score = score.to(self._score.dtype)  # of float64 images it may come in float64
         if len(found) > 0:
             wanted = goal[found]
             confirmed = wanted.reached(self._asked(network, found, quantize(x_adv[found], self._box)))
@@ -109,7 +117,7 @@ class Best:
             self._keep_best(score, x_adv)
         if len(found) == 0:
             return None
-        going = self.score[self.owner] < torch.inf
+        going = (score if self.alone else self._score[self.owner]) < torch.inf
         self.owner = self.owner[going]
         return going
 
@@ -119,43 +127,69 @@ class Best:
         """Logits (f, K) of the points `x` (f, C, H, W) of the rows `found` (f,)."""
         return rows(network, found)(x)
 
+    def _late(self, x_adv: Tensor) -> bool:
+        """Whether points may be kept to be looked through later: each sample has its row, in order, on a CPU.
+
+        Elsewhere to count the better ones would mean to wait for the device.
+        """
+        return len(x_adv) == len(self._point) and x_adv.device.type == "cpu"
+
+    def _later(self, told: Tensor, x_adv: Tensor) -> None:
+        """Keep points with their scores (B,) or logits (B, K) for a while."""
+        if self._told and self._told[0].ndim != told.ndim:
+            self._settle()
+        self._recent.append(x_adv)
+        self._told.append(told)
+        if len(self._recent) * x_adv.nbytes >= _HELD:
+            self._settle()
+
     def _keep(self, score: Tensor, x_adv: Tensor) -> None:
         """Keep the points that are better, one a sample."""
-        whole = len(score) == len(self.score)  # each sample has its row, in order
-        before = self.score if whole else self.score[self.owner]
-        better, best = score > before, torch.maximum(score, before)
-        self.score = best if whole else self.score.index_copy(0, self.owner, best)
-        if x_adv.device.type != "cpu":  # where to count them would mean to wait for the device
-            kept = torch.where(better[:, None, None, None], x_adv, self.point if whole else self.point[self.owner])
-            self.point = kept if whole else self.point.index_copy(0, self.owner, kept)
-        elif whole:
-            self._recent.append(x_adv)
-            self._from = torch.where(better, len(self._recent), self._from)
-            if len(self._recent) * x_adv.nbytes >= _HELD:
-                self._settle()
-        else:
-            self._settle()
+        if self._late(x_adv):
+            self._later(score, x_adv)
+            return
+        self._settle()
+        before = self._score[self.owner]
+        better = score > before
+        self._score = self._score.index_copy(0, self.owner, torch.maximum(score, before))
+        if x_adv.device.type == "cpu":
             some = torch.nonzero(better)[:, 0]
             self._point.index_copy_(0, self.owner[some], x_adv[some])
+        else:
+            kept = torch.where(better[:, None, None, None], x_adv, self._point[self.owner])
+            self._point = self._point.index_copy(0, self.owner, kept)
 
     def _settle(self) -> None:
-        """Copy the best of the last points: most searches get better with most steps, and are copied once in many."""
+        """Look through the last points: most searches get better with most steps, and are copied once in many."""
         if not self._recent:
             return
-        for number, points in enumerate(self._recent, 1):
-            some = torch.nonzero(self._from == number)[:, 0]
+        points, told = self._recent, self._told
+        self._recent, self._told = [], []
+        scores = torch.stack(told) if told[0].ndim == 1 else self._margins(told)  # (s, B)
+        scores = scores.nan_to_num(nan=-torch.inf, posinf=torch.inf, neginf=-torch.inf).to(self._score.dtype)
+        top = scores.amax(0)
+        first = (scores == top).to(torch.uint8).argmax(0)  # of equals
+        best = torch.where(top > self._score, first, -1)
+        for number, x_adv in enumerate(points):
+            some = torch.nonzero(best == number)[:, 0]
             if len(some) > 0:
-                self._point.index_copy_(0, some, points[some])
-        self._recent.clear()
-        self._from = torch.zeros_like(self._from)
+                self._point.index_copy_(0, some, x_adv[some])
+        self._score = torch.maximum(self._score, top)
+
+    def _margins(self, logits: list[Tensor]) -> Tensor:
+        """Margins (s, B) of the logits (B, K) of several points."""
+        assert self._goal is not None
+        row = torch.arange(len(self._point), device=self._point.device).repeat(len(logits))
+        return self._goal[row].margin(torch.cat(logits)).view(len(logits), -1)
 
     def _keep_best(self, score: Tensor, x_adv: Tensor) -> None:
         """Keep the points that are better, of several rows of a sample the best, and of equals the first."""
-        top = self.score.scatter_reduce(0, self.owner, score, "amax")
+        self._settle()
+        top = self._score.scatter_reduce(0, self.owner, score, "amax")
         row = torch.arange(len(score), device=score.device)
-        winner = (score == top[self.owner]) & (score > self.score[self.owner])
-        chosen = torch.full_like(self.score, len(row), dtype=torch.int64)
+        winner = (score == top[self.owner]) & (score > self._score[self.owner])
+        chosen = torch.full_like(self._score, len(row), dtype=torch.int64)
         chosen.scatter_reduce_(0, self.owner, torch.where(winner, row, len(row)), "amin")  # the first of equals
         better = (chosen < len(row))[:, None, None, None]
-        self.point = torch.where(better, x_adv[chosen.clamp(max=len(row) - 1)], self.point)
-        self.score = top
+        self._point = torch.where(better, x_adv[chosen.clamp(max=len(row) - 1)], self._point)
+        self._score = top

@@ -50,9 +50,9 @@ def _cross_entropy_cotangent(logits: Tensor, goal: Goal) -> Tensor:
     # 1 - p of a confident network cancels to 0 in float32, and with it the gradient: sum the others instead.
     own = goal.classes[:, None]
     p = (logits - logits.amax(1, keepdim=True)).exp_()  # several times faster than softmax for few classes
-    p *= -goal.direction / p.sum(1, keepdim=True)
-    p.scatter_(1, own, 0.0)
-    return p.scatter_(1, own, -p.sum(1, keepdim=True))
+    p.div_(p.sum(1, keepdim=True)).scatter_(1, own, 0.0)
+    p.scatter_(1, own, p.sum(1, keepdim=True).neg_())
+    return p if goal.targets is None else p.neg_()
 
 
 def _margin(logits: Tensor, goal: Goal) -> Tensor:

@@ -68,3 +68,33 @@ def test_one_row_a_sample_is_kept_as_several_are(owner: list[int]) -> None:
             assert best.offer(score, hit, points, goal, lambda x: x) is None
         assert torch.equal(one.point, several.point)
         assert torch.equal(one.score, several.score)
+
+
+@pytest.mark.parametrize("held", [1, 200, 1 << 20], ids=["each", "some", "all"])
+def test_margins_that_nobody_asks_for_are_looked_at_later_with_the_same_end(
+    monkeypatch: pytest.MonkeyPatch, held: int
+) -> None:
+    monkeypatch.setattr("attacks.best._HELD", held)
+    draw = torch.Generator().manual_seed(1)
+    goal = Goal(torch.randint(0, 3, (6,), generator=draw))
+    images = torch.rand(6, 1, 1, 2, generator=draw)
+    best = Best(images, ThreatModel("linf", 0.1), leave=False)
+    point, score = images.clone(), torch.full((6,), -torch.inf)
+    for step in range(30):
+        z = torch.randint(-4, 4, (6, 3), generator=draw).float()  # whole numbers, so that many margins are equal
+        z[step % 6] = torch.nan
+        points = torch.rand(6, 1, 1, 2, generator=draw)
+        if step == 17:
+            assert torch.equal(best.score, score)
+        if step % 5 == 4:  # scores of another kind between them
+            margin = torch.randn(6, generator=draw)
+            hit = torch.zeros(6, dtype=torch.bool)
+            assert best.offer(margin, hit, points, goal, lambda x: x) is None
+        else:
+            margin = goal.margin(z).nan_to_num(nan=-torch.inf)
+            assert best.update(z, points, goal, lambda x: x) is None
+        for i in range(6):
+            if margin[i] > score[i]:
+                point[i], score[i] = points[i], margin[i]
+    assert torch.equal(best.point, point)
+    assert torch.equal(best.score, score)
