@@ -10,8 +10,7 @@ from typing import Any
 
 from eval.errors import InputError
 from eval.jobs import VERSIONS
-from eval.make import failed
-from eval.parts import part_file, whole_part
+from eval.parts import failed, part_file, whole_part
 from eval.records import Run
 
 _SAME_RECORDS = ("batch_size", "device", "title", "paths", "examples", "tensorboard", "run", "precision")

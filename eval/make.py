@@ -14,6 +14,7 @@ from eval.carry import craft_rest
 from eval.craft import craft
 from eval.jobs import Job
 from eval.records import (
+    failed,
     has_part,
     part_file,
     read_example,
@@ -35,11 +36,6 @@ class Made:
 
     wrong: list[str]
     device: str
-
-
-def failed(part: str) -> str:
-    """What the records of a part are called while some of them are of a crash: they are shown, and tried again."""
-    return f"{part}-failed"
 
 
 def make(job: Job, folder: Path, tell: Callable[[float], None], pulse: Callable[[], None] | None = None) -> list[str]:

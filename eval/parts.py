@@ -95,6 +95,16 @@ def part_file(folder: Path, name: str) -> Path:
     return folder / "parts" / f"{name}.parquet"
 
 
+def failed(part: str) -> str:
+    """What the records of a part are called while some of them are of a crash: they are shown, and tried again."""
+    return f"{part}-failed"
+
+
+def parts_made(folder: Path) -> int:
+    """How many parts are on disk, those of a crash left out."""
+    return sum(not path.stem.endswith(failed("")) for path in (folder / "parts").glob("*.parquet"))
+
+
 def write_part(folder: Path, name: str, columns: Mapping[str, Sequence[Any] | np.ndarray[Any, Any]]) -> None:
     """Write rows, given column by column, as the part `name` in one step.
 

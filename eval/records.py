@@ -25,8 +25,10 @@ from eval.parts import (
     ARROW,
     COLUMNS,
     SCHEMA,
+    failed,
     has_part,
     part_file,
+    parts_made,
     read_part,
     replace,
     whole_part,
@@ -37,9 +39,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = [
-    "ARROW", "COLUMNS", "SCHEMA", "UNFINISHED", "Run", "example_file", "has_measured", "has_part", "key", "part_file",
-    "read_example", "read_examples", "read_measured", "read_part", "read_records", "read_slices", "replace",
-    "whole_part", "write_examples", "write_measured", "write_part",
+    "ARROW", "COLUMNS", "SCHEMA", "UNFINISHED", "Run", "example_file", "failed", "has_measured", "has_part", "key",
+    "part_file", "parts_made", "read_example", "read_examples", "read_measured", "read_part", "read_records",
+    "read_slices", "replace", "whole_part", "write_examples", "write_measured", "write_part",
 ]  # fmt: skip
 
 UNFINISHED = ("running", "interrupted")
@@ -72,6 +74,7 @@ class Run:
         warnings: lines to be shown prominently.
         wall_seconds: per stage: data, models, probes (of a study that has some), attacks.
         taken: parts that other runs made (`paths.parts`), whose times are on record; 0 where the key is missing.
+        parts: of which it is made when it is complete; 0 where the key is missing.
         schema: number of this layout.
     """
 
@@ -94,6 +97,7 @@ class Run:
     warnings: list[str] = field(default_factory=list)
     wall_seconds: dict[str, float] = field(default_factory=dict)
     taken: int = 0
+    parts: int = 0
     schema: int = SCHEMA
 
     def write(self, folder: Path) -> None:
@@ -121,7 +125,8 @@ class Run:
         if not isinstance(content, dict) or content.get("schema") != SCHEMA:
             found = content.get("schema") if isinstance(content, dict) else type(content).__name__
             raise InputError(f"{path}: schema must be {SCHEMA}, got {found}; run it again with this version")
-        content.setdefault("taken", 0)
+        for name in ("taken", "parts"):
+            content.setdefault(name, 0)
         known = {f.name for f in fields(cls)}
         if (missing := known - set(content)) or set(content) - known:
             raise InputError(f"{path}: must have the keys of schema {SCHEMA}; missing {sorted(missing)}")

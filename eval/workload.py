@@ -54,8 +54,10 @@ class Workload:
 
     def lead(self) -> list[str]:
         """Write all that is not there yet, header included; returns a line for each attack that crashed."""
+        parts = {*self._clean(), *(job.part for job in self._jobs())}
         if not (self.folder / "run.json").exists():
-            strangers(self.folder, {*self._clean(), *(job.part for job in self._jobs())})
+            strangers(self.folder, parts)
+        self.about.parts = len(parts)
         self.plan.hidden.header(self.about).write(self.folder)
         with self._timed("probes", any(trial.probes for _, trial in self.tried)):
             todo = self._todo()

@@ -15,7 +15,7 @@ from eval import effort, metrics
 from eval.frames import read_frame
 from eval.group_metrics import per_sample
 from eval.metrics import WORST, Threat
-from eval.records import COLUMNS, Run
+from eval.records import COLUMNS, Run, parts_made
 from eval.transfer_metrics import transfer
 from reports import tables
 from reports.charts import Chart, accuracy_charts, distortion_charts
@@ -88,6 +88,7 @@ class Page:
     """The whole report of a run."""
 
     run: Run
+    made: int
     claim: str
     measure: Measure
     diagnoses: tuple[Diagnosis, ...]
@@ -266,6 +267,7 @@ def read(folder: Path) -> Page:
     shown_first, others = foremost(gallery(folder, run, records, threat), strength)
     return Page(
         run=run,
+        made=parts_made(folder),
         claim=claim(threat.norm, threat.headline),
         measure=measure,
         diagnoses=_diagnoses(run, records, folder),

@@ -12,7 +12,7 @@ import pandas as pd
 
 from eval.errors import InputError
 from eval.metrics import Threat
-from eval.records import Run, read_records
+from eval.records import Run, parts_made, read_records
 from eval.studies.cells import joined
 from eval.studies.folded import fold
 from eval.studies.readers import reading, studied
@@ -35,6 +35,7 @@ class Page:
     """All that the page says, on one run or on several that differ in their seed; `run` is the first of them."""
 
     run: Run
+    made: int
     seeds: tuple[int, ...]
     warnings: tuple[str, ...]
     overview: tuple[tuple[str, str], ...]
@@ -73,6 +74,7 @@ def read(folder: Path) -> Page:
     shown, others = foremost(gallery(folder, run, records, Threat.of(run)), {})
     return Page(
         run=run,
+        made=parts_made(folder),
         seeds=(run.seed,),
         warnings=tuple(run.warnings),
         overview=overview(run, Threat.of(run)),

@@ -175,12 +175,20 @@ def serve(name: str, fetch: Any, part: str, files: Files) -> Sent:
         fetch: returns the `Parcel`; called once a process.
         part: to be made.
         files: of the part that it builds on.
+
+    Raises:
+        OSError: the worker was ready, and its machine then failed it, as with a full disk; another one may do better.
     """
     where = platform.node()
     try:
         if name not in _workshops:
             _workshops.clear()
             _workshops[name] = Workshop(fetch())
-        return _workshops[name].make(part, files)
     except (InputError, ModelError, OSError) as error:
         return Sent(where, refused=f"on {where}: {error}")
+    try:
+        return _workshops[name].make(part, files)
+    except InputError as error:
+        return Sent(where, refused=f"on {where}: {error}")
+    except OSError as error:
+        raise OSError(f"on {where}: {error}") from error

@@ -19,11 +19,11 @@ from types import TracebackType
 from typing import Any, Self
 
 from eval.cluster.parcel import Files, Parcel, Sent, before
-from eval.cluster.terms import Terms, connected, installed, room
+from eval.cluster.terms import Terms, connected, in_one_line, installed, many_files, room
 from eval.errors import InputError
 from eval.jobs import Job
-from eval.make import Made, failed
-from eval.records import part_file
+from eval.make import Made
+from eval.records import failed, part_file
 
 _ROOT = str(Path(__file__).resolve().parents[2])
 _LOOK = 5.0  # seconds between looks at how large the cluster is
@@ -74,6 +74,7 @@ class Cluster:
             InputError: Ray is not installed, does not answer, or has no room for a worker.
         """
         installed(self._terms.where)
+        many_files()
         imported = sys.modules.get("ray")
         self._own = imported is None or not imported.is_initialized()
         if self._own:
@@ -88,7 +89,8 @@ class Cluster:
         self._name = secrets.token_hex(8)
         self._sent = [ray.put(self._parcel)]
         asked: dict[str, Any] = {"num_cpus": self._terms.cpus, "num_gpus": self._gpus}
-        self._make = ray.remote(max_retries=self._terms.retries, **asked)(_task(_ROOT))
+        asked |= {"max_retries": self._terms.retries, "retry_exceptions": [OSError]}  # Ray's types know no list
+        self._make = ray.remote(**asked)(_task(_ROOT))
         return self
 
     def __exit__(
@@ -147,6 +149,10 @@ class Cluster:
         except (dead.WorkerCrashedError, dead.NodeDiedError, dead.OutOfMemoryError, dead.ObjectLostError) as error:
             times = self._terms.retries + 1
             return Made([f"its worker died {times} times ({type(error).__name__})"], "")
+        except dead.RayTaskError as error:
+            if not isinstance(error.cause, OSError):
+                raise
+            return Made([f"tried {self._terms.retries + 1} times, {in_one_line(error.cause)}"], "")
         if sent.refused:
             raise InputError(sent.refused)
         part_file(self._folder, failed(part)).unlink(missing_ok=True)

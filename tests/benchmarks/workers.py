@@ -4,8 +4,11 @@
 
 Every run is a process of its own, one thread each, in turn, so that what else the machine does falls on all alike. What
 is timed is the stage of attacks as run.json has it: for workers it begins before Ray is started and ends when the last
-part is written. The records must be the same, outcome for outcome. `one part` is the local run with all samples of an
-attack in one part: what is beyond it is what parts cost.
+part is written. The same parts must hold the same records, number by number. `one part` is the local run with all
+samples of an attack in one part, and so in larger batches, which round otherwise: how many outcomes that changes is
+told. What is beyond it is what parts cost. `2 side by side` are as many local runs at the same time as there are
+workers, each of everything, their mean time divided by their number: no way to share the work of this machine, whose
+cores share caches and memory, takes less.
 """
 
 from __future__ import annotations
@@ -32,20 +35,26 @@ USUAL = (
 )  # fmt: skip
 
 
-def timed(folder: Path, overrides: Sequence[str]) -> float:
-    """Seconds that the stage of attacks took, by the clock."""
-    done = subprocess.run(
+def begun(folder: Path, overrides: Sequence[str]) -> subprocess.Popen[str]:
+    """A run, in a process of its own."""
+    return subprocess.Popen(
         [sys.executable, "-m", "eval", *overrides, f"run.dir={folder}"],
         cwd=ROOT,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        check=False,
     )
-    if done.returncode:
-        raise SystemExit(done.stdout)
-    return Run.read(folder).wall_seconds["attacks"]
+
+
+def timed(folders: Sequence[Path], overrides: Sequence[str]) -> float:
+    """Seconds by the clock that the stage of attacks took, of runs side by side: their mean, over their number."""
+    processes = [begun(folder, overrides) for folder in folders]
+    for process in processes:
+        said, _ = process.communicate()
+        if process.returncode:
+            raise SystemExit(said)
+    return statistics.mean(Run.read(folder).wall_seconds["attacks"] for folder in folders) / len(folders)
 
 
 def main() -> None:
@@ -58,25 +67,31 @@ def main() -> None:
     asked = parser.parse_args()
     data = os.environ.get("TOASTPROOF_DATA", "data")
     overrides = [text.format(data=data) for text in asked.overrides]
-    ways = {"one part": ["run.shard=1000000"], "local": [f"run.shard={asked.shard}"]}
-    for count in map(int, asked.workers.split(",")):
-        ways[f"{count} on Ray"] = [f"run.shard={asked.shard}", "run.backend=ray", f"run.workers={count}"]
+    counts = list(map(int, asked.workers.split(",")))
+    shard = [f"run.shard={asked.shard}"]
+    ways = {"one part": (1, ["run.shard=1000000"]), "local": (1, shard)}
+    for count in counts:
+        if count > 1:
+            ways[f"{count} side by side"] = (count, shard)
+        ways[f"{count} on Ray"] = (1, [*shard, "run.backend=ray", f"run.workers={count}"])
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     with tempfile.TemporaryDirectory() as place:
         for turn in range(asked.rounds):
             frames = {}
-            for name, more in ways.items():
-                folder = Path(place) / f"{turn} {name}".replace(" ", "_")
-                seconds[name].append(timed(folder, [*overrides, *more]))
-                frames[name] = read_records(folder).drop(columns="seconds")
+            for name, (many, more) in ways.items():
+                folders = [Path(place) / f"{turn} {name} {k}".replace(" ", "_") for k in range(many)]
+                seconds[name].append(timed(folders, [*overrides, *more]))
+                frames[name] = read_records(folders[0]).drop(columns="seconds")
                 print(f"round {turn + 1}: {name}: {seconds[name][-1]:.1f} s", flush=True)
+            whole = frames.pop("one part")
             for name, frame in frames.items():
-                pd.testing.assert_frame_equal(frame, frames["local"], check_categorical=False, obj=name)
-    pairs = [
-        ("local", "one part"),
-        ("1 on Ray", "local"),
-        *((f"{c} on Ray", "1 on Ray") for c in asked.workers.split(",")[1:]),
-    ]
+                pd.testing.assert_frame_equal(frame, frames["local"], obj=name)
+            other = (whole["success"] != frames["local"]["success"]).sum()
+            print(f"in one part {other} of {len(whole)} outcomes are others")
+    pairs = [("local", "one part"), (f"{counts[0]} on Ray", "local")]
+    for count in counts[1:]:
+        pairs += [(f"{counts[0]} on Ray", f"{count} on Ray"), ("local", f"{count} on Ray")]
+        pairs += [("local", f"{count} side by side")]
     ratios = {f"{a} / {b}": [x / y for x, y in zip(seconds[a], seconds[b], strict=True)] for a, b in pairs}
     told = {"seconds": seconds, "ratios": {k: [round(r, 3) for r in v] for k, v in ratios.items()}}
     print(json.dumps(told, indent=2))

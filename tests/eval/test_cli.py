@@ -207,6 +207,7 @@ def test_an_interrupted_run_tells_what_it_has_and_goes_on_where_it_stopped(comma
     assert about.wall_seconds["attacks"] > 0
     page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
     assert "This run was interrupted." in page
+    assert "3 of its 4 parts are on disk" in page  # those of the unperturbed samples, fgsm and pgd
     assert ">pgd<" in page
     again = []
     monkeypatch.setattr(eval.make, "craft", lambda *given: again.append(given[1]) or real(*given))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import platform
+import resource
 import signal
 import subprocess
 import sys
@@ -17,11 +19,11 @@ import pytest
 from rich.console import Console
 
 from eval.errors import InputError
-from eval.records import Run, read_examples, read_measured, read_records
+from eval.records import Run, parts_made, read_examples, read_measured, read_records
 from eval.run import run
 
 ray = pytest.importorskip("ray")
-from eval.cluster.terms import Terms, connected  # noqa: E402
+from eval.cluster.terms import Terms, connected, many_files  # noqa: E402
 from eval.cluster.workers import Cluster  # noqa: E402 - it needs ray
 
 ROOT = Path(__file__).parents[2]
@@ -125,6 +127,69 @@ def test_a_crash_in_a_worker_is_told_and_tried_again(go, two, tmp_path, monkeypa
     assert go(tmp_path / "out", *few, "run.backend=ray").status == "complete"
     go(tmp_path / "alone", *few)
     pd.testing.assert_frame_equal(records(tmp_path / "out"), records(tmp_path / "alone"))
+
+
+FULL = """
+import os, sys
+from pathlib import Path
+from torch import nn
+
+def disk():
+    parcel = sys.modules["eval.cluster.parcel"]
+    if parcel.full.exists():
+        if parcel.full.read_text() == "once":
+            parcel.full.unlink()
+        raise OSError(28, "No space left on device")
+    return parcel.usual()
+
+class Net(nn.Sequential):
+    def forward(self, x):
+        parcel = sys.modules.get("eval.cluster.parcel")
+        if parcel is not None and os.getpid() != {here}:
+            parcel.full = Path("full").resolve()
+            if not hasattr(parcel, "usual"):
+                parcel.usual = parcel.TemporaryDirectory
+                parcel.TemporaryDirectory = disk
+        return super().forward(x)
+
+def net():
+    return Net(nn.Flatten(), nn.Linear(64, 10))
+"""
+"""A network that lets the disk of the worker be full while there is a file of that name, or once."""
+
+
+@pytest.mark.parametrize(("full", "status"), [("once", "complete"), ("always", "failed")])
+def test_a_worker_whose_disk_is_full_does_not_end_the_run(go, two, tmp_path, monkeypatch, full, status):
+    (tmp_path / "nets.py").write_text(FULL.format(here=os.getpid()))
+    (tmp_path / "full").write_text(full)
+    monkeypatch.chdir(tmp_path)
+    few = ("debug=quick", "debug.samples=60", "model=factory", "model.path=nets.py:net", "model.factory.train=true")
+    few += ("attack=[fgsm]", "run.shard=10")
+    go(tmp_path / "alone", *few)
+    about = go(tmp_path / "out", *few, "run.backend=ray", "run.retries=1")
+    assert about.status == status
+    if full == "once":
+        assert not (tmp_path / "full").exists()
+    else:
+        said = f"attack.fgsm on net crashed: tried 2 times, on {platform.node()}: [Errno 28] No space left on device"
+        assert said in about.warnings
+        assert parts_made(tmp_path / "out") < about.parts
+        (tmp_path / "full").unlink()
+        assert go(tmp_path / "out", *few, "run.backend=ray").status == "complete"
+    pd.testing.assert_frame_equal(records(tmp_path / "out"), records(tmp_path / "alone"))
+    assert parts_made(tmp_path / "out") == about.parts
+
+
+def test_many_files_may_be_open_at_once(monkeypatch):
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (256, before[1]))
+    try:
+        many_files()
+        assert resource.getrlimit(resource.RLIMIT_NOFILE) == (min(before[1], 1 << 16), before[1])
+        many_files()
+        assert resource.getrlimit(resource.RLIMIT_NOFILE) == (min(before[1], 1 << 16), before[1])
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
 def test_a_worker_with_other_code_is_refused(go, two, tmp_path, monkeypatch):

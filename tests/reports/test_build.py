@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -148,6 +149,18 @@ def test_another_folder_leaves_the_run_alone(run_folder, tmp_path):
 def test_a_run_that_did_not_complete_says_so_at_the_top(tmp_path, make_run, status, words):
     page = write(make_run(tmp_path, n=20, status=status)).read_text()
     assert page.index(words) < page.index("<nav")
+
+
+@pytest.mark.parametrize("status", ["running", "interrupted", "complete"])
+def test_a_run_that_is_not_done_says_how_much_of_it_is(tmp_path, make_run, status):
+    folder = make_run(tmp_path, n=20, status=status)
+    header = json.loads((folder / "run.json").read_text())
+    there = len(list((folder / "parts").iterdir()))
+    (folder / "parts" / "ab-failed.parquet").write_bytes(next((folder / "parts").iterdir()).read_bytes())
+    assert ("The numbers cover what is on disk." in write(folder).read_text()) == (status != "complete")
+    (folder / "run.json").write_text(json.dumps({**header, "parts": 1234}))
+    told = f"{there} of its 1,234 parts are on disk, and the numbers cover these alone"
+    assert (told in write(folder).read_text()) == (status != "complete")
 
 
 def test_warnings_stand_before_the_numbers(run_folder):
