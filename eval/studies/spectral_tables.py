@@ -216,10 +216,11 @@ def _spectra(name: str, network: Mapping[str, Array], what: str) -> list[Curves]
             f"singular_{name}",
             f"{name}: singular values",
             f"{_whose(len(whole))} singular values in descending order; of a large convolution those of the cyclic one "
-            "of its size. 0 on the vertical axis is a norm of 1." + (f" Weights: {what}." if what else ""),
+            "of its size." + (f" Weights: {what}." if what else ""),
             "rank, as a share",
-            "log10 singular value",
+            "singular value",
             tuple(lines),
+            bases=(0, 10),
         )
     ]
 

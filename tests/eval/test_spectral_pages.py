@@ -103,6 +103,7 @@ def test_a_chart_that_leaves_layers_out_says_so(layers: int, says: str):
     of = {"layer": np.arange(layers), "kind": np.array(["Linear"] * layers), "singular": singular}
     (chart,) = _spectra("n", of, "")
     assert chart.note.startswith(says)
+    assert (chart.up, chart.bases) == ("singular value", (0, 10))
     assert len(chart.lines) == 6
 
 
