@@ -1,7 +1,8 @@
 """Activations of a named layer of a network.
 
 A layer is named as `torch.nn.Module.named_modules` names it (`features.3`, `layer1.0.conv2`), or by its kind and its
-place among those of its kind, from 1 (`conv2`, `relu1`, `pool1`, `bn1`, `fc1`), where no module has that very name.
+place among those of its kind, from 1 (`conv2`, `relu1`, `sigmoid1`, `pool1`, `bn1`, `fc1`), where no module has
+that very name.
 
 Source: C. Szegedy et al., "Intriguing properties of neural networks", ICLR 2014 (arXiv 1312.6199v4), section 3, for
 what they are looked at for: phi(x), the activations of a layer.
@@ -28,10 +29,15 @@ _KINDS: tuple[tuple[str, tuple[type[nn.Module], ...]], ...] = (
     ("fc", (nn.Linear,)),
     ("bn", (_BatchNorm,)),
     ("pool", (nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d)),
-    (
-        "relu",
-        (nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.Sigmoid, nn.Tanh, nn.GELU, nn.SiLU, nn.ELU, nn.Hardswish, nn.Softplus),
-    ),
+    ("relu", (nn.ReLU, nn.ReLU6)),  # one name: the first `relu6` would be called as the sixty-first `relu` is
+    ("leakyrelu", (nn.LeakyReLU,)),
+    ("sigmoid", (nn.Sigmoid,)),
+    ("tanh", (nn.Tanh,)),
+    ("gelu", (nn.GELU,)),
+    ("silu", (nn.SiLU,)),
+    ("elu", (nn.ELU,)),
+    ("hardswish", (nn.Hardswish,)),
+    ("softplus", (nn.Softplus,)),
 )
 
 

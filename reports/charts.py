@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from eval.metrics import WORST, Threat
-from reports.figures import Axis, Box, Point, Series, boxes, curves, nice_ticks, number
+from reports.figures import Axis, Box, Point, Series, boxes, curves, log_ticks, nice_ticks, number
 from reports.matrices import rows_of
 from reports.measure import Measure
 from reports.texts import amount, eps_label, norm_label, percent
@@ -149,8 +149,11 @@ def drawn(found: Curves) -> Chart:
     every = np.concatenate([points for _, points in found.lines])
     (left, low), (right, high) = every.min(axis=0), every.max(axis=0)
     pad = 0.04 * (high - low) or 1.0
-    across = Axis(found.across, left, right, found.ticks or nice_ticks(left, right), found.mark, found.up)
-    up = Axis(found.up, low - pad, high + pad, nice_ticks(low - pad, high + pad))
+    names = (found.across, found.up)
+    said = [f"{name} (logarithmic)" if base else name for name, base in zip(names, found.bases, strict=True)]
+    ticks = found.ticks or _ticks(left, right, found.bases[0])
+    across = Axis(said[0], left, right, ticks, found.mark, said[1])
+    up = Axis(found.up, low - pad, high + pad, _ticks(low - pad, high + pad, found.bases[1]))
     series = [
         Series(name, tuple(Point(x, y, y, y) for x, y in points), band=False, strong=name == found.strong, dots=False)
         for name, points in found.lines
@@ -162,6 +165,11 @@ def drawn(found: Curves) -> Chart:
     )
     svg = curves(found.title, series, across, up)
     return Chart(found.name, found.title, found.note, svg, ("curve", found.across, found.up), rows)
+
+
+def _ticks(low: float, high: float, base: int) -> tuple[tuple[float, str], ...]:
+    """Round numbers along an axis, which has their logarithms if there is a base."""
+    return log_ticks(low, high, base) if base else nice_ticks(low, high)
 
 
 def _plain(value: float, base: int) -> float:

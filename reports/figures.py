@@ -97,6 +97,23 @@ def nice_ticks(low: float, high: float, count: int = 5) -> tuple[tuple[float, st
     return tuple((i * step, f"{i * step:.6g}") for i in range(first, last + 1))
 
 
+def log_ticks(low: float, high: float, base: int, most: int = 7) -> tuple[tuple[float, str], ...]:
+    """Round numbers whose logarithms lie from `low` to `high`, no more than `most`: those logarithms, with their texts.
+
+    >>> [text for _, text in log_ticks(0.0, 3.5, 10)]
+    ['1', '10', '100', '1000']
+    >>> [text for _, text in log_ticks(-1.2, 3.1, 2)]
+    ['0.5', '1', '2', '5']
+    """
+    decades = range(math.floor(low * math.log10(base)), math.ceil(high * math.log10(base)) + 1)
+    for firsts in ((1,), (1, 2, 5)):
+        numbers = [first * 10.0**k for k in decades for first in firsts]
+        found = [(math.log(n, base), f"{n:.6g}") for n in numbers if low - 1e-9 <= math.log(n, base) <= high + 1e-9]
+        if len(found) > 2:
+            return tuple(found[:: math.ceil(len(found) / most)])
+    return tuple((math.log(n, base), text) for n, text in nice_ticks(base**low, base**high) if n > 0)
+
+
 def spaced(ticks: Sequence[tuple[float, str]], low: float, high: float) -> tuple[tuple[float, str], ...]:
     """Those ticks whose labels do not run into one another, the last one first of all."""
     scale = (WIDTH - _LEFT - _RIGHT) / (high - low)

@@ -62,7 +62,7 @@ def causes(found: Measured, decay: float) -> Section:
                 kept += [] if (gone & was).all() else [float((gone == was).mean())]
             elif name == HANDLES[HE][2]:
                 before.append(f"{told(rows[-1][1][1])} ({label(model)})")
-        about = ("log2 of the L2 distance", lines)
+        about = ("L2 distance", lines)
         curves.append(chart(f"causes-{model}", f"Distance by the start: {label(model)}", found.pixels, *about))
     largest = f"{found.sides[-1]} x {found.sides[-1]}"
     table = Table(

@@ -91,7 +91,7 @@ def _alone(found: Measured, records: pd.DataFrame) -> Section:
         f"{grown(found)}. Network and training are the same but for d.",
         _said(found, alphas, gaps, mixed),
         (exponents, _sizes(found), _inside(found, records)),
-        (chart("alpha", "Distance to the boundary", found.pixels, "log2 of the L2 distance", lines),),
+        (chart("alpha", "Distance to the boundary", found.pixels, "L2 distance", lines),),
     )
 
 
@@ -208,7 +208,7 @@ def _random(found: Measured) -> Section:
             tuple(rows),
         )
     ]  # fmt: skip
-    curves = [chart("rho", "Random against adversarial", found.pixels, "log2 of rho", lines)]
+    curves = [chart("rho", "Random against adversarial", found.pixels, "rho", lines)]
     if sweep:
         swept = sorted({m for _, _, inner in sweep for m in inner})  # in some no distance may be known
         tables.append(
@@ -224,7 +224,7 @@ def _random(found: Measured) -> Section:
         )
         whole = np.array([*swept, found.pixels[found.at_native]], dtype=np.float64)
         below.append(("slope -1/2", logs(whole, (whole[-1] / whole) ** 0.5)))
-        curves.append(chart("subspaces", "In m random dimensions", whole, "log2 of r_m", below, "m, dimensions"))
+        curves.append(chart("subspaces", "In m random dimensions", whole, "r_m", below, "m, dimensions"))
     swept_as = listed([f"{told(slope)} ({name})" for name, slope, _ in sweep]) if sweep else ""
     slopes_as = stands([(name, slope) for name, slope, _ in sweep], takes_in(-0.5), "the claimed -1/2")
     said = f" In m random dimensions the distance goes as m to the power of {swept_as}: {slopes_as}." if sweep else ""

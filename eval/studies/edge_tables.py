@@ -25,7 +25,7 @@ from eval.studies.edges_names import (
     TEMPLATES,
     VARIANTS,
 )
-from eval.studies.estimates import beyond_draws, of_draws, verdict
+from eval.studies.estimates import beyond_draws, of_draws, standing, verdict
 from eval.studies.reading import Reading, Section
 from eval.studies.sheets import Array
 
@@ -174,9 +174,7 @@ def _crossed(run: Run, rows: pd.DataFrame, attack: str) -> Section:
         f"{attack}, Linf {run.threat['headline']}, {len(some)} test images of {run.data['name']}, seed {run.seed}; "
         "every perturbation is shown to all networks.",
         "Gaussian noise of the RMS of each perturbation, on the same images.",
-        f"Made for networks that learn, examples add {_span(to)} to the template's errors beyond noise, clearly in "
-        f"{_clear(to)} of {len(to)} cases; made for the template, {_span(back)} to theirs, clearly in {_clear(back)} "
-        f"of {len(back)}; among those that learn {_span(learnt)}. Its own bring the template to "
+        f"{_said(to, back, learnt)}. Its own bring the template to "
         f"{told(share(_fed(rows, 'attack', attack, own, own)))} errors.",
         tables,
     )
@@ -186,13 +184,28 @@ def _same(rows: pd.DataFrame, some: pd.DataFrame) -> pd.DataFrame:
     return rows[rows["sample"].isin(set(some["sample"]))]
 
 
+def _said(to: Sequence[Value], back: Sequence[Value], learnt: Sequence[Value]) -> str:
+    """What examples do beyond noise to the template, from it to others, and among these."""
+    if not to:
+        return "There is no other network to show examples to, so that whether the claim stands here cannot be told"
+    text = (
+        f"Made for networks that learn, examples add {_span(to)} to the template's errors beyond noise, {_stands(to)}; "
+        f"made for the template, {_span(back)} to theirs, {_stands(back)}"
+    )
+    return text + (f"; among those that learn {_span(learnt)}, {_stands(learnt)}" if learnt else "")
+
+
+def _stands(values: Sequence[Value]) -> str:
+    """Of how many pairs the claim holds beyond noise, and what becomes of it."""
+    clear, against = _clear(values), sum(v.high < 0 for v in values)
+    return f"clearly in {clear} of {len(values)} cases: {standing(clear, len(values), against)}"
+
+
 def _clear(values: Sequence[Value]) -> int:
     return sum(v.low > 0 for v in values)
 
 
 def _span(values: Sequence[Value]) -> str:
-    if not values:
-        return "nothing"
     low, high = min(v.ours for v in values), max(v.ours for v in values)
     points = f"{100 * low:.1f}" + ("" if low == high else f" to {100 * high:.1f}")
     return f"{points} points"

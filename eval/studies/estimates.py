@@ -145,6 +145,23 @@ def verdict(gap: Value, more: str, less: str, neither: str = "no difference can 
     return more if gap.low > 0 else less if gap.high < 0 else neither
 
 
+def standing(clear: int, cases: int, against: int = 0) -> str:
+    """What becomes of a claim that holds clearly in some of all cases, and clearly does not in some others.
+
+    >>> standing(3, 3), standing(0, 2, 2), standing(0, 2, 1)
+    ('the claim stands here', 'the claim does not stand here', 'whether the claim stands here cannot be told')
+    >>> standing(1, 3, 2), standing(0, 0)
+    ('the claim stands here in 1 of 3 cases, in 2 it does not', 'whether the claim stands here cannot be told')
+    """
+    if not cases:
+        return "whether the claim stands here cannot be told"
+    if clear == cases:
+        return "the claim stands here"
+    if clear:
+        return f"the claim stands here in {clear} of {cases} cases" + (f", in {against} it does not" if against else "")
+    return "the claim does not stand here" if against == cases else "whether the claim stands here cannot be told"
+
+
 def said(value: Value, digits: int = 2) -> str:
     """A number as a sentence has it: with its 95% interval, or with how few values there are.
 

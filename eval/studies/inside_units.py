@@ -10,13 +10,14 @@ from eval.intervals import Bools, Floats
 from eval.studies.cells import Table, Value, share, told
 from eval.studies.clauses import sentence
 from eval.studies.estimates import beyond, mean_of, median_of, said, share_of_groups, verdict
-from eval.studies.inside_names import OTHER, UNTRAINED, Array, Measured, Networks, model_of
+from eval.studies.inside_names import OTHER, ROBUST, UNTRAINED, Array, Measured, Networks, model_of
 from eval.studies.reading import Pictures, Section
 from eval.studies.sheets import filters, sheet
 
 _DEAD = 0.01  # of the strongest filter's root mean square
 _SHEET = 40  # images on a sheet, at most
 _PIXELS = 1_500_000  # the same, of large ones
+_AGAINST, _AS_CLAIMED = "against the first claim", "as the first claim says"
 
 
 def roughness(weights: Array) -> Floats:
@@ -213,6 +214,7 @@ def class_section(measured: Measured, networks: Networks) -> Section:
         text += f", {', '.join(told_of)}" if told_of else ""
         text += _foreign([cells[model, n] for n in others if (model, n) in cells])
         lines.append(text + (f"; of those made for others it sees it: {', '.join(back)}" if back else ""))
+        lines += _of_robust(cells, networks, model)
     known, there = len(np.unique(first["class_unit"])), int(first["class_there"])
     of = f"the first {known} of the {there} classes that the images have" if known < there else f"all {there} classes"
     starts = len(first["class_unit"]) // known
@@ -230,14 +232,32 @@ def class_section(measured: Measured, networks: Networks) -> Section:
     )
 
 
-def _foreign(asked: Sequence[Value]) -> str:
-    """Whether images look like their class to other trained networks: to clearly more than half, or fewer, of them."""
+def _of_robust(cells: Mapping[tuple[str, str], Value], networks: Networks, model: str) -> list[str]:
+    """What becomes of the claim about images that were made for robustly trained networks."""
+    robust = networks.variant(model, ROBUST)
+    if robust is None:
+        return [f"of the second claim nothing can be told, as no {model} was trained robustly"]
+    others = [n for n in networks.trained if n != robust and (robust, n) in cells]
+    told_of = ", ".join(f"{networks.labels[n]} in {told(cells[robust, n])}" for n in others)
+    asked = [cells[robust, n] for n in others]
+    verdict_of = _foreign(asked, "as the second claim says", "against the second claim")
+    return [f"of those made for {networks.labels[robust]} the class is seen by {told_of}{verdict_of}"] if asked else []
+
+
+def _foreign(asked: Sequence[Value], alike: str = _AGAINST, unlike: str = _AS_CLAIMED) -> str:
+    """Whether images look like their class to other trained networks: to clearly more than half, or fewer, of them.
+
+    Args:
+        asked: the share of images that each of these networks takes for their class.
+        alike: what it means for the claim if they do.
+        unlike: what it means if they need not.
+    """
     if not asked:
         return ""
     if all(value.low > 0.5 for value in asked):
-        return ": they do look like it to the other trained ones, against the first claim"
+        return f": they do look like it to the other trained ones, {alike}"
     if any(value.high < 0.5 for value in asked):
-        return ": they need not look like it to another trained one, as the first claim says"
+        return f": they need not look like it to another trained one, {unlike}"
     return ": whether they look like it to the other trained ones cannot be told"
 
 

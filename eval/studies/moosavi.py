@@ -9,9 +9,10 @@ import pandas as pd
 
 from eval.records import Run, read_measured
 from eval.studies.cells import Table, Value, excess, share
+from eval.studies.estimates import standing
 from eval.studies.reading import Pictures, Reading, Section
 from eval.studies.sheets import around_grey
-from eval.studies.universal_found import SOURCE, Found, above, cell, row_of, span, standing, unstable, where_of
+from eval.studies.universal_found import SOURCE, Found, above, cell, row_of, span, unstable, where_of
 from eval.studies.universal_names import ASCENT, DIRECTIONS, MAKERS, NORMS, PAPERS, probe_of
 from eval.studies.universal_numbers import EPS, FOOLED, JUDGED_ON, MADE_ON, TRANSFER, network
 from eval.studies.universal_why import few, labels, normals

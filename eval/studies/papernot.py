@@ -263,9 +263,10 @@ def _curves(run: Run, case: _Case, learnt: Sequence[tuple[str, int]], suffix: st
         f"Success against queries: {_title(case)}",
         "Of the samples that are right without perturbation, the share fooled within so many queries. Those of a "
         f"substitute are asked once for all samples; the others for each.{_left_out(run)}",
-        "queries, as a power of ten",
+        "queries",
         "fooled",
         tuple(lines),
+        bases=(10, 0),
     )
     return [chart] if lines else []
 

@@ -47,7 +47,7 @@ class Curves:
         mark: a place on the horizontal axis and its name, if any.
         ticks: where the horizontal axis is labelled, and how; None for round numbers.
         bases: of the logarithms that the points are, across and up, 0 where they are the numbers themselves; the
-            table has the numbers.
+            chart is labelled with the numbers and says that it is logarithmic, and the table has the numbers.
     """
 
     name: str

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from eval.studies.cells import Table, Value, average
+from eval.studies.estimates import standing
 from eval.studies.reading import Section
 
 _SAME = 1e-5  # relative
@@ -53,6 +54,10 @@ def slips(measured: Mapping[str, np.ndarray[Any, Any]]) -> Section:
     short = int((printed < dense * (1 - _SAME)).sum())
     above = [i for i, value in enumerate(measured["attained"]) if value > 1 + _SAME]
     worst = int(np.argmax(measured["attained"]))
+    differ = np.abs(printed / fourier - 1) > _SAME  # where there is no stride both forms are one
+    wrong = np.abs(printed / dense - 1) > _SAME  # NaN, where there is no kernel, is neither
+    strides, off = int(differ.sum()), int((differ & wrong).sum())
+    sure = int((measured["bound"] <= 1 + _SAME).sum())
     return Section(
         "slips",
         "Two slips in the bounds",
@@ -65,7 +70,9 @@ def slips(measured: Mapping[str, np.ndarray[Any, Any]]) -> Section:
         f"is too small on {short}, down to {float(np.nanmin(part)):.3g} of the norm. Of {len(measured['pool'])} "
         f"max-pools {len(above)} lengthen a change, {measured['pool'][worst]} to "
         f"{float(measured['attained'][worst]):.3g} times its length; the 3\u00d73 one of stride 2, AlexNet's, to "
-        f"{float(measured['attained'][list(measured['pool']).index('3' + chr(215) + '3, stride 2')]):.3g}.",
+        f"{float(measured['attained'][list(measured['pool']).index('3' + chr(215) + '3, stride 2')]):.3g}. "
+        f"Of the factor S\u207b\u00b2 {standing(strides - off, strides, off)}; of max-pools that contract "
+        f"{standing(sure, len(measured['pool']), len(above))}.",
         (strided, pools),
     )
 

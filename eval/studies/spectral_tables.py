@@ -17,6 +17,7 @@ from eval.intervals import Floats
 from eval.records import Run, read_measured
 from eval.rows import erred, flag, numbers, white_box, wrong
 from eval.studies.cells import Table, Value
+from eval.studies.estimates import standing
 from eval.studies.reading import Curves, Reading, Section
 from eval.studies.spectral_names import BOUNDED, SLIPS, SPECTRA, UNTRAINED
 from eval.studies.spectral_product import product, radius
@@ -119,6 +120,8 @@ def _layers(measured: Measured, trained: Sequence[str]) -> Section:
         if null is not None and not name.endswith(BOUNDED):
             curves += _spectra(name + UNTRAINED, null, "untrained")
         told.append(_first(name, network, null) + _agreed([row[1][0] for row in rows]))
+    plain = [name for name in trained if not name.endswith(BOUNDED)]
+    told.append(_unstable([measured[name] for name in plain]))
     return Section(
         "layers",
         "Table 5: the norms of the layers",
@@ -140,6 +143,24 @@ def _unknown(network: Mapping[str, Array]) -> str:
     )
 
 
+def _unstable(networks: Sequence[Mapping[str, Array]]) -> str:
+    """What becomes of the claim, by networks: those trained with the norms as a penalty are made to contradict it."""
+    clear = against = 0
+    for network in networks:
+        places = _weighted(network)
+        clear += bool(places) and not len(network["unknown"]) and all(network["low"][i] > 1 for i in places)
+        against += any(network["high"][i] <= _UNIT for i in places)
+    return (
+        f"From the first layer with weights to the last all lie above 1 in {clear} of {len(networks)} networks: of "
+        f"unstable layers {standing(clear, len(networks), against)}. What small bounds exclude is told with the radius."
+    )
+
+
+def _weighted(network: Mapping[str, Array]) -> list[int]:
+    """The layers with weights."""
+    return [i for i, kind in enumerate(network["kind"]) if network["weight"][i] or kind in _LAYERED]
+
+
 def _same(null: Mapping[str, Array] | None, network: Mapping[str, Array], i: int) -> int | None:
     """The layer of another network that has the name of layer `i`."""
     if null is None:
@@ -149,7 +170,7 @@ def _same(null: Mapping[str, Array] | None, network: Mapping[str, Array], i: int
 
 
 def _first(name: str, network: Mapping[str, Array], null: Mapping[str, Array] | None) -> str:
-    weighted = [i for i, kind in enumerate(network["kind"]) if network["weight"][i] or kind in _LAYERED]
+    weighted = _weighted(network)
     missing = len(network["unknown"])
     text = f"{name}: {_above(network, weighted)}"
     text += f"; of {missing} besides no bound is known" if missing else ""
@@ -195,10 +216,11 @@ def _spectra(name: str, network: Mapping[str, Array], what: str) -> list[Curves]
             f"singular_{name}",
             f"{name}: singular values",
             f"{_whose(len(whole))} singular values in descending order; of a large convolution those of the cyclic one "
-            "of its size. 0 on the vertical axis is a norm of 1." + (f" Weights: {what}." if what else ""),
+            "of its size." + (f" Weights: {what}." if what else ""),
             "rank, as a share",
-            "log10 singular value",
+            "singular value",
             tuple(lines),
+            bases=(0, 10),
         )
     ]
 

@@ -158,11 +158,12 @@ def _curves(models: list[_Model], group: str) -> Iterator[Curves]:
             f"thinned-{model.name}",
             f"{model.name}: what is left of the data, and of the accuracy",
             "The network with all data on the right; the distance along the axis is a ratio.",
-            f"training images of {group} that are left",
+            f"share of the training images of {group} that is left",
             "accuracy",
             tuple(lines),
             strong=names[1],
             ticks=tuple((math.log10(n.left / n.of), _percent(n.left / n.of)) for n in reversed([full, *thinned])),
+            bases=(10, 0),
         )
 
 

@@ -23,7 +23,6 @@ Seen = tuple[tuple[str, float], ...]
 """The likeliest classes of a picture and their probabilities."""
 
 CONFIDENT = 0.8  # where the article's loop stops
-_TICKS = (0, 1, 3, 10, 30, 100, 300, 1000, 3000, 10_000)
 _AFTER, _SAVED, _TRUNCATED = 1, 2, 3  # of `eval.toasting.STAGES`
 
 
@@ -256,15 +255,14 @@ def _traces(run: Run, watched: Watched) -> Iterator[Curves]:
             if len(first) > 1:
                 lines.append((search, np.column_stack([np.log10(1 + first[:, 1]), first[:, 3]])))
         if lines:
-            furthest = max(float(points[:, 0].max()) for _, points in lines)
             yield Curves(
                 f"trace_{network}",
                 f"{network}: how sure it is",
                 "The probability of the wanted class each time that the search asked the network.",
-                "gradient steps",
+                "gradient steps + 1",
                 "probability",
                 tuple(lines),
-                ticks=tuple((math.log10(1 + n), str(n)) for n in _TICKS if math.log10(1 + n) <= furthest),
+                bases=(10, 0),
             )
 
 

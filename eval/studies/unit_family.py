@@ -136,6 +136,22 @@ class Family:
         return "purity" if self.by_class else "likeness"
 
     @property
+    def counts(self) -> str:
+        """Why there are more directions of one basis than of another, in words."""
+        first = self.first
+        units, live, some = int(first.seen["shape"][0]), len(first.seen["live"]), first.count("natural")
+        left = (
+            f"{units - live} of {units} units respond alike to all images of one half, or of both, and are left out; "
+            if live < units
+            else ""
+        )
+        drawn = f"of the {live} that do not, {some} are drawn; " if some < live else ""
+        return (
+            f"Counts differ: {left}{drawn}random, sparse and rotated directions are as many as study.directions asks "
+            "for, or as there are units, if more; components are those that carry 99% of the variance."
+        )
+
+    @property
     def held_out(self) -> str:
         """What was measured on, in words."""
         n, told = len(self.first.told), int(self.first.told.sum())
@@ -159,11 +175,12 @@ def family(run: Run, folder: Path) -> Family:
     """
     measured = read_measured(folder, "units")
     first = str(run.models[0]["name"])
-    named = {sibling(first, i): f"{TRAINED}, seed {i + 1}" for i in range(len(run.models))}
+    trained, untrained = ([first + sibling(kind, i) for i in range(len(run.models))] for kind in ("", UNTRAINED))
+    named = {name: f"{TRAINED}, another seed ({name})" for name in trained}
     named[first] = TRAINED
     named[first + ROBUST] = "trained on adversarial images"
     named[first + SHUFFLED] = SHUFFLED_LABELS
-    named |= {first + sibling(UNTRAINED, i): f"{NO_TRAINING}, seed {i + 1}" for i in range(len(run.models))}
+    named |= {name: f"{NO_TRAINING}, another seed ({name})" for name in untrained}
     named[first + UNTRAINED] = NO_TRAINING
     there = {name: label for name, label in named.items() if name in measured}
     if first not in there:

@@ -7,7 +7,7 @@ ROBUST, SHUFFLED, UNTRAINED = "_robust", "_shuffled", "_untrained"
 
 
 def sibling(name: str, number: int) -> str:
-    """The network of another seed; 0 is the one that was asked for.
+    """The network of another seed, which tables call so too; 0 is the one that was asked for.
 
     >>> sibling("cnn", 0), sibling("cnn", 2)
     ('cnn', 'cnn_seed2')

@@ -42,7 +42,9 @@ def _findings(found: Family, said: list[str]) -> list[str]:
     """What the page is about, and what it leaves out, and why."""
     first = found.first
     count = ", ".join(f"{first.count(basis)} {basis}" for basis in BASES)
-    lines = [f"Layer {first.place} of {first.name}: directions of five bases ({count}), on held-out images."]
+    lines = [
+        f"Layer {first.place} of {first.name}: directions of five bases ({count}), on held-out images. {found.counts}"
+    ]
     if not found.by_class:
         lines.append(
             "Classes have too few images here for purities and detectors: images are judged by the correlation of "

@@ -39,8 +39,6 @@ def section(family: Family) -> Section:
     """The section of the page."""
     bases, networks = _bases(family), _networks(family)
     k = _best(family)
-    dead = int(family.first.seen["shape"][0]) - len(family.first.seen["live"])
-    silent = f" {dead} units respond alike to all images and are left out." if dead else ""
     return Section(
         name="tops",
         title="Top images: units against random directions",
@@ -48,7 +46,7 @@ def section(family: Family) -> Section:
         "have as much in common (Szegedy et al. 2013, section 3, figures 1 to 4, which show images and count nothing).",
         measured=f"{family.held_out} Of each direction the {k} images with the greatest response: the share of their "
         f"commonest class (purity), the entropy of the classes, the mean correlation of their pixels (likeness), on "
-        f"{', '.join(f'{family.first.count(b)} {LABELS[b]}' for b in BASES)}.{silent}",
+        f"{', '.join(f'{family.first.count(b)} {LABELS[b]}' for b in BASES)}. {family.counts}",
         null=f"{k} images at random; {_nulls(family)}. Sparse directions that are not negative are "
         "one-sided as units of a ReLU layer are; rotations of whitened features have none of the units' scales and "
         "correlations. Intervals are over directions, images and network held fixed.",

@@ -108,21 +108,6 @@ def cell(table: Table, row: str, column: str) -> Value:
     return value
 
 
-def standing(clear: int, cases: int, against: int = 0) -> str:
-    """What becomes of a claim that holds clearly in some of all cases, and clearly does not in some others.
-
-    >>> standing(3, 3), standing(0, 2, 2), standing(0, 2, 1)
-    ('the claim stands here', 'the claim does not stand here', 'whether the claim stands here cannot be told')
-    >>> standing(1, 3, 2)
-    'the claim stands here in 1 of 3 cases, in 2 it does not'
-    """
-    if clear == cases:
-        return "the claim stands here"
-    if clear:
-        return f"the claim stands here in {clear} of {cases} cases" + (f", in {against} it does not" if against else "")
-    return "the claim does not stand here" if against == cases else "whether the claim stands here cannot be told"
-
-
 def unstable(found: Found) -> str:
     """Where the paper's algorithm does clearly better on fewer images than on all of them, in Linf; empty if nowhere.
 

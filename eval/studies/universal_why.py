@@ -8,8 +8,9 @@ import numpy as np
 
 from eval.intervals import Floats, wilson
 from eval.studies.cells import Table, Value, share
+from eval.studies.estimates import standing
 from eval.studies.reading import Curves, Section
-from eval.studies.universal_found import SOURCE, Array, Arrays, Found, above, row_of, span, standing, unstable
+from eval.studies.universal_found import SOURCE, Array, Arrays, Found, above, row_of, span, unstable
 from eval.studies.universal_names import ASCENT, NORMS, PAPERS
 
 _RESAMPLES = 500

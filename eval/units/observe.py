@@ -36,9 +36,10 @@ def chosen_layer(classifier: Classifier, x: Tensor, wanted: str | None) -> Layer
     """
     layer = _last_hidden(classifier, x) if wanted is None else find_layer(classifier, x, wanted)
     if not 2 <= layer.units <= MOST_UNITS:
+        others = [other.alias for other in layers(classifier, x) if other.alias and 2 <= other.units <= MOST_UNITS]
         raise InputError(
             f"layer: must have 2 to {MOST_UNITS} units in {classifier.name}, {layer.alias or layer.name} has "
-            f"{layer.units}; choose another, such as layer=relu1"
+            f"{layer.units}; choose another" + (f", such as layer={others[0]}" if others else "")
         )
     return layer
 

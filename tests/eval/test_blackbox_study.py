@@ -78,7 +78,7 @@ def test_a_small_run_fills_its_tables_and_keeps_its_limits(go, tmp_path):
     shares = [v.ours for v in within if v is not None]
     assert shares == sorted(shares)
     assert shares[-1] == score.ours
-    assert len(reading.curves) == 1
+    assert [(curve.across, curve.bases) for curve in reading.curves] == [("queries", (10, 0))]
     for _, points in reading.curves[0].lines[:-2]:
         assert (np.diff(points[:, 1]) >= 0).all()
         assert points[:, 1].min() >= 0

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from eval.studies.cells import Value
-from eval.studies.edge_tables import _ablation, _clear, _filters, _learnt, _lesson, _points, _span
+from eval.studies.edge_tables import _ablation, _clear, _crossed, _filters, _learnt, _lesson, _points, _said, _span
 from eval.studies.edges_names import EDGES, PAIR, VARIANTS
 
 N = 40
@@ -155,3 +155,54 @@ def test_differences_are_in_points_and_clear_ones_above_zero() -> None:
     ]  # fmt: skip
     assert _clear(values) == 1
     assert _span(values) == "-5.0 to 5.0 points"
+
+
+def crossed(fooled: dict[tuple[str, str], int], noise: dict[tuple[str, str], int]) -> str:
+    """The answer about a template `f` and two networks: of `N` images the first are fooled, as many as are said."""
+    header = run(0)
+    names = ("f", "a", "b")
+    header.models = [{"name": name} for name in names]
+    header.data |= {"name": "made"}
+    rows = []
+    for i in range(N):
+        base = {"sample": str(i), "label": 0, "clean_pred": 0, "error": ""}
+        for target in names:
+            rows.append(base | {"source": target, "target_model": target, "role": "clean", "attack": "", "adv_pred": 0})
+            for source in names:
+                for role, found in (("attack", fooled), ("control", noise)):
+                    pair = {"source": source, "target_model": target, "role": role, "attack": "pgd"}
+                    rows.append(base | pair | {"adv_pred": int(i < found.get((source, target), 0))})
+    return _crossed(header, pd.DataFrame(rows), "pgd").answer
+
+
+TO, BACK = (("a", "f"), ("b", "f")), (("f", "a"), ("f", "b"))
+
+
+@pytest.mark.parametrize("pairs", [TO, BACK, (("a", "b"), ("b", "a"))])
+@pytest.mark.parametrize(
+    ("fooled", "noise", "says"),
+    [
+        ((30, 20), (0, 0), "clearly in 2 of 2 cases: the claim stands here"),
+        ((30, 1), (0, 0), "clearly in 1 of 2 cases: the claim stands here in 1 of 2 cases"),
+        ((30, 0), (0, 20), "clearly in 1 of 2 cases: the claim stands here in 1 of 2 cases, in 1 it does not"),
+        ((1, 0), (0, 1), "clearly in 0 of 2 cases: whether the claim stands here cannot be told"),
+        ((0, 0), (20, 20), "clearly in 0 of 2 cases: the claim does not stand here"),
+    ],
+)
+def test_transfer_has_a_verdict_in_each_direction(pairs: Any, fooled: Any, noise: Any, says: str) -> None:
+    answer = crossed(dict(zip(pairs, fooled, strict=True)), dict(zip(pairs, noise, strict=True)))
+    to, back, learnt = (part.partition(", clearly")[2] for part in answer.partition(". Its own")[0].split("; "))
+    open_ = " in 0 of 2 cases: whether the claim stands here cannot be told"
+    wanted = [says.removeprefix("clearly") if pairs == one else open_ for one in (TO, BACK)]
+    assert [to, back] == wanted
+    assert learnt == (open_ if pairs in (TO, BACK) else says.removeprefix("clearly"))
+
+
+def test_a_template_without_other_networks_has_no_verdict() -> None:
+    header = run(0)
+    header.models = [{"name": "f"}]
+    header.data |= {"name": "made"}
+    answer = _crossed(header, records({"f": 30}), "pgd").answer
+    assert answer.startswith("There is no other network to show examples to, so that whether the claim stands here ")
+    few = [Value("excess", 0.5, 0.4, 0.6, 9)]
+    assert _said(few, few, []).endswith("50.0 points to theirs, clearly in 1 of 1 cases: the claim stands here")

@@ -104,6 +104,7 @@ def test_accuracies_are_those_of_the_records(composed, place):
     assert all(v.low <= v.ours <= v.high for _, values in changes.rows for v in values)
     (curve,) = said.curves
     assert curve.lines[0][1].tolist() == [[np.log10(0.2), found[1][0]], [0.0, found[0][0]]]
+    assert (curve.bases, [text for _, text in curve.ticks]) == ((10, 0), ["20%", "100%"])
     assert sum("give the data back" in line for line in said.findings) == 1
 
 

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from eval.studies.spectral_product import product, radius
-from eval.studies.spectral_tables import _spectra
+from eval.studies.spectral_slips import slips
+from eval.studies.spectral_tables import _spectra, _unstable
 
 STUDY = SimpleNamespace(config={"study": {"steps": 60}}, attacks=[{"name": "lbfgs"}])
 
@@ -102,6 +103,7 @@ def test_a_chart_that_leaves_layers_out_says_so(layers: int, says: str):
     of = {"layer": np.arange(layers), "kind": np.array(["Linear"] * layers), "singular": singular}
     (chart,) = _spectra("n", of, "")
     assert chart.note.startswith(says)
+    assert (chart.up, chart.bases) == ("singular value", (0, 10))
     assert len(chart.lines) == 6
 
 
@@ -109,3 +111,75 @@ def test_a_network_of_one_answer_has_a_product_and_no_ratio():
     said = product(STUDY, {"a": pairs(0.0, [0.0], [0.0])}, ["a"])
     assert said.answer.endswith("0 exceed the product of their network: the bound stands.")
     assert said.tables[0].rows[0][1][-1] is None
+
+
+def norms(*bounds: tuple[float, float], unknown: int = 0) -> dict[str, np.ndarray]:
+    """Dense layers by the bounds of their norms, and a pool of gain 1, which has no weights."""
+    low, high = zip(*bounds, (1.0, 1.0), strict=True)
+    kinds = ["Linear"] * len(bounds) + ["MaxPool2d"]
+    return {
+        "kind": np.array(kinds), "weight": np.array([""] * len(kinds)), "low": np.array(low), "high": np.array(high),
+        "unknown": np.array(["mul"] * unknown, dtype=np.str_),
+    }  # fmt: skip
+
+
+LARGE, SMALL, EITHER = (2.0, 2.1), (0.8, 0.9), (0.9, 1.1)
+
+
+@pytest.mark.parametrize(
+    ("networks", "clear", "says"),
+    [
+        ([norms(LARGE, LARGE), norms(LARGE)], "2 of 2", "the claim stands here"),
+        ([norms(LARGE, SMALL), norms(SMALL)], "0 of 2", "the claim does not stand here"),
+        ([norms(LARGE, (1.0, 1.0))], "0 of 1", "the claim does not stand here"),
+        ([norms(LARGE, EITHER)], "0 of 1", "whether the claim stands here cannot be told"),
+        ([norms(LARGE, unknown=1)], "0 of 1", "whether the claim stands here cannot be told"),
+        ([norms(SMALL, unknown=1)], "0 of 1", "the claim does not stand here"),
+        ([norms()], "0 of 1", "whether the claim stands here cannot be told"),
+        ([norms(LARGE), norms(SMALL)], "1 of 2", "the claim stands here in 1 of 2 cases, in 1 it does not"),
+        ([norms(LARGE), norms(EITHER)], "1 of 2", "the claim stands here in 1 of 2 cases"),
+    ],
+)
+def test_unstable_layers_are_told_by_networks(networks: list[dict[str, np.ndarray]], clear: str, says: str):
+    assert f"all lie above 1 in {clear} networks: of unstable layers {says}. What" in _unstable(networks)
+
+
+def slipped(printed: list[float], fourier: list[float], bound: list[float], attained: list[float]) -> str:
+    """The answer about convolutions whose norm is 4, of one kernel each, and about pools."""
+    one = {
+        "convolution": np.array([f"c{i}" for i in range(len(printed))]), "dense": np.full((len(printed), 1), 4.0),
+        "fourier": np.array(fourier)[:, None], "printed": np.array(printed)[:, None],
+        "pool": np.array(["3\u00d73, stride 2", "2\u00d72, stride 2"]), "bound": np.array(bound),
+        "attained": np.array(attained), "typical": np.full((2, 7), 0.5),
+    }  # fmt: skip
+    return slips(one).answer
+
+
+@pytest.mark.parametrize(
+    ("printed", "fourier", "says"),
+    [
+        ([2.0, 1.0, 4.0], [4.0, 4.0, 4.0], "the claim does not stand here"),  # the last has stride 1: no case
+        ([4.0, 4.0], [8.0, 16.0], "the claim stands here"),
+        ([8.0, 4.0], [16.0, 4.0], "the claim does not stand here"),  # too large is wrong as well
+        ([4.0, 2.0], [8.0, 4.0], "the claim stands here in 1 of 2 cases, in 1 it does not"),
+        ([4.0, 4.0], [4.0, 4.0], "whether the claim stands here cannot be told"),
+    ],
+)
+def test_the_factor_of_a_stride_is_judged_where_there_is_a_stride(
+    printed: list[float], fourier: list[float], says: str
+):
+    assert f" Of the factor S\u207b\u00b2 {says}; of max-pools" in slipped(printed, fourier, [1, 1], [1, 1])
+
+
+@pytest.mark.parametrize(
+    ("bound", "attained", "says"),
+    [
+        ([1.0, 1.0], [1.0, 0.9], "the claim stands here"),
+        ([2.0, 1.5], [2.0, 1.5], "the claim does not stand here"),
+        ([2.0, 1.0], [2.0, 1.0], "the claim stands here in 1 of 2 cases, in 1 it does not"),
+        ([2.0, 1.0], [1.0, 1.0], "the claim stands here in 1 of 2 cases"),  # below a bound that leaves it open
+        ([2.0, 2.0], [1.0, 1.0], "whether the claim stands here cannot be told"),
+    ],
+)
+def test_max_pools_contract_where_their_bound_says_so(bound: list[float], attained: list[float], says: str):
+    assert slipped([4.0], [4.0], bound, attained).endswith(f"; of max-pools that contract {says}.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -28,6 +29,7 @@ from eval.toasting import Toasting, truncate
 from models.classifier import Classifier
 from models.toaster import Fitting
 from reports.build import write, write_sweep
+from reports.charts import drawn
 
 SMALL = (
     "experiment=cat_to_toaster",
@@ -272,3 +274,10 @@ def test_several_seeds_share_one_page_that_shows_the_pictures_of_all(go, tmp_pat
     order = rows.assign(unsure=rows["p_saved"] < toasts.CONFIDENT, fails=~rows["done_8bit"], sure=-rows["p_saved"])
     best = order[order["done"]].sort_values(["fails", "unsure", "linf_8bit", "sure"]).iloc[0]
     assert f"with seed {best['seed']}" in html
+
+
+def test_the_way_of_a_search_is_drawn_over_steps_from_one_on() -> None:
+    trace = np.array([[0, 0, 0.0, 0.01], [0, 1, 0.1, 0.2], [0, 99, 0.2, 0.9], [1, 0, 0.0, 0.5]])
+    (curve,) = toasts._traces(SimpleNamespace(models=[{"name": "net"}]), {"pgd": {"net": {"trace": trace}}})
+    assert (curve.across, curve.bases) == ("gradient steps + 1", (10, 0))
+    assert [row[1] for row in drawn(curve).rows] == ["1", "2", "100"]

@@ -118,6 +118,10 @@ def test_the_last_hidden_layer_is_what_enters_the_last_weights(cnn: Classifier) 
     assert chosen_layer(cnn, x, "conv2").units == 32
     with pytest.raises(ModelError, match="did you mean conv2"):
         chosen_layer(cnn, x, "conv3")
+    thin = nn.Sequential(nn.Flatten(), nn.Linear(64, 1), nn.Sigmoid(), nn.Linear(1, 3), nn.Sigmoid(), nn.Linear(3, 1))
+    narrow = Classifier(thin, name="n", input_shape=(1, 8, 8), num_classes=1)
+    with pytest.raises(InputError, match="sigmoid1 has 1; choose another, such as layer=fc2"):
+        chosen_layer(narrow, x, "sigmoid1")
     flat = build(Softmax(), "s", (1, 8, 8), 10, seed=0)["s"].classifier("s", (1, 8, 8))
     with pytest.raises(InputError, match="has no hidden layer"):
         chosen_layer(flat, x, None)

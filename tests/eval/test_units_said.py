@@ -249,7 +249,7 @@ def test_stimuli_move_the_matched_unit_in_its_sign() -> None:
     eye = np.eye(2, dtype=np.float32)
     base = {"fitted": fitted, "live": np.arange(2), "v_natural": eye, "v_random": eye}
     one = Looked("cnn", "trained", base | {"responses": np.stack([x, y], 1)})
-    other = Looked("cnn_seed1", "trained, seed 2", base | {"responses": np.stack([-y, x], 1)})
+    other = Looked("cnn_seed1", "trained, another seed (cnn_seed1)", base | {"responses": np.stack([-y, x], 1)})
     up, down = y.max(), (-y).max()
     some = {
         "count": np.array(2),
@@ -262,7 +262,7 @@ def test_stimuli_move_the_matched_unit_in_its_sign() -> None:
 
 def test_stability_without_an_untrained_network_says_so() -> None:
     nets = []
-    for name, label in (("cnn", "trained"), ("cnn_seed1", "trained, seed 2")):
+    for name, label in (("cnn", "trained"), ("cnn_seed1", "trained, another seed (cnn_seed1)")):
         one = many(20, np.arange(20), name)
         nets.append(Looked(name, label, dict(one.seen) | {"shape": np.array([20]), "alias": np.array("fc1")}))
     section = unit_twins.stability(Family(RUN, tuple(nets), Path()))

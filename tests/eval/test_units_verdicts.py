@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
+from eval.studies import unit_tops
 from eval.studies.cells import Value
 from eval.studies.unit_firing import _fires
+from eval.studies.unit_tables import _findings
 from eval.studies.unit_twins import _stronger, _without
+from tests.eval.test_units_said import seen, told
 
 
 def value(ours: float) -> Value:
@@ -33,8 +37,41 @@ def test_stimuli_of_units_are_told_from_those_of_random_directions() -> None:
     assert _stronger(value(0.2)) == "units are moved further"
     assert _stronger(value(-0.2)) == "units are moved less far"
     assert _stronger(value(0.04)) == "no difference can be told"
-    rows = [("trained", (value(1.6),)), ("untrained", (value(2.9),)), ("untrained, seed 2", (value(5.9),))]
+    rows = [("trained", (value(1.6),)), ("untrained", (value(2.9),)), ("untrained, another seed", (value(5.9),))]
     assert _without(rows) == (
-        "; units of networks that learnt nothing: untrained 2.90 (2.80 to 3.00), untrained, seed 2 5.90 (5.80 to 6.00)"
+        "; units of networks that learnt nothing: untrained 2.90 (2.80 to 3.00), untrained, another seed 5.90 (5.80 to "
+        "6.00)"
     )
     assert not _without(rows[:1])
+
+
+def test_networks_of_other_seeds_are_called_by_their_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = ("cnn", "cnn_seed1", "cnn_seed2", "cnn_untrained", "cnn_untrained_seed1")
+    found = told(monkeypatch, **dict.fromkeys(names, seen()))
+    assert {one.name: one.label for one in found.networks} == {
+        "cnn": "trained",
+        "cnn_seed1": "trained, another seed (cnn_seed1)",
+        "cnn_seed2": "trained, another seed (cnn_seed2)",
+        "cnn_untrained": "untrained",
+        "cnn_untrained_seed1": "untrained, another seed (cnn_untrained_seed1)",
+    }
+
+
+@pytest.mark.parametrize(
+    ("live", "shown", "says"),
+    [
+        (
+            10,
+            10,
+            "Counts differ: 2 of 12 units respond alike to all images of one half, or of both, and are left out; ",
+        ),
+        (12, 12, "Counts differ: random, sparse and rotated directions are as many as study.directions asks for, or"),
+        (10, 7, " and are left out; of the 10 that do not, 7 are drawn; random, sparse and rotated directions are"),
+    ],
+)
+def test_why_bases_differ_in_their_counts_is_said(
+    monkeypatch: pytest.MonkeyPatch, live: int, shown: int, says: str
+) -> None:
+    found = told(monkeypatch, cnn=seen(live=live) | {"v_natural": np.zeros((shown, 12))})
+    assert says in unit_tops.section(found).measured
+    assert says in _findings(found, [])[0]

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from eval.studies.cells import Value
+from eval.studies.estimates import standing
 from eval.studies.moosavi import _across, _one
-from eval.studies.universal_found import Found, above, over_draws, standing
+from eval.studies.universal_found import Found, above, over_draws
 from eval.studies.universal_names import ASCENT, MAKERS, NORMS
 from eval.studies.universal_why import _from, few, labels, normals
 
@@ -92,6 +93,7 @@ def test_a_claim_stands_in_all_cases_in_some_or_in_none():
     assert standing(1, 3, 1) == "the claim stands here in 1 of 3 cases, in 1 it does not"
     assert standing(0, 2, 2) == "the claim does not stand here"
     assert standing(0, 2, 1) == "whether the claim stands here cannot be told"
+    assert standing(0, 0) == "whether the claim stands here cannot be told"
 
 
 @pytest.mark.parametrize(("other", "pairs"), [(0.3, 2), (0.12, 0), (0.05, 0)])

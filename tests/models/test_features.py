@@ -29,6 +29,38 @@ def test_layers_are_named_by_kind_and_place(cnn: Classifier) -> None:
     assert found["conv2"].name == "3" == find_layer(cnn, X, "conv2").name == find_layer(cnn, X, "3").name
 
 
+@pytest.mark.parametrize(
+    ("part", "alias"),
+    [
+        (nn.ReLU(), "relu1"),
+        (nn.ReLU6(), "relu1"),
+        (nn.LeakyReLU(), "leakyrelu1"),
+        (nn.Sigmoid(), "sigmoid1"),
+        (nn.Tanh(), "tanh1"),
+        (nn.GELU(), "gelu1"),
+        (nn.SiLU(), "silu1"),
+        (nn.ELU(), "elu1"),
+        (nn.Hardswish(), "hardswish1"),
+        (nn.Softplus(), "softplus1"),
+    ],
+)
+def test_an_activation_function_is_named_after_what_it_is(part: nn.Module, alias: str) -> None:
+    body = nn.Sequential(nn.Flatten(), nn.Linear(64, 4), part, nn.Linear(4, 2))
+    net = Classifier(body, name="n", input_shape=(1, 8, 8), num_classes=2)
+    assert [layer.alias for layer in layers(net, X)] == ["", "fc1", alias, "fc2"]
+    assert find_layer(net, X, alias).name == "2"
+
+
+def test_each_kind_of_activation_function_is_counted_for_itself() -> None:
+    parts = (nn.Sigmoid(), nn.ReLU(), nn.Sigmoid(), nn.ReLU())
+    body = nn.Sequential(nn.Flatten(), *(part for one in parts for part in (nn.Linear(64, 64), one)), nn.Linear(64, 2))
+    net = Classifier(body, name="n", input_shape=(1, 8, 8), num_classes=2)
+    aliases = [layer.alias for layer in layers(net, X) if layer.kind in ("Sigmoid", "ReLU")]
+    assert aliases == ["sigmoid1", "relu1", "sigmoid2", "relu2"]
+    with pytest.raises(ModelError, match="got 'relu3'; did you mean relu2 or relu1"):
+        find_layer(net, X, "relu3")
+
+
 def test_activations_are_what_the_layer_returns(cnn: Classifier) -> None:
     body = cnn.network
     assert isinstance(body, nn.Sequential)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +21,7 @@ from reports.html import render
 from reports.study import read
 from tests.reports.poison import harmless, poisoned
 from tests.reports.studied import page, studied
+from tests.reports.test_browser import CHROMIUM, dump
 
 SMALL = (
     "experiment=intriguing/tables",
@@ -77,6 +79,28 @@ def test_a_claim_stands_with_what_became_of_it(folder: Path, tmp_path: Path) -> 
         assert text in html
     assert html.count("It is so.") == 2  # among the findings too
     assert html.count('class="card"><ul></ul>') == 0
+
+
+GAPS = """<script>
+const next = [...document.querySelectorAll("section > .card + .card, section > .card + .grid")];
+const edge = (one) => one.getBoundingClientRect(), before = (one) => edge(one.previousElementSibling);
+document.title = "gaps " + next.map((one) => Math.round(edge(one).top - before(one).bottom)).join();
+</script></body>"""
+
+
+@pytest.mark.browser
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium executable")
+def test_cards_do_not_touch(folder: Path, tmp_path: Path) -> None:
+    said = Reading((), ("Besides.",), sections=(section("It is so.", 0.5),))
+    html = render("study.html.j2", replace(read(folder), reading=said))
+    page = tmp_path / "page.html"
+    page.write_text(re.sub(r"<meta http-equiv=[^>]*>", "", html).replace("</body>", GAPS))
+    dom, _ = dump(page, tmp_path / "profile")
+    found = re.search(r"<title>gaps ([-\d,]+)</title>", dom)
+    assert found is not None
+    gaps = [int(gap) for gap in found.group(1).split(",")]
+    assert len(gaps) == 2  # both lists of findings; a table and its charts
+    assert min(gaps) >= 12
 
 
 def test_pictures_have_a_section_only_where_some_were_kept(folder: Path) -> None:
