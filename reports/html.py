@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import sys
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemBytecodeCache, FileSystemLoader, StrictUndefined
-from jinja2.bccache import Bucket
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from reports.images import png, triptych
@@ -20,25 +17,9 @@ from reports.texts import amount, duration, eps_label, norm_label, percent
 _WIDEST = 1200  # pixels of a sheet of small pictures
 
 # by its place, not by the name of a package, which may be somebody else's too
-_FOLDER = Path(__file__).parent / "templates"
-_TEMPLATES = FileSystemLoader(_FOLDER)
-
-
-class _Compiled(FileSystemBytecodeCache):
-    """Compiled templates, kept where Python keeps compiled modules, and like these not where that cannot be written."""
-
-    def dump_bytecode(self, bucket: Bucket) -> None:
-        """Keep one for the next process."""
-        if sys.dont_write_bytecode:
-            return
-        with suppress(OSError):  # it is compiled again
-            Path(self.directory).mkdir(exist_ok=True)
-            super().dump_bytecode(bucket)
-
-
+_TEMPLATES = FileSystemLoader(Path(__file__).parent / "templates")
 _ENVIRONMENT = Environment(
     loader=_TEMPLATES,
-    bytecode_cache=_Compiled(str(_FOLDER / "__pycache__"), f"%s.{sys.implementation.cache_tag}.cache"),
     autoescape=True,
     undefined=StrictUndefined,
     trim_blocks=True,
