@@ -14,7 +14,7 @@ from attacks.goal import Goal
 from attacks.side_by_side import Searches
 from attacks.threat import ThreatModel, quantize
 
-_HELD = 1 << 23  # bytes of points that are kept until the best of them are copied
+_HELD = 1 << 23  # bytes of points, and of what was told of them, that are kept until the best of them are copied
 
 
 class Best:
@@ -82,7 +82,7 @@ class Best:
             found = found[goal[found].reached(z[found])] if len(found) > 0 else found
         if rough:
             return self._take(torch.full_like(margin, -torch.inf), found, x_adv, goal, network, rough=True)
-        return self._take(margin.nan_to_num(nan=-torch.inf, neginf=-torch.inf), found, x_adv, goal, network)
+        return self._take(_finite(margin), found, x_adv, goal, network)
 
     def offer(self, score: Tensor, hit: Tensor, x_adv: Tensor, goal: Goal, network: Logits) -> Tensor | None:
         """Keep what is better.
@@ -140,7 +140,7 @@ class Best:
             self._settle()
         self._recent.append(x_adv)
         self._told.append(told)
-        if len(self._recent) * x_adv.nbytes >= _HELD:
+        if len(self._recent) * (x_adv.nbytes + told.nbytes) >= _HELD:
             self._settle()
 
     def _keep(self, score: Tensor, x_adv: Tensor) -> None:
@@ -165,8 +165,7 @@ class Best:
             return
         points, told = self._recent, self._told
         self._recent, self._told = [], []
-        scores = torch.stack(told) if told[0].ndim == 1 else self._margins(told)  # (s, B)
-        scores = scores.nan_to_num(nan=-torch.inf, posinf=torch.inf, neginf=-torch.inf).to(self._score.dtype)
+        scores = torch.stack(told) if told[0].ndim == 1 else self._margins(told).to(self._score.dtype)  # (s, B)
         top = scores.amax(0)
         first = (scores == top).to(torch.uint8).argmax(0)  # of equals
         best = torch.where(top > self._score, first, -1)
@@ -180,7 +179,7 @@ class Best:
         """Margins (s, B) of the logits (B, K) of several points."""
         assert self._goal is not None
         row = torch.arange(len(self._point), device=self._point.device).repeat(len(logits))
-        return self._goal[row].margin(torch.cat(logits)).view(len(logits), -1)
+        return _finite(self._goal[row].margin(torch.cat(logits))).view(len(logits), -1)
 
     def _keep_best(self, score: Tensor, x_adv: Tensor) -> None:
         """Keep the points that are better, of several rows of a sample the best, and of equals the first."""
@@ -193,3 +192,8 @@ class Best:
         better = (chosen < len(row))[:, None, None, None]
         self._point = torch.where(better, x_adv[chosen.clamp(max=len(row) - 1)], self._point)
         self._score = top
+
+
+def _finite(margin: Tensor) -> Tensor:
+    """Margins as scores: none is infinity, which says that a sample has left."""
+    return margin.nan_to_num(nan=-torch.inf, neginf=-torch.inf)

@@ -54,10 +54,9 @@ class Workload:
 
     def lead(self) -> list[str]:
         """Write all that is not there yet, header included; returns a line for each attack that crashed."""
-        parts = {*self._clean(), *(job.part for job in self._jobs())}
+        parts = self._parts()
         if not (self.folder / "run.json").exists():
             strangers(self.folder, parts)
-        self.about.parts = len(parts)
         self.plan.hidden.header(self.about).write(self.folder)
         with self._timed("probes", any(trial.probes for _, trial in self.tried)):
             todo = self._todo()
@@ -74,6 +73,7 @@ class Workload:
         if not lead.take() or Run.read(self.folder).status not in UNFINISHED:
             self.console.print(f"nothing is left to help with: the other process ends the run in {self.folder}")
             return None
+        self._parts()
         self._measure()
         return failures
 
@@ -111,6 +111,12 @@ class Workload:
         """All parts that are searched for."""
         fingerprints = self._fingerprints
         return [job for tried in self.tried for job in jobs(self.plan, self.about, *tried, fingerprints)]
+
+    def _parts(self) -> set[str]:
+        """The names of all parts, which the header is told the number of."""
+        parts = {*self._clean(), *(job.part for job in self._jobs())}
+        self.about.parts = len(parts)
+        return parts
 
     def _todo(self) -> list[Job]:
         """The parts that are not there, and are none that another run has made. Those of clean samples are written."""

@@ -163,6 +163,8 @@ class Workshop:
         return devices.describe(self.device)
 
 
+_NOT_HERE = (FileNotFoundError, NotADirectoryError, IsADirectoryError, PermissionError)
+"""What a file that the configuration names, and that is none here, comes to."""
 _workshops: dict[str, Workshop] = {}
 """Of this process: the one that it works for now, by the name of the run."""
 
@@ -177,18 +179,17 @@ def serve(name: str, fetch: Any, part: str, files: Files) -> Sent:
         files: of the part that it builds on.
 
     Raises:
-        OSError: the worker was ready, and its machine then failed it, as with a full disk; another one may do better.
+        OSError: its machine failed the worker, as with a full disk; another one may do better.
     """
     where = platform.node()
     try:
         if name not in _workshops:
             _workshops.clear()
             _workshops[name] = Workshop(fetch())
-    except (InputError, ModelError, OSError) as error:
-        return Sent(where, refused=f"on {where}: {error}")
-    try:
         return _workshops[name].make(part, files)
-    except InputError as error:
+    except (InputError, ModelError) as error:
         return Sent(where, refused=f"on {where}: {error}")
     except OSError as error:
+        if isinstance(error, _NOT_HERE) and error.filename is not None:  # without, it is for want of a temporary folder
+            return Sent(where, refused=f"on {where}: {error}")
         raise OSError(f"on {where}: {error}") from error

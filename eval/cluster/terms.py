@@ -14,7 +14,6 @@ from typing import Any
 
 from eval.errors import InputError
 
-_FILES = 1 << 16  # that are open at once at most, as far as the system allows
 _PATIENCE = 10.0  # seconds until an address counts as one that does not answer
 
 
@@ -27,7 +26,7 @@ class Terms:
         cpus: per worker.
         gpus: per worker; `auto`: one where Ray has any and the device may be one.
         workers: how many are at work at the same time at most; None for as many as there is room for.
-        retries: how often what a worker was at is begun again when it died.
+        retries: how often what a worker was at is begun again when it died, or a part when its machine failed it.
         where: the key of all this, for messages.
     """
 
@@ -84,18 +83,6 @@ def installed(where: str) -> None:
     """
     if find_spec("ray") is None:
         raise InputError(f"{where}: must have the package ray, which is not installed; pip install 'toastproof[ray]'")
-
-
-def many_files() -> None:
-    """Let this process have many files open: it locks each part that a worker is at, and 1,024 may be all it may."""
-    if sys.platform == "win32":  # which has no such limit
-        return
-    import resource
-
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    most = _FILES if hard == resource.RLIM_INFINITY else min(hard, _FILES)
-    if soft != resource.RLIM_INFINITY and soft < most:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 def room(terms: Terms, gpus: float) -> None:

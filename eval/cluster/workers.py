@@ -19,7 +19,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from eval.cluster.parcel import Files, Parcel, Sent, before
-from eval.cluster.terms import Terms, connected, in_one_line, installed, many_files, room
+from eval.cluster.terms import Terms, connected, in_one_line, installed, room
 from eval.errors import InputError
 from eval.jobs import Job
 from eval.make import Made
@@ -74,7 +74,6 @@ class Cluster:
             InputError: Ray is not installed, does not answer, or has no room for a worker.
         """
         installed(self._terms.where)
-        many_files()
         imported = sys.modules.get("ray")
         self._own = imported is None or not imported.is_initialized()
         if self._own:
@@ -142,17 +141,24 @@ class Cluster:
             self._tell(float(len(job.unit.index)))
         return done
 
+    @property
+    def _times(self) -> str:
+        """How often a part is begun before it is given up, in words."""
+        times = self._terms.retries + 1
+        return "once" if times == 1 else f"{times} times"
+
     def _made(self, reference: Any, part: str) -> Made:
         dead = self._ray.exceptions
         try:
             sent: Sent = self._ray.get(reference)
         except (dead.WorkerCrashedError, dead.NodeDiedError, dead.OutOfMemoryError, dead.ObjectLostError) as error:
-            times = self._terms.retries + 1
-            return Made([f"its worker died {times} times ({type(error).__name__})"], "")
+            return Made([f"its worker died {self._times} ({type(error).__name__})"], "")
+        except dead.OutOfDiskError as error:
+            return Made([f"tried {self._times}: {in_one_line(error)}"], "")
         except dead.RayTaskError as error:
             if not isinstance(error.cause, OSError):
                 raise
-            return Made([f"tried {self._terms.retries + 1} times, {in_one_line(error.cause)}"], "")
+            return Made([f"tried {self._times}, {in_one_line(error.cause)}"], "")
         if sent.refused:
             raise InputError(sent.refused)
         part_file(self._folder, failed(part)).unlink(missing_ok=True)

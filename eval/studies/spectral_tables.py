@@ -148,11 +148,12 @@ def _unstable(networks: Sequence[Mapping[str, Array]]) -> str:
     clear = against = 0
     for network in networks:
         places = _weighted(network)
-        clear += bool(places) and not len(network["unknown"]) and all(network["low"][i] > 1 for i in places)
+        clear += bool(places) and not len(network["unknown"]) and all(network["low"][i] > _UNIT for i in places)
         against += any(network["high"][i] <= _UNIT for i in places)
     return (
-        f"From the first layer with weights to the last all lie above 1 in {clear} of {len(networks)} networks: of "
-        f"unstable layers {standing(clear, len(networks), against)}. What small bounds exclude is told with the radius."
+        f"From the first layer with weights to the last all lie above 1 in {clear} of {len(networks)} networks that "
+        f"were trained without the norms as a penalty: of unstable layers {standing(clear, len(networks), against)}. "
+        "What small bounds exclude is told with the radius."
     )
 
 
@@ -185,7 +186,7 @@ def _first(name: str, network: Mapping[str, Array], null: Mapping[str, Array] | 
 
 def _above(network: Mapping[str, Array], places: Sequence[int]) -> str:
     """How many of some layers have a norm above 1, of those whose bounds say it."""
-    over = sum(bool(network["low"][i] > 1) for i in places)
+    over = sum(bool(network["low"][i] > _UNIT) for i in places)
     within = sum(bool(network["high"][i] <= _UNIT) for i in places)
     unsure = len(places) - over - within
     text = f"{over} of {over + within} layers with weights have a norm above 1"

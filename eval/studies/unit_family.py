@@ -19,6 +19,7 @@ from eval.studies.cells import Value
 from eval.studies.estimates import said
 from eval.studies.unit_names import ROBUST, SHUFFLED, UNTRAINED, sibling
 from eval.units import tops
+from eval.units.bases import BASES
 
 Array = np.ndarray[Any, Any]
 
@@ -137,19 +138,26 @@ class Family:
 
     @property
     def counts(self) -> str:
-        """Why there are more directions of one basis than of another, in words."""
+        """Why there are more directions of one basis than of another, in words; nothing where there are not."""
         first = self.first
+        if len({first.count(basis) for basis in BASES}) == 1:
+            return ""
         units, live, some = int(first.seen["shape"][0]), len(first.seen["live"]), first.count("natural")
-        left = (
-            f"{units - live} of {units} units respond alike to all images of one half, or of both, and are left out; "
-            if live < units
-            else ""
-        )
-        drawn = f"of the {live} that do not, {some} are drawn; " if some < live else ""
-        return (
-            f"Counts differ: {left}{drawn}random, sparse and rotated directions are as many as study.directions asks "
-            "for, or as there are units, if more; components are those that carry 99% of the variance."
-        )
+        why = []
+        left = units - live
+        if left:
+            alike, are = ("responds", "is") if left == 1 else ("respond", "are")
+            why.append(
+                f"{left} of {units} units {alike} alike to all images of one half, or of both, and {are} left out"
+            )
+        if some < live:
+            these = "of the other" if left else "of all"
+            why.append(f"{these} {live}, {some} are drawn, and of no basis are there more")
+        else:
+            asked = "as study.directions asks for, or as there are such units, if more"
+            why.append(f"random, sparse and rotated directions are as many {asked}")
+        why.append("components are those that carry 99% of the variance")
+        return f"Counts differ: {'; '.join(why)}."
 
     @property
     def held_out(self) -> str:

@@ -176,16 +176,17 @@ def _verdict(above: Value, sparse: Value | None, nulls: Mapping[str, Value]) -> 
     greater = above.low > 0.5
     but = []
     if greater and (sparse is None or not sparse.low > 0.5):
-        but.append("not shown to have more than random directions that are one-sided, as units are")
+        but.append("are not shown to have more than random directions that are one-sided, as units are")
     alike = [
         label for label, null in nulls.items() if not (beyond(above, null) if greater else beyond(null, above)).low > 0
     ]
     if alike:
-        but.append(f"not shown to be more so than where nothing was learnt ({listed(alike)})")
+        but.append(f"are not shown to be more so than where nothing was learnt ({listed(alike)})")
     if not nulls:
-        but.append("without a network that learnt nothing to compare with")
+        but.append("have no network that learnt nothing to be compared with")
     if not greater:
-        return f"random directions have more in common{', but ' if but else ''}{listed(but)}: {_NOT_REJECTED}"
+        more = f"random directions have more in common{', but ' if but else ''}{listed(but)}"
+        return f"{more}, so that nothing speaks for units: {_NOT_REJECTED}"
     if but:
         return (
             f"units have more in common, but {listed(but)}, so that no meaning needs to be behind it: {_NOT_REJECTED}"

@@ -83,6 +83,7 @@ def test_margins_that_nobody_asks_for_are_looked_at_later_with_the_same_end(
     for step in range(30):
         z = torch.randint(-4, 4, (6, 3), generator=draw).float()  # whole numbers, so that many margins are equal
         z[step % 6] = torch.nan
+        z[(step + 1) % 6, step % 3] = -torch.inf
         points = torch.rand(6, 1, 1, 2, generator=draw)
         if step == 17:
             assert torch.equal(best.score, score)
@@ -91,10 +92,11 @@ def test_margins_that_nobody_asks_for_are_looked_at_later_with_the_same_end(
             hit = torch.zeros(6, dtype=torch.bool)
             assert best.offer(margin, hit, points, goal, lambda x: x) is None
         else:
-            margin = goal.margin(z).nan_to_num(nan=-torch.inf)
+            margin = goal.margin(z).nan_to_num(nan=-torch.inf, neginf=-torch.inf)  # infinity says that a sample left
             assert best.update(z, points, goal, lambda x: x) is None
         for i in range(6):
             if margin[i] > score[i]:
                 point[i], score[i] = points[i], margin[i]
+    assert len(best.unbroken()) == 6
     assert torch.equal(best.point, point)
     assert torch.equal(best.score, score)

@@ -50,10 +50,10 @@ def begun(folder: Path, overrides: Sequence[str]) -> subprocess.Popen[str]:
 def timed(folders: Sequence[Path], overrides: Sequence[str]) -> float:
     """Seconds by the clock that the stage of attacks took, of runs side by side: their mean, over their number."""
     processes = [begun(folder, overrides) for folder in folders]
-    for process in processes:
-        said, _ = process.communicate()
+    said = [process.communicate()[0] for process in processes]
+    for process, text in zip(processes, said, strict=True):
         if process.returncode:
-            raise SystemExit(said)
+            raise SystemExit(text)
     return statistics.mean(Run.read(folder).wall_seconds["attacks"] for folder in folders) / len(folders)
 
 
@@ -89,9 +89,9 @@ def main() -> None:
             other = (whole["success"] != frames["local"]["success"]).sum()
             print(f"in one part {other} of {len(whole)} outcomes are others")
     pairs = [("local", "one part"), (f"{counts[0]} on Ray", "local")]
-    for count in counts[1:]:
-        pairs += [(f"{counts[0]} on Ray", f"{count} on Ray"), ("local", f"{count} on Ray")]
-        pairs += [("local", f"{count} side by side")]
+    for count in counts:
+        pairs += [(f"{counts[0]} on Ray", f"{count} on Ray")] if count != counts[0] else []
+        pairs += [("local", f"{count} on Ray"), ("local", f"{count} side by side")] if count > 1 else []
     ratios = {f"{a} / {b}": [x / y for x, y in zip(seconds[a], seconds[b], strict=True)] for a, b in pairs}
     told = {"seconds": seconds, "ratios": {k: [round(r, 3) for r in v] for k, v in ratios.items()}}
     print(json.dumps(told, indent=2))

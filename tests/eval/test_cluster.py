@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
-import resource
+import re
 import signal
 import subprocess
 import sys
@@ -18,12 +18,14 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
+from eval.cluster import parcel
 from eval.errors import InputError
 from eval.records import Run, parts_made, read_examples, read_measured, read_records
 from eval.run import run
+from models.errors import ModelError
 
 ray = pytest.importorskip("ray")
-from eval.cluster.terms import Terms, connected, many_files  # noqa: E402
+from eval.cluster.terms import Terms, connected  # noqa: E402
 from eval.cluster.workers import Cluster  # noqa: E402 - it needs ray
 
 ROOT = Path(__file__).parents[2]
@@ -180,16 +182,35 @@ def test_a_worker_whose_disk_is_full_does_not_end_the_run(go, two, tmp_path, mon
     assert parts_made(tmp_path / "out") == about.parts
 
 
-def test_many_files_may_be_open_at_once(monkeypatch):
-    before = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (256, before[1]))
-    try:
-        many_files()
-        assert resource.getrlimit(resource.RLIMIT_NOFILE) == (min(before[1], 1 << 16), before[1])
-        many_files()
-        assert resource.getrlimit(resource.RLIMIT_NOFILE) == (min(before[1], 1 << 16), before[1])
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+@pytest.mark.parametrize(
+    ("error", "refused"),
+    [
+        (OSError(28, "No space left on device"), False),
+        (FileNotFoundError(2, "No usable temporary directory found"), False),
+        (FileNotFoundError(2, "No such file or directory", "nets.py"), True),
+        (PermissionError(13, "Permission denied", "nets.py"), True),
+        (ModelError("memory: a single image must fit"), True),
+        (InputError("run.backend: a worker must have the code"), True),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("when", ["built", "made"])
+def test_what_a_worker_meets_is_refused_or_tried_again(monkeypatch, error, refused, when):
+    class Workshop:
+        def __init__(self, parcel):
+            if when == "built":
+                raise error
+
+        def make(self, part, files):
+            raise error
+
+    monkeypatch.setattr(parcel, "Workshop", Workshop)
+    monkeypatch.setattr(parcel, "_workshops", {})
+    if not refused:
+        with pytest.raises(OSError, match=re.escape(f"on {platform.node()}: {error}")):
+            parcel.serve("run", lambda: None, "part", {})
+        return
+    assert parcel.serve("run", lambda: None, "part", {}).refused == f"on {platform.node()}: {error}"
 
 
 def test_a_worker_with_other_code_is_refused(go, two, tmp_path, monkeypatch):

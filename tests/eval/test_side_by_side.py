@@ -9,7 +9,7 @@ from collections import Counter
 import pandas as pd
 import pytest
 
-from eval.records import Run, read_records
+from eval.records import Run, parts_made, read_records
 from tests.eval import slow_runs
 from tests.eval.slow_runs import begun, ended, records
 
@@ -54,7 +54,9 @@ def test_whoever_helps_ends_what_the_first_one_left_when_it_was_killed(tmp_path)
     code, said = ended(second)
     assert code == 0, said
     assert "Report: " in said
-    assert Run.read(tmp_path / "out").status == "complete"
+    about = Run.read(tmp_path / "out")
+    assert about.status == "complete"
+    assert about.parts == parts_made(tmp_path / "out")
     rows = read_records(tmp_path / "out")
     assert len(rows) == 4 * 40
     assert len(set(begun(tmp_path, "one")) & set(begun(tmp_path, "other"))) <= 1  # what was being made

@@ -36,8 +36,10 @@ SOME, HALF, LITTLE, MUCH = value(0.3, 0.6), value(0.35, 0.7), value(0.45, 0.55),
 NONE = value(math.nan, math.nan)
 FEW = value(0.1, 0.2)
 MEANS_NOTHING = ", so that no meaning needs to be behind it"
-NO_MORE = "not shown to be more so than where nothing was learnt ({})"
-ONE_SIDED = "not shown to have more than random directions that are one-sided, as units are"
+NO_MORE = "are not shown to be more so than where nothing was learnt ({})"
+NO_NULL = "have no network that learnt nothing to be compared with"
+NOTHING_SPEAKS = ", so that nothing speaks for units"
+ONE_SIDED = "are not shown to have more than random directions that are one-sided, as units are"
 
 
 @pytest.mark.parametrize(
@@ -48,24 +50,24 @@ ONE_SIDED = "not shown to have more than random directions that are one-sided, a
         (MUCH, MUCH, [HALF], "units have more in common: here the claim is rejected"),
         (MUCH, MUCH, [HALF, LITTLE], "units have more in common: here the claim is rejected"),
         (SOME, HALF, [HALF], "no difference can be told"),
-        (FEW, HALF, [HALF], "random directions have more in common"),
+        (FEW, HALF, [HALF], "random directions have more in common" + NOTHING_SPEAKS),
         (
             FEW,
             HALF,
             [value(0.1, 0.3), HALF],
-            "random directions have more in common, but not shown to be more so than where nothing was learnt (null 0)",
+            "random directions have more in common, but " + NO_MORE.format("null 0") + NOTHING_SPEAKS,
         ),
         (
             FEW,
             HALF,
             [],
-            "random directions have more in common, but without a network that learnt nothing to compare with",
+            "random directions have more in common, but " + NO_NULL + NOTHING_SPEAKS,
         ),
         (
             MUCH,
             MUCH,
             [],
-            "units have more in common, but without a network that learnt nothing to compare with" + MEANS_NOTHING,
+            "units have more in common, but " + NO_NULL + MEANS_NOTHING,
         ),
         (MUCH, MUCH, [NONE], "units have more in common, but " + NO_MORE.format("null 0") + MEANS_NOTHING),
         (

@@ -57,21 +57,37 @@ def test_networks_of_other_seeds_are_called_by_their_names(monkeypatch: pytest.M
     }
 
 
+LEFT = "units respond alike to all images of one half, or of both, and are left out; "
+ASKED = "random, sparse and rotated directions are as many as study.directions asks for, or as there are such units, if"
+
+
 @pytest.mark.parametrize(
     ("live", "shown", "says"),
     [
+        (10, 10, f"Counts differ: 2 of 12 {LEFT}{ASKED}"),
+        (
+            11,
+            11,
+            "Counts differ: 1 of 12 units responds alike to all images of one half, or of both, and is left out; ",
+        ),
+        (12, 11, "Counts differ: of all 12, 11 are drawn, and of no basis are there more; components are those"),
         (
             10,
-            10,
-            "Counts differ: 2 of 12 units respond alike to all images of one half, or of both, and are left out; ",
+            7,
+            f"Counts differ: 2 of 12 {LEFT}of the other 10, 7 are drawn, and of no basis are there more; components",
         ),
-        (12, 12, "Counts differ: random, sparse and rotated directions are as many as study.directions asks for, or"),
-        (10, 7, " and are left out; of the 10 that do not, 7 are drawn; random, sparse and rotated directions are"),
+        (12, 12, f"Counts differ: {ASKED}"),
     ],
 )
 def test_why_bases_differ_in_their_counts_is_said(
     monkeypatch: pytest.MonkeyPatch, live: int, shown: int, says: str
 ) -> None:
-    found = told(monkeypatch, cnn=seen(live=live) | {"v_natural": np.zeros((shown, 12))})
+    found = told(monkeypatch, cnn=seen(live=live) | {"v_natural": np.zeros((shown, 12)), "v_pca": np.zeros((3, 12))})
     assert says in unit_tops.section(found).measured
     assert says in _findings(found, [])[0]
+
+
+def test_counts_that_do_not_differ_need_no_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = told(monkeypatch, cnn=seen(live=12))
+    assert not found.counts
+    assert "Counts" not in unit_tops.section(found).measured

@@ -159,7 +159,7 @@ def test_a_run_that_is_not_done_says_how_much_of_it_is(tmp_path, make_run, statu
     (folder / "parts" / "ab-failed.parquet").write_bytes(next((folder / "parts").iterdir()).read_bytes())
     assert ("The numbers cover what is on disk." in write(folder).read_text()) == (status != "complete")
     (folder / "run.json").write_text(json.dumps({**header, "parts": 1234}))
-    told = f"{there} of its 1,234 parts are on disk, and the numbers cover these alone"
+    told = f"{there} of its 1,234 parts are on disk, and the numbers cover no others"
     assert (told in write(folder).read_text()) == (status != "complete")
 
 
