@@ -63,6 +63,7 @@ def main() -> None:
     parser.add_argument("--workers", default="1,2", help="numbers of workers, the first 1")
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--shard", type=int, default=128, help="samples of a part")
+    parser.add_argument("--ways", help="these alone, and `local`: 'one part', '1 on Ray', '2 side by side', ...; all")
     parser.add_argument("overrides", nargs="*", default=list(USUAL))
     asked = parser.parse_args()
     data = os.environ.get("TOASTPROOF_DATA", "data")
@@ -74,6 +75,8 @@ def main() -> None:
         if count > 1:
             ways[f"{count} side by side"] = (count, shard)
         ways[f"{count} on Ray"] = (1, [*shard, "run.backend=ray", f"run.workers={count}"])
+    if asked.ways is not None:
+        ways = {name: way for name, way in ways.items() if name in ("local", *asked.ways.split(","))}
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     with tempfile.TemporaryDirectory() as place:
         for turn in range(asked.rounds):
@@ -83,16 +86,21 @@ def main() -> None:
                 seconds[name].append(timed(folders, [*overrides, *more]))
                 frames[name] = read_records(folders[0]).drop(columns="seconds")
                 print(f"round {turn + 1}: {name}: {seconds[name][-1]:.1f} s", flush=True)
-            whole = frames.pop("one part")
+            whole = frames.pop("one part", None)
             for name, frame in frames.items():
                 pd.testing.assert_frame_equal(frame, frames["local"], obj=name)
-            other = (whole["success"] != frames["local"]["success"]).sum()
-            print(f"in one part {other} of {len(whole)} outcomes are others")
+            if whole is not None:
+                other = (whole["success"] != frames["local"]["success"]).sum()
+                print(f"in one part {other} of {len(whole)} outcomes are others")
     pairs = [("local", "one part"), (f"{counts[0]} on Ray", "local")]
     for count in counts:
         pairs += [(f"{counts[0]} on Ray", f"{count} on Ray")] if count != counts[0] else []
         pairs += [("local", f"{count} on Ray"), ("local", f"{count} side by side")] if count > 1 else []
-    ratios = {f"{a} / {b}": [x / y for x, y in zip(seconds[a], seconds[b], strict=True)] for a, b in pairs}
+    ratios = {
+        f"{a} / {b}": [x / y for x, y in zip(seconds[a], seconds[b], strict=True)]
+        for a, b in pairs
+        if {a, b} <= set(ways)
+    }
     told = {"seconds": seconds, "ratios": {k: [round(r, 3) for r in v] for k, v in ratios.items()}}
     print(json.dumps(told, indent=2))
     for name, found in ratios.items():
