@@ -28,6 +28,7 @@ from models.spec import build
 STEPS, SHAPE, ROUNDS = 40, (1, 28, 28), 7
 WHOLE = {
     "mlp": (MLP(widths=[200, 200], activation="relu", decay=[0.0]), 256, 1.8),
+    "wide mlp": (MLP(widths=[1200, 1200], activation="relu", decay=[0.0]), 128, 1.3),
     "cnn": (CNN(), 32, 1.25),
 }
 
