@@ -27,6 +27,8 @@ OVERRIDES = {
     "cat_to_toaster/physical": ["data=digits", "model=cnn"],
     "cat_to_toaster/transfer": ["data=digits", "model=[cnn,mlp_relu]", "goal=random"],
     "intriguing/dimension": ["study.seeds=2", "study.draws=40"],
+    "intriguing/pools": ["study.seeds=2", "study.pools=[[0],[1,2]]", "study.distorted=60"],
+    "cat_to_toaster/blackbox": ["study.queries=300"],
     "intriguing/units": ["debug.samples=40"],  # nine of each half, twice
     "intriguing/universal": ["study.directions=3", "study.steps=20", "study.restarts=1", "study.passes=1"],
 }
