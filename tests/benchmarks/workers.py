@@ -7,8 +7,8 @@ is timed is the stage of attacks as run.json has it: for workers it begins befor
 part is written. The same parts must hold the same records, number by number. `one part` is the local run with all
 samples of an attack in one part, and so in larger batches, which round otherwise: how many outcomes that changes is
 told. What is beyond it is what parts cost. `2 side by side` are as many local runs at the same time as there are
-workers, each of everything, their mean time divided by their number: no way to share the work of this machine, whose
-cores share caches and memory, takes less.
+workers, each of everything, their mean time divided by their number: what the machine allows, whose cores share caches
+and memory, as far as its speed was the same.
 """
 
 from __future__ import annotations
@@ -90,8 +90,9 @@ def main() -> None:
             for name, frame in frames.items():
                 pd.testing.assert_frame_equal(frame, frames["local"], obj=name)
             if whole is not None:
-                other = (whole["success"] != frames["local"]["success"]).sum()
-                print(f"in one part {other} of {len(whole)} outcomes are others")
+                searched = whole["role"] == "attack"
+                other = (whole["success"] != frames["local"]["success"])[searched].sum()
+                print(f"in one part {other} of {searched.sum()} outcomes are others")
     pairs = [("local", "one part"), (f"{counts[0]} on Ray", "local")]
     for count in counts:
         pairs += [(f"{counts[0]} on Ray", f"{count} on Ray")] if count != counts[0] else []
