@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +98,7 @@ class Workload:
     def _fingerprints(self) -> dict[str, str]:
         return {e.name: e.fingerprint for e in self.entrants}
 
+    @cached_property
     def _clean(self) -> dict[str, tuple[Bench, str]]:
         """The parts of unperturbed samples by their names, each with the network that is asked and what it works on."""
         fingerprints = self._fingerprints
@@ -107,6 +108,7 @@ class Workload:
             for name in bench.classifiers
         }
 
+    @cached_property
     def _jobs(self) -> list[Job]:
         """All parts that are searched for."""
         fingerprints = self._fingerprints
@@ -114,16 +116,16 @@ class Workload:
 
     def _parts(self) -> set[str]:
         """The names of all parts, which the header is told the number of."""
-        parts = {*self._clean(), *(job.part for job in self._jobs())}
+        parts = {*self._clean, *(job.part for job in self._jobs)}
         self.about.parts = len(parts)
         return parts
 
     def _todo(self) -> list[Job]:
         """The parts that are not there, and are none that another run has made. Those of clean samples are written."""
-        for part, (bench, name) in self._clean().items():
+        for part, (bench, name) in self._clean.items():
             if not has_part(self.folder, part):
                 write_part(self.folder, part, clean_rows(bench, name))
-        shared, wanted = self._shared(), self._jobs()
+        shared, wanted = self._shared(), self._jobs
         missing = [job for job in wanted if not has_part(self.folder, job.part)]
         if len(missing) < len(wanted):
             there = f"{len(wanted) - len(missing)} of {len(wanted)} parts are there already"

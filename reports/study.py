@@ -88,9 +88,8 @@ def read(folder: Path) -> Page:
 
 
 def _seedless(run: Run) -> dict[str, object]:
-    return {
-        key: value for key, value in run.config.items() if key not in ("seed", "run")
-    }  # where it is kept says nothing
+    apart = ("seed", "run")  # where a run is kept says nothing
+    return {key: value for key, value in run.config.items() if key not in apart}
 
 
 def read_several(found: Sequence[Path]) -> Page | None:
