@@ -168,7 +168,7 @@ def test_a_worker_whose_disk_is_full_does_not_end_the_run(go, two, tmp_path, mon
     few = ("debug=quick", "debug.samples=60", "model=factory", "model.path=nets.py:net", "model.factory.train=true")
     few += ("attack=[fgsm]", "run.shard=10")
     go(tmp_path / "alone", *few)
-    about = go(tmp_path / "out", *few, "run.backend=ray", "run.retries=1")
+    about = go(tmp_path / "out", *few, "run.backend=ray", "run.retries=1", "run.workers=1")
     assert about.status == status
     if full == "once":
         assert not (tmp_path / "full").exists()
