@@ -129,7 +129,13 @@ def connected(terms: Terms, **own: Any) -> Iterator[None]:
         try:
             ray.init(address=address, log_to_driver=False, configure_logging=False, **local)
         except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
-            raise InputError(f"{terms.where}.address: Ray at {address} must let us in: {in_one_line(error)}") from error
+            if address == "auto" and isinstance(error, ConnectionError):
+                raise InputError(
+                    f"{terms.where}.address: must be that of a Ray that runs, none was found from this machine; "
+                    "begin one with ray start --head, or write its host:port"
+                ) from error
+            what = "must start" if address == "local" else f"at {address} must let us in"
+            raise InputError(f"{terms.where}.address: Ray {what}: {in_one_line(error)}") from error
         if callable(before):
             signal.signal(signal.SIGTERM, before)  # Ray has put its own in the place of ours
         yield
@@ -143,12 +149,18 @@ def in_one_line(error: BaseException) -> str:
 
 
 def reachable(terms: Terms) -> None:
-    """Check what can be known before a cluster is needed: Ray is installed, and something listens at the address.
+    """Check what can be known before a cluster is needed: Ray is installed, and there is one at the address.
+
+    Where `auto` is, Ray alone knows: it is asked, which takes a second.
 
     Raises:
-        InputError: it is not, or nothing does.
+        InputError: it is not, or there is none.
     """
     installed(terms.where)
+    imported = sys.modules.get("ray")
+    if terms.address == "auto" and (imported is None or not imported.is_initialized()):
+        with connected(terms):
+            return
     _answers(terms.address, terms.where)
 
 

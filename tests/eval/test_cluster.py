@@ -291,6 +291,14 @@ def test_an_address_that_is_none_is_told_before_anything_is_done(go, tmp_path, a
     assert not list((tmp_path / "out").iterdir())
 
 
+def test_a_cluster_that_is_to_be_found_is_looked_for_before_anything_is_done(go, tmp_path, monkeypatch):
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")  # else it is the Ray of another test that is found
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    with pytest.raises(InputError, match=r"run\.address: must be .* nothing answers at 127\.0\.0\.1:1"):
+        go(tmp_path / "out", *SMALL, "run.backend=ray", "run.address=auto")
+    assert not list((tmp_path / "out").iterdir())
+
+
 SLOW = ("debug=quick", "model=[softmax]", "attack=[pgd]", "attack.pgd.steps=400", "debug.attack={}", "run.shard=2")
 """Twenty parts of a second or so."""
 

@@ -116,6 +116,20 @@ def test_an_address_where_nothing_is_is_told_at_once(address, says):
     assert time.perf_counter() - begun < 15  # 10 s are what it waits for an answer
 
 
+def test_where_no_ray_is_found_it_says_how_to_begin_one(monkeypatch):
+    def init(**keywords):
+        raise ConnectionError("Could not find any running Ray instance.")
+
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr("ray.init", init)
+    with pytest.raises(InputError) as failure, connected(Terms(address="auto")):
+        pass
+    assert str(failure.value) == (
+        "hydra.launcher.address: must be that of a Ray that runs, none was found from this machine; "
+        "begin one with ray start --head, or write its host:port"
+    )
+
+
 def test_a_job_that_is_too_large_for_the_machine_leaves_nothing(command, tmp_path, monkeypatch):
     monkeypatch.setattr("eval.cluster.sweep.connected", nothing)
     monkeypatch.setattr("eval.cluster.terms._has", lambda name: 2.0 if name == "CPU" else 0.0)
