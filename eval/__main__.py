@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from signal import SIGINT, SIGTERM
 
 _ROOT = Path(__file__).resolve().parent.parent
 _ONLY_TEXT = ("--hydra-help", "--info", "--shell-completion", "-sc")  # what needs no schemas
+_FULL = "HYDRA_FULL_ERROR"  # else Hydra prints and exits by itself, with status 1
 
 
 def _own_packages() -> None:
@@ -41,13 +44,39 @@ def main() -> None:
     from eval.importing import importing
 
     with importing():
-        import hydra
-
         from eval import task
 
-    if os.environ.get("HYDRA_FULL_ERROR") == "1":
-        os.environ[task.TRACEBACK] = "1"
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # else Hydra prints and exits by itself, with status 1
+    with _full_errors(task.TRACEBACK):
+        _run(arguments)
+
+
+@contextmanager
+def _full_errors(traceback: str) -> Iterator[None]:
+    """Have Hydra raise its errors; a user who asks it for them gets ours too, by the variable `traceback`.
+
+    The variables are as before in the end: who calls this once more, or begins a process, has not asked for anything.
+    """
+    before = {name: os.environ.get(name) for name in (_FULL, traceback)}
+    if before[_FULL] == "1":
+        os.environ[traceback] = "1"
+    os.environ[_FULL] = "1"
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+def _run(arguments: list[str]) -> None:
+    """Have Hydra do what is asked."""
+    import hydra
+
+    from eval import task
+    from eval.importing import importing
+
     task.forget()
     signal.signal(SIGTERM, task.terminate)
     if not any(argument in _ONLY_TEXT for argument in arguments):

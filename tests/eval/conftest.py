@@ -16,6 +16,7 @@ from rich.console import Console
 from eval.records import Run
 from eval.run import run
 from eval.schema import CONF, register
+from tests.eval.swept_jobs import ASKED
 
 Compose = Callable[..., DictConfig]
 
@@ -91,8 +92,9 @@ def command(
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("TOASTPROOF_CHECKPOINTS", str(checkpoints))
-    monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
-    monkeypatch.delenv("TOASTPROOF_TRACEBACK", raising=False)
+    for name in ASKED:
+        monkeypatch.setenv(name, "")  # so that what is left in its place is taken back too
+        monkeypatch.delenv(name)
 
     def go(arguments: Sequence[str]) -> Outcome:
         monkeypatch.setattr(sys, "argv", ["toastproof", *arguments])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,8 +9,8 @@ from pathlib import Path
 import pandas as pd
 
 from eval.records import read_records
+from tests.eval.swept_jobs import env
 
-ROOT = Path(__file__).parents[2]
 PROGRAM = """
 import sys, time
 from pathlib import Path
@@ -42,12 +41,10 @@ def begin(home: Path, *arguments: str, log: str = "log", waits_for: str = "", pa
         waits_for: name of a file there that must be before the first unit is done.
         pause: seconds that each unit takes longer.
     """
-    asked = ("HYDRA_FULL_ERROR", "TOASTPROOF_TRACEBACK")  # which other tests leave set, and which mean tracebacks
-    shell = {name: value for name, value in os.environ.items() if name not in asked}
     return subprocess.Popen(
         [sys.executable, "-c", PROGRAM, str(home / log), str(home / (waits_for or log)), str(pause), *arguments],
         cwd=home,
-        env={**shell, "PYTHONPATH": str(ROOT), "TOASTPROOF_CHECKPOINTS": str(home / "checkpoints")},
+        env=env(home / "checkpoints"),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

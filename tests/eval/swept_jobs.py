@@ -73,10 +73,15 @@ def networks(folder: Path, *names: str) -> list[str]:
 COMMAND = [sys.executable, "-c", "from eval.__main__ import main; main()"]
 
 
+ASKED = ("HYDRA_FULL_ERROR", "TOASTPROOF_TRACEBACK")
+"""The variables of a user who wants tracebacks in place of one line."""
+
+
 def env(checkpoints: Path, **more: str) -> dict[str, str]:
-    """The environment of a command in a process of its own."""
+    """The environment of a command in a process of its own, which gets no tracebacks whatever the tests' own asks."""
     path = os.pathsep.join([str(ROOT), str(ROOT / "eval" / "plugin")])
-    return {**os.environ, "PYTHONPATH": path, "TOASTPROOF_CHECKPOINTS": str(checkpoints), **more}
+    shell = {name: value for name, value in os.environ.items() if name not in ASKED}
+    return {**shell, "PYTHONPATH": path, "TOASTPROOF_CHECKPOINTS": str(checkpoints), **more}
 
 
 def run(arguments: list[str], folder: Path, checkpoints: Path) -> tuple[int, str]:
