@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 FILE = "error.json"
+CODES: Mapping[str, int] = {"refused": 2, "crashed": 1, "failed": 1}
+"""The exit status that a job comes to, by its own; of one that is not here it is 0. A sweep comes to the largest."""
 
 
 @dataclass(frozen=True)

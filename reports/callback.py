@@ -6,24 +6,25 @@ warning and exit code 0, so trouble leaves here as SystemExit. Everything heavy 
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from hydra.experimental.callback import Callback
 
 from eval import excuse
 
+T = TypeVar("T")
 
-def _told(write: Callable[[], Path]) -> None:
-    """Print where the report is, or in one line why there is none."""
+
+def _told(do: Callable[[], T]) -> T:
+    """What comes of it, or in one line why nothing does."""
     from eval.errors import InputError
     from reports.__main__ import line
 
     try:
-        path = write()
+        return do()
     except (InputError, OSError) as error:
         print(f"toastproof: report: {line(error)}", file=sys.stderr)
         raise SystemExit(2) from None
@@ -34,12 +35,23 @@ def _told(write: Callable[[], Path]) -> None:
             file=sys.stderr,
         )
         raise SystemExit(1) from None
-    print(f"Report: {path}")
 
 
-def _status(path: Path) -> str:
-    """The status in the header of a run, which the combined report has read whole."""
-    return str(json.loads(path.read_text(encoding="utf-8")).get("status"))
+def _worst(folder: Path) -> int:
+    """The exit status of a sweep whose jobs left this: that of the worst job.
+
+    Raises:
+        InputError: a header is torn.
+    """
+    from eval.records import Run
+
+    codes = [0]
+    for path in sorted(folder.glob("*/run.json")):
+        codes.append(excuse.CODES.get(Run.read(path.parent).status, 0))
+    for path in sorted(folder.glob(f"*/{excuse.FILE}")):
+        found = excuse.Excuse.read(path.parent)
+        codes.append(0 if found is None else excuse.CODES.get(found.status, 1))
+    return max(codes)
 
 
 class Report(Callback):
@@ -58,7 +70,7 @@ class Report(Callback):
 
             return build.write(folder)
 
-        _told(write)
+        print(f"Report: {_told(write)}")
 
     def on_multirun_end(self, config: Any, **kwargs: Any) -> None:
         """Write one report on all jobs of the sweep, if any left records; fail where a job did, in any process."""
@@ -70,8 +82,6 @@ class Report(Callback):
 
                 return build.write_sweep([folder], folder)
 
-            _told(write)
-        if any(folder.glob(f"*/{excuse.FILE}")):  # a launcher's workers cannot set the exit status themselves
-            raise SystemExit(2)
-        if any(_status(path) == "failed" for path in folder.glob("*/run.json")):
-            raise SystemExit(1)
+            print(f"Report: {_told(write)}")
+            if code := _told(lambda: _worst(folder)):  # a launcher's workers cannot set the exit status themselves
+                raise SystemExit(code)

@@ -27,14 +27,13 @@ from eval import environment, task
 from eval.cluster.job import Order, files
 from eval.cluster.terms import Terms, connected, in_one_line, room
 from eval.errors import InputError
-from eval.excuse import Excuse
+from eval.excuse import CODES, Excuse
 
 _ROOT = str(Path(__file__).resolve().parents[2])
 _ASKED = re.compile(r"\$\{\s*oc\.env:\s*['\"]?(\w+)")
 _STORE = 80 * 2**20  # bytes; little more than the least that Ray takes: jobs return a few kilobytes
 _OFTEN = 0.2  # seconds between two looks at what jobs have said
 _PATIENCE = 5.0  # seconds that jobs have to end when they are told to
-_CODES = {"refused": 2, "crashed": 1, "failed": 1}
 
 
 @dataclass
@@ -217,8 +216,8 @@ class _Sweep:
             task.codes.append(found)
             return self._return(job, "complete")
         result: JobReturn = found
-        if result.status == JobStatus.COMPLETED and result.return_value in _CODES:
-            task.codes.append(_CODES[result.return_value])
+        if result.status == JobStatus.COMPLETED and result.return_value in CODES:
+            task.codes.append(CODES[result.return_value])
         return result
 
     def _excused(self, job: _Job, status: str, text: str) -> JobReturn:
@@ -226,7 +225,7 @@ class _Sweep:
         print(f"toastproof: job {job.number}: {text}", file=sys.stderr, flush=True)
         hidden = environment.hidden(job.config)
         Excuse(status, hidden.hide(text), hidden.hide(job.overrides)).write(job.folder)
-        task.codes.append(_CODES[status])
+        task.codes.append(CODES[status])
         return self._return(job, status)
 
     def _return(self, job: _Job, status: str) -> JobReturn:

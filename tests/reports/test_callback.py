@@ -1,13 +1,16 @@
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
+from contextlib import nullcontext
 from types import SimpleNamespace
 
 import pytest
 from hydra.core.utils import JobStatus
 from omegaconf import OmegaConf
 
+from eval.excuse import Excuse
 from reports.callback import Report
 
 
@@ -46,6 +49,39 @@ def test_a_sweep_gets_one_report(sweep_folder, tmp_path):
     assert ended.value.code == 1  # an attack of one of its jobs crashed
     assert (sweep_folder / "sweep.csv").exists()
     Report().on_multirun_end(config(sweep=tmp_path / "nothing"))
+
+
+@pytest.mark.parametrize(
+    ("header", "excuses", "code"),
+    [
+        ("running", [], 0),
+        ("complete", ["crashed"], 1),
+        ("failed", ["crashed"], 1),
+        ("complete", ["crashed", "refused"], 2),
+        ("failed", ["refused"], 2),
+        ("complete", ["?"], 1),
+    ],
+)
+def test_a_sweep_ends_with_the_exit_status_of_its_worst_job_in_whatever_process(sweep_folder, header, excuses, code):
+    about = json.loads((sweep_folder / "3" / "run.json").read_text())
+    (sweep_folder / "3" / "run.json").write_text(json.dumps({**about, "status": header}))
+    for number, status in enumerate(excuses, 4):
+        Excuse(status, "why").write(sweep_folder / str(number))
+    with pytest.raises(SystemExit) if code else nullcontext() as ended:
+        Report().on_multirun_end(config(sweep=sweep_folder))
+    assert ended is None or ended.value.code == code
+
+
+@pytest.mark.parametrize("torn", ['{"title": ', "[]", ""])
+def test_a_torn_header_in_a_sweep_is_one_line_and_no_success(sweep_folder, capsys, torn):
+    (sweep_folder / "1" / "run.json").write_text(torn)
+    with pytest.raises(SystemExit) as ended:
+        Report().on_multirun_end(config(sweep=sweep_folder))
+    assert ended.value.code == 2
+    said = capsys.readouterr()
+    assert said.err.startswith(f"toastproof: report: {sweep_folder / '1' / 'run.json'}: ")
+    assert said.err.count("\n") == 1
+    assert said.out == f"Report: {sweep_folder / 'report.html'}\n"  # on the others
 
 
 def test_bad_records_leave_as_an_exit_code_not_as_an_exception(run_folder, capsys):
