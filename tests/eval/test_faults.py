@@ -13,6 +13,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from eval.alive import alive
 from eval.errors import InputError
 from eval.records import Run, read_records
 from reports.build import write
@@ -187,6 +188,15 @@ def test_a_disk_that_became_read_only_is_one_line(disk, tmp_path):
     assert "Traceback" not in said
     disk("rw")
     assert ended(begin(tmp_path, 0.0, f"run.dir={place}/out"))[0] == 0
+
+
+def test_where_nothing_can_be_written_nobody_is_at_work(disk):
+    place = disk("size=1m")
+    (place / ".claims").mkdir()
+    for left in (".lock", ".claims/abc"):
+        (place / left).touch()
+    disk("ro")
+    assert not alive(place)
 
 
 @pytest.mark.slow
