@@ -105,6 +105,7 @@ def _locked(lock: FileLock) -> bool:
 
 
 def _unlock(lock: FileLock, path: Path) -> None:
+    """Let go, and leave no file: who opened it before it was removed finds that it has no name, and opens anew."""
     if os.name == "posix":  # elsewhere a file that is open cannot be removed
         path.unlink(missing_ok=True)
     lock.release()

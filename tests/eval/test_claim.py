@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
 
 from eval.claim import Claims, Lead
 
@@ -78,3 +81,42 @@ def test_a_part_that_is_made_between_two_looks_is_not_made_again(tmp_path):
     with Claims(tmp_path, lambda part: next(looks)) as claims:
         assert claims.take("p") == "there"
     assert not list(tmp_path.iterdir())
+
+
+posix = pytest.mark.skipif(os.name != "posix", reason="elsewhere a file that is open cannot be removed")
+
+
+@posix
+def test_a_lock_whose_file_is_removed_while_it_is_taken_keeps_nobody_out_and_so_is_none(tmp_path, monkeypatch):
+    import fcntl
+
+    real, files = fcntl.flock, [tmp_path / ".claims" / "p"]
+
+    def flock(file, operation):
+        if files:  # whoever held it lets go between our opening and our locking
+            files.pop().unlink()
+        return real(file, operation)
+
+    with Claims(tmp_path, none_made) as one, Claims(tmp_path, none_made) as other:
+        monkeypatch.setattr(fcntl, "flock", flock)
+        states = [one.take("p"), other.take("p")]
+        assert not files
+        assert states.count("mine") == 1
+
+
+@posix
+def test_who_lets_go_leaves_the_lock_of_the_next_one(tmp_path, monkeypatch):
+    real, taken = Path.unlink, []
+    with Claims(tmp_path, none_made) as one, Claims(tmp_path, none_made) as other, Claims(tmp_path, none_made) as third:
+
+        def unlink(self, *arguments, **keywords):
+            real(self, *arguments, **keywords)
+            if not taken:  # the next one comes as soon as the name is free
+                taken.append("")
+                taken[0] = other.take("p")
+
+        assert one.take("p") == "mine"
+        monkeypatch.setattr(Path, "unlink", unlink)
+        one.release("p")
+        assert taken == ["mine"]
+        assert third.take("p") == "theirs"
