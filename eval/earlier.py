@@ -10,7 +10,7 @@ from typing import Any
 
 from eval.errors import InputError
 from eval.jobs import VERSIONS
-from eval.parts import failed, part_file, whole_part
+from eval.parts import failed, left_behind, part_file, whole_part
 from eval.records import Run
 
 _SAME_RECORDS = ("batch_size", "device", "title", "paths", "examples", "tensorboard", "run", "precision")
@@ -88,12 +88,30 @@ def mended(folder: Path) -> list[str]:
     Returns:
         A line for each file that was removed.
     """
-    torn = [path for path in sorted((folder / "parts").glob("*.parquet")) if not whole_part(folder, path.stem)]
-    torn += [path for kind in ("examples", "measured") for path in sorted((folder / kind).glob("*.npz")) if _torn(path)]
-    for path in torn:
+    found = torn(folder)
+    for path in found:
         path.unlink()
         part_file(folder, path.stem).unlink(missing_ok=True)
-    return [f"{path.relative_to(folder)} was not whole and is made anew" for path in torn]
+    return [f"{path.relative_to(folder)} was not whole and is made anew" for path in found]
+
+
+def torn(folder: Path) -> list[Path]:
+    """The files that are no longer whole."""
+    parts = [path for path in sorted((folder / "parts").glob("*.parquet")) if not whole_part(folder, path.stem)]
+    arrays = [path for kind in ("examples", "measured") for path in sorted((folder / kind).glob("*.npz"))]
+    return [*parts, *filter(_torn, arrays)]
+
+
+def swept(folder: Path) -> None:
+    """Remove what processes that were killed began to write, where the file is there by now: once all is written.
+
+    Before, another process could be at it. Reports may be written at any time, so that theirs is left alone.
+    """
+    for path in left_behind(folder, "run.json*"):
+        path.unlink(missing_ok=True)
+    for kind in ("parts", "examples", "measured", "pictures"):
+        for path in left_behind(folder / kind):
+            path.unlink(missing_ok=True)
 
 
 def _torn(path: Path) -> bool:

@@ -7,6 +7,7 @@ pages alone: a bit that flips in the head of a page can change the rows without 
 
 from __future__ import annotations
 
+import re
 import secrets
 import zlib
 from collections.abc import Callable, Mapping, Sequence
@@ -61,6 +62,8 @@ NAMES = tuple(column for column, kind in COLUMNS.items() if kind == pa.string())
 
 ARROW = pa.schema(list(COLUMNS.items()))
 _SEAL, _DIGITS = b"crc32 of all other bytes: ", 8
+_RANDOM = 8  # bytes
+_BESIDE = re.compile(rf"\.(.+)\.[0-9a-f]{{{2 * _RANDOM}}}\.tmp")
 _TOGETHER = 256  # small parts that become one: each by itself takes as much memory again for its 31 columns
 _READ = pa.schema([(c, pa.dictionary(pa.int32(), kind) if c in NAMES else kind) for c, kind in COLUMNS.items()])
 
@@ -68,12 +71,21 @@ _READ = pa.schema([(c, pa.dictionary(pa.int32(), kind) if c in NAMES else kind) 
 def replace(path: Path, write: Callable[[Path], object]) -> None:
     """Let `write` make a file beside `path` and rename it there: whole or not at all, in folders made on the way."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
+    beside = path.with_name(f".{path.name}.{secrets.token_hex(_RANDOM)}.tmp")
     try:
         write(beside)
         beside.replace(path)
     finally:
         beside.unlink(missing_ok=True)
+
+
+def left_behind(folder: Path, names: str = "*") -> list[Path]:
+    """What `replace` began in a folder, for files that are there, of such names.
+
+    Processes that were killed left it; or somebody is writing a file anew at this moment.
+    """
+    begun = ((path, _BESIDE.fullmatch(path.name)) for path in folder.glob(f".{names}.tmp"))
+    return [path for path, name in begun if name is not None and path.with_name(name[1]).exists()]
 
 
 def has_part(folder: Path, name: str) -> bool:

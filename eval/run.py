@@ -20,7 +20,7 @@ from eval.clean import Once, named
 from eval.cluster.parcel import Parcel
 from eval.cluster.terms import reachable
 from eval.config import read
-from eval.earlier import earlier, mended, same_networks
+from eval.earlier import earlier, mended, same_networks, swept, torn
 from eval.errors import InputError
 from eval.frames import read_frame
 from eval.header import describe_attack, header, now
@@ -94,6 +94,7 @@ def _run(cfg: DictConfig, folder: Path, overrides: list[str], console: Any, lead
     about.warnings += failures
     about.finished, about.status = now(), "failed" if failures else "complete"
     plan.hidden.header(about).write(folder)
+    swept(folder)
     show(about, read_records(folder) if studied(about) else read_frame(folder), folder, console)
     return about
 
@@ -123,6 +124,8 @@ def _go_on(folder: Path, about: Run, entrants: list[Entrant], before: Run, lead:
             entrant.forms.batch.go_on(model)
     about.started, about.taken = before.started, before.taken
     about.wall_seconds = {k: v for k, v in before.wall_seconds.items() if k in ("attacks", "probes")}
+    while not lead.mine and torn(folder) and not lead.take():  # whoever leads removes it before anything is made
+        time.sleep(_PATIENCE)
     if lead.mine:
         about.warnings += mended(folder)
 

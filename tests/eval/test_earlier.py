@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 
-from eval.earlier import mended
+from eval.claim import Lead
+from eval.earlier import mended, torn
 from eval.errors import InputError
 from eval.records import example_file, read_example, write_examples
+from tests.eval.slow_runs import records
 
 
 @pytest.fixture
@@ -62,3 +67,62 @@ def test_a_file_that_cannot_be_read_is_not_taken_for_a_damaged_one(tmp_path):
     with pytest.raises(OSError, match="directory"):
         mended(tmp_path)
     assert example_file(tmp_path, "p").exists()
+
+
+def test_what_a_process_that_was_killed_began_to_write_is_gone_when_all_is_written(small_run, tmp_path):
+    out = tmp_path / "out"
+    small_run(out)
+    part, other = sorted((out / "parts").iterdir())[:2]
+    (image,) = sorted((out / "examples").iterdir())[:1]
+    begun = [beside(path) for path in (part, image, out / "run.json")]
+    theirs = [beside(out / "parts" / "none.parquet"), beside(out / "report.html"), out / "parts" / ".notes.tmp"]
+    (out / "report.html").touch()
+    for path in (*begun, *theirs):
+        path.write_bytes(b"half")
+    part.unlink()
+    other.write_bytes(b"torn")
+    small_run(out)
+    assert not [path for path in begun if path.exists()]
+    assert all(path.exists() for path in theirs)
+    assert part.exists()
+
+
+def beside(path: Path) -> Path:
+    return path.with_name(f".{path.name}.0123456789abcdef.tmp")
+
+
+def test_who_helps_waits_until_what_is_torn_was_removed_by_who_leads(small_run, tmp_path, monkeypatch):
+    chain = ("debug.curve=true", "threat.curve=['0.02']", "transfer=false", "attack=[pgd]", "model=[softmax]")
+    out = tmp_path / "out"
+    small_run(out, *chain)
+    whole = records(out)
+    paths = sorted((out / "parts").iterdir())
+    for path in paths:
+        path.write_bytes(path.read_bytes()[:-9])
+    waits = []
+
+    def sleep(seconds):
+        waits.append(len(torn(out)))
+        mended(out)  # as who leads does
+
+    with Lead(out) as lead:
+        assert lead.mine
+        monkeypatch.setattr("eval.run.time", SimpleNamespace(sleep=sleep, perf_counter=time.perf_counter))
+        assert small_run(out, *chain).status == "helped"
+    assert waits == [len(paths)]
+    pd.testing.assert_frame_equal(records(out), whole)
+
+
+def test_who_helps_mends_where_who_led_is_gone(small_run, tmp_path, monkeypatch):
+    out, lead = tmp_path / "out", Lead(tmp_path / "out")
+    small_run(out)
+    whole = records(out)
+    path = sorted((out / "parts").iterdir())[0]
+    path.write_bytes(b"")
+    ending = SimpleNamespace(sleep=lambda seconds: lead.__exit__(None, None, None), perf_counter=time.perf_counter)
+    monkeypatch.setattr("eval.run.time", ending)
+    lead.take()
+    about = small_run(out)
+    assert about.status == "complete"
+    assert [w for w in about.warnings if "not whole" in w] == [f"parts/{path.name} was not whole and is made anew"]
+    pd.testing.assert_frame_equal(records(out), whole)
