@@ -115,9 +115,9 @@ class _Sweep:
             if new is not None:
                 self.running[self._hand_out(new)] = new
             ended, _ = ray.wait(list(self.running), timeout=_OFTEN if new is None else 0)
-            there = set(self.said.iterdir())  # one look, where most jobs may still wait for their turn
+            numbers = {int(path.stem) for path in self.said.iterdir()}  # of those that began: most may wait still
             for job in self.running.values():
-                if files(self.said, job.number)[0] in there:
+                if job.number in numbers:
                     self._tell(job)
             for ref in ended:
                 job = self.running.pop(ref)
