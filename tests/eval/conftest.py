@@ -41,6 +41,17 @@ def composed(checkpoints: Path) -> Compose:
 
 
 @pytest.fixture
+def go(composed: Compose) -> Callable[..., Run]:
+    """Runs a configuration in a folder, and tells a console, if one is given."""
+
+    def go(folder: Path, *overrides: str, console: Console | None = None) -> Run:
+        folder.mkdir(parents=True, exist_ok=True)
+        return run(composed(*overrides), folder, list(overrides), console or Console(quiet=True))
+
+    return go
+
+
+@pytest.fixture
 def small_run(composed: Compose) -> Callable[..., Run]:
     """Runs a small configuration in a folder: two networks, 40 digits."""
 

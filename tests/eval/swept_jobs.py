@@ -106,12 +106,17 @@ def same_records(one: Path, other: Path) -> None:
 
 
 def left_over(mark: str) -> list[str]:
-    """The processes that were started with this in their environment and are still there."""
-    found = []
+    """The command lines of the processes that were started with this in their environment and are still there."""
+    return list(marked(mark).values())
+
+
+def marked(mark: str) -> dict[int, str]:
+    """The command lines of the processes that were started with this in their environment, by their numbers."""
+    found = {}
     for path in Path("/proc").glob("[0-9]*/environ"):
         try:
             if mark.encode() in path.read_bytes():
-                found.append((path.parent / "cmdline").read_text().replace("\0", " "))
+                found[int(path.parent.name)] = (path.parent / "cmdline").read_text().replace("\0", " ")
         except OSError:  # gone, or another user's
             continue
     return found

@@ -5,52 +5,21 @@ from __future__ import annotations
 import os
 import platform
 import re
-import signal
-import subprocess
-import sys
-import threading
-import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Iterator
 
-import numpy as np
 import pandas as pd
 import pytest
-from rich.console import Console
 
 from eval.cluster import parcel
 from eval.errors import InputError
 from eval.records import Run, parts_made, read_examples, read_measured, read_records
-from eval.run import run
 from models.errors import ModelError
+from tests.eval.ray_runs import SMALL, parts
+from tests.eval.slow_runs import records
 
 ray = pytest.importorskip("ray")
 from eval.cluster.terms import Terms, connected  # noqa: E402
 from eval.cluster.workers import Cluster  # noqa: E402 - it needs ray
-
-ROOT = Path(__file__).parents[2]
-SMALL = (
-    "debug=quick", "model=[softmax,mlp_relu]", "attack=[fgsm,pgd]", "transfer=false", "run.shard=16",
-    "debug.curve=true", "threat.curve=['0.02','0.2']",
-)  # fmt: skip
-"""Chains of three eps on three shards, of two attacks and two networks."""
-
-
-def records(folder: Path) -> pd.DataFrame:
-    return read_records(folder).drop(columns="seconds")
-
-
-def parts(folder: Path) -> list[str]:
-    return sorted(path.name for path in (folder / "parts").glob("*.parquet"))
-
-
-@pytest.fixture
-def go(composed) -> Callable[..., Run]:
-    def go(folder: Path, *overrides: str) -> Run:
-        folder.mkdir(parents=True, exist_ok=True)
-        return run(composed(*overrides), folder, list(overrides), Console(quiet=True))
-
-    return go
 
 
 @pytest.fixture(scope="module")
@@ -297,113 +266,3 @@ def test_a_cluster_that_is_to_be_found_is_looked_for_before_anything_is_done(go,
     with pytest.raises(InputError, match=r"run\.address: must be .* nothing answers at 127\.0\.0\.1:1"):
         go(tmp_path / "out", *SMALL, "run.backend=ray", "run.address=auto")
     assert not list((tmp_path / "out").iterdir())
-
-
-SLOW = ("debug=quick", "model=[softmax]", "attack=[pgd]", "attack.pgd.steps=400", "debug.attack={}", "run.shard=2")
-"""Twenty parts of a second or so."""
-
-
-def when(condition: Callable[[], bool], act: Callable[[], None]) -> threading.Thread:
-    def wait() -> None:
-        while not condition():
-            time.sleep(0.05)
-        act()
-
-    thread = threading.Thread(target=wait, daemon=True)
-    thread.start()
-    return thread
-
-
-@pytest.mark.slow
-def test_four_workers_make_no_difference(go, tmp_path):
-    go(tmp_path / "alone", *SMALL)
-    go(tmp_path / "ray", *SMALL, "run.backend=ray", "run.workers=4", "run.shard=3")
-    pd.testing.assert_frame_equal(records(tmp_path / "ray"), records(tmp_path / "alone"))
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -9)])
-def test_a_signal_to_the_run_leaves_no_worker_behind_and_little_is_repeated(tmp_path, number, code):
-    command = [sys.executable, "-m", "eval", *SLOW, "run.backend=ray", "run.workers=2", "run.dir=out"]
-    env = {**os.environ, "PYTHONPATH": str(ROOT), "TOASTPROOF_CHECKPOINTS": str(tmp_path / "checkpoints")}
-    with subprocess.Popen(command, cwd=tmp_path, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
-        while len(parts(tmp_path / "out")) < 4:
-            assert process.poll() is None, process.communicate()[0]
-            time.sleep(0.05)
-        process.send_signal(number)
-        sent = time.monotonic()
-        said = process.communicate()[0].decode()
-    assert process.returncode == code, said
-    assert time.monotonic() - sent < 60
-    status = Run.read(tmp_path / "out").status
-    assert status == ("running" if number == signal.SIGKILL else "interrupted")
-    left = parts(tmp_path / "out")
-    before = {name: (tmp_path / "out" / "parts" / name).stat().st_mtime_ns for name in left}
-    for _ in range(300):
-        if not subprocess.run(["pgrep", "-f", "^ray::softmax"], capture_output=True, check=False).stdout:
-            break
-        time.sleep(0.1)
-    else:
-        raise AssertionError("workers are left")
-    again = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
-    assert again.returncode == 0, again.stderr
-    assert {name: (tmp_path / "out" / "parts" / name).stat().st_mtime_ns for name in left} == before
-
-
-@pytest.mark.slow
-def test_a_worker_may_die_and_its_part_is_made_by_another(go, tmp_path):
-    def kill() -> None:
-        found = subprocess.run(["pgrep", "-f", "^ray::softmax"], capture_output=True, text=True, check=True).stdout
-        os.kill(int(found.split()[0]), signal.SIGKILL)
-
-    go(tmp_path / "alone", *SLOW)
-    killer = when(lambda: len(parts(tmp_path / "ray")) >= 4, kill)
-    about = go(tmp_path / "ray", *SLOW, "run.backend=ray", "run.workers=2")
-    assert not killer.is_alive()
-    assert about.status == "complete"
-    pd.testing.assert_frame_equal(records(tmp_path / "ray"), records(tmp_path / "alone"))
-
-
-@pytest.mark.slow
-def test_a_part_whose_worker_always_dies_is_given_up_and_the_others_are_made(go, tmp_path, monkeypatch):
-    stop = threading.Event()
-
-    def kill() -> None:
-        while not stop.is_set():
-            found = subprocess.run(["pgrep", "-f", "^ray::softmax: pgd"], capture_output=True, text=True, check=False)
-            for pid in found.stdout.split():
-                os.kill(int(pid), signal.SIGKILL)
-            time.sleep(0.05)
-
-    killer = when(lambda: True, kill)
-    few = ("debug=quick", "model=[softmax]", "attack=[fgsm,pgd]", "run.backend=ray", "run.workers=1", "run.retries=1")
-    try:
-        about = go(tmp_path, *few)
-    finally:
-        stop.set()
-        killer.join()
-    assert about.status == "failed"
-    assert "attack.pgd on softmax crashed: its worker died 2 times" in about.warnings[-1]
-    assert set(read_records(tmp_path)["attack"]) == {"none", "fgsm"}
-    assert go(tmp_path, *few[:3]).status == "complete"
-
-
-@pytest.mark.slow
-def test_a_cluster_of_two_nodes_ends_though_one_is_killed_in_the_middle(go, tmp_path):
-    from ray.cluster_utils import Cluster as Nodes
-
-    go(tmp_path / "alone", *SLOW)
-    nodes = Nodes(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
-    try:
-        second = nodes.add_node(num_cpus=2)
-        killer = when(
-            lambda: len(parts(tmp_path / "ray")) >= 4, lambda: nodes.remove_node(second, allow_graceful=False)
-        )
-        about = go(tmp_path / "ray", *SLOW, "run.backend=ray", f"run.address='{nodes.address}'")
-    finally:
-        ray.shutdown()
-        nodes.shutdown()
-    assert not killer.is_alive()
-    assert about.status == "complete"
-    pd.testing.assert_frame_equal(records(tmp_path / "ray"), records(tmp_path / "alone"))
-    assert np.isfinite(records(tmp_path / "ray")["rms"]).all()
