@@ -118,7 +118,7 @@ def enter(
         pools = None if cohort.pools is None else cohort.pools.pools(seed)
         if cohort.imitates is not None:
             for entrant in list(found.values()):
-                found |= {e.name: e for e in _substitutes(cohort, entrant, probe, test, seed, device, console)}
+                found |= {e.name: e for e in _substitutes(cohort, entrant, probe, test, seed, plan, device, console)}
             continue
         for node, spec in cohort.specs.items():
             renamed = bool(cohort.suffix) and names_itself(spec)
@@ -164,13 +164,22 @@ def _soften(network: Network, cohort: Cohort, found: Mapping[str, Entrant]) -> N
 
 
 def _substitutes(
-    cohort: Cohort, oracle: Entrant, probe: Tensor, test: Samples, seed: int, device: torch.device, console: Any
+    cohort: Cohort,
+    oracle: Entrant,
+    probe: Tensor,
+    test: Samples,
+    seed: int,
+    plan: Plan,
+    device: torch.device,
+    console: Any,
 ) -> Iterator[Entrant]:
     """The networks of a cohort that learn from the labels of another one, after each round."""
     assert cohort.imitates is not None
     for node, spec in cohort.specs.items():
         for network in build(spec, node + cohort.suffix, test.shape, len(test.classes), seed=seed).values():
-            rounds = cohort.imitates.networks(oracle.classifier, network, seed, device)
+            rounds = cohort.imitates.networks(
+                oracle.classifier, oracle.fingerprint, network, seed, device, plan.checkpoints
+            )
             for name, learnt, trained in rounds:
                 classifier = learnt.classifier(name, test.shape).to(device)
                 warnings = tuple(check(classifier, probe, test.labels))

@@ -142,35 +142,73 @@ def load_or_fit(
         ModelError: the stored file is damaged, the folder cannot be written, or as `fit` does.
     """
     content = produced_by(network, spec, config, name=name, data=data, input_shape=input_shape, seed=seed, pools=pools)
-    key = key_of(content)
-    path, partial = root / f"{key}.safetensors", root / f"{key}.partial"
+
+    def make(partial: Path) -> dict[str, Any]:
+        history = fit(
+            network,
+            config,
+            source,
+            seed=seed,
+            device=device,
+            perturb=perturb,
+            pools=pools,
+            progress=progress,
+            store=partial,
+            log=log,
+        )
+        return {"history": json.loads(history.to_json())}
+
+    path, header, loaded = load_or_make(network, content, make, root=root, name=name, device=device)
+    return Trained(path.stem, path, _history(header, path), loaded, header)
+
+
+def checkpoint(root: Path, content: Mapping[str, Any]) -> Path:
+    """The file in the folder `root` of the network that `content` produces."""
+    return root / f"{key_of(content)}.safetensors"
+
+
+def load_or_make(
+    network: Network,
+    content: Mapping[str, Any],
+    make: Callable[[Path], Mapping[str, Any]],
+    *,
+    root: Path,
+    name: str,
+    device: torch.device | str,
+) -> tuple[Path, dict[str, Any], bool]:
+    """Load what `content` produces into `network.module`, or make it, in one process at a time.
+
+    Args:
+        network: to load into.
+        content: all that a checkpoint depends on, as JSON knows it.
+        make: trains the module; given the file for what is under way, returns what its header holds besides `content`.
+        root: folder of the checkpoints.
+        name: of the network, for messages.
+        device: where the module ends when it is loaded.
+
+    Returns:
+        The checkpoint, its header, and whether it was found.
+
+    Raises:
+        ModelError: the stored file is damaged, the folder cannot be written, or as `make` does.
+    """
+    path = checkpoint(root, content)
+    partial = path.with_suffix(".partial")
     try:
-        with _alone(root, key, path):
+        with _alone(root, path.stem, path):
             if path.exists():
                 header = read_header(path)
                 load_state(network.module, read_state(path, f"stored network {name}"), f"stored network {name}")
                 network.module.to(device).eval()
-                return Trained(key, path, _history(header, path), True, header)
-            history = fit(
-                network,
-                config,
-                source,
-                seed=seed,
-                device=device,
-                perturb=perturb,
-                pools=pools,
-                progress=progress,
-                store=partial,
-                log=log,
-            )
-            header = {**content, "history": json.loads(history.to_json())}
+                return path, header, True
+            header = {**content, **make(partial)}
             write_checkpoint(path, network, header)
             partial.unlink(missing_ok=True)
     except OSError as error:
         raise ModelError(
             f"paths.checkpoints: must be a writable folder with space, got {root}: {error.strerror or error}"
         ) from None
-    return Trained(key, path, history, False, header)
+    return path, header, False
 
 
 @contextmanager

@@ -47,7 +47,7 @@ def samples(n: int) -> Samples:
     return Samples.of(np.zeros((n, 1, 8, 8), np.float32), np.arange(n) % 2, ("a", "b"), "test")
 
 
-def test_a_small_run_fills_its_tables_and_keeps_its_limits(go, tmp_path):
+def test_a_small_run_fills_its_tables_and_keeps_its_limits(go, tmp_path, checkpoints):
     about, reading, records = go(tmp_path, *SMALL)
     by = {table.name: table for table in reading.tables}
 
@@ -63,6 +63,8 @@ def test_a_small_run_fills_its_tables_and_keeps_its_limits(go, tmp_path):
     assert own["sample"].nunique() == 40  # a third are seeds
     assert own[own["attack"] == "foolbox_hopskipjump_within"]["sample"].nunique() == 4
     assert [m["name"] for m in about.models] == ["cnn", *(f"cnn_substitute_{n}" for n in (20, 40, 80))]
+    learnt = [checkpoints / m["trained"]["checkpoint"] for m in about.models]  # what workers are sent
+    assert all(path.is_file() for path in learnt)
     assert [label for label, _ in by["rounds"].rows] == ["20 labels", "40 labels", "80 labels"]
 
     sent = attacked[(attacked["source"] == "cnn_substitute_80") & (attacked["target_model"] == "cnn")]
