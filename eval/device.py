@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -30,10 +31,23 @@ def choose(name: str) -> torch.device:
     if missing or device.type not in ("cpu", "cuda", "mps"):
         raise InputError(f"device: this machine has no {name}; use device=auto or device=cpu")
     if device.type == "cuda":
-        # convolutions would round their inputs to 10 bits of mantissa by default
-        torch.backends.cudnn.allow_tf32 = False
-        torch.backends.cuda.matmul.allow_tf32 = False
+        if device.index is not None:
+            torch.cuda.set_device(device)  # what a library puts on "cuda" belongs there too
+        rounding(False)
+        torch.backends.cudnn.deterministic = True  # a run that is made again finds what it found
     return device
+
+
+def rounding(allowed: bool) -> None:
+    """Let a GPU round the inputs of convolutions and products to 10 bits of mantissa (TF32), or not.
+
+    PyTorch lets convolutions by default; a run does not, since records are to be right in float32.
+    """
+    with warnings.catch_warnings():
+        # Flags that torch 2.9 warned of; those that it has besides leave these unreadable, which libraries do read.
+        warnings.simplefilter("ignore")
+        torch.backends.cudnn.allow_tf32 = allowed
+        torch.backends.cuda.matmul.allow_tf32 = allowed
 
 
 def describe(device: torch.device) -> str:
@@ -47,6 +61,19 @@ def synchronize(device: torch.device) -> None:
     """Wait until the device has done what it was given; for timing."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
+
+
+@contextmanager
+def rounded(device: torch.device, allowed: bool) -> Iterator[None]:
+    """Within this, TF32 on a GPU if it is `allowed`; afterwards float32 again."""
+    if device.type != "cuda" or not allowed:
+        yield
+        return
+    rounding(True)
+    try:
+        yield
+    finally:
+        rounding(False)
 
 
 @contextmanager

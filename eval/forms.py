@@ -10,7 +10,7 @@ from torch import Tensor
 from eval.batches import Batch, halving
 from eval.config import Plan
 from eval.memory import Footprint, footprint, free
-from eval.speed import lay_out, reduce
+from eval.speed import lay_out, reduce, replay
 from models.classifier import Classifier
 from models.fold import fold
 from models.graphed import Graphed
@@ -80,18 +80,14 @@ def forms(plan: Plan, classifier: Classifier, x: Tensor, work: int, device: torc
     """
     quick = fold(classifier, x) if plan.fold else classifier
     laid_out = plan.channels_last and lay_out(quick, x)
-    reduced = reduce(quick, x, work, plan.precision)
+    reduced = reduce(quick, x, work, plan.precision, plan.channels_last)
     needed = _needed(quick, x)
-    replayed = Graphed(quick) if plan.graphs and device.type == "cuda" else None
-    if replayed is not None and reduced is not None:
-        reduced.quick = Graphed(reduced.quick)
-    graphs = [replayed] if reduced is None else [replayed, reduced.quick]
+    graphs = replay(quick, reduced, x) if plan.graphs and device.type == "cuda" else []
 
     def release() -> None:
-        for graph in graphs:
-            if isinstance(graph, Graphed):
-                graph.forget()
+        for held in graphs:
+            held.forget()
 
     size = plan.batch_size or needed.fits(free(device))
     batch = Batch(classifier.name, size, measured=plan.batch_size is None, release=release)
-    return Forms(quick, laid_out, quick is not classifier, reduced, replayed, needed, batch)
+    return Forms(quick, laid_out, quick is not classifier, reduced, graphs[0] if graphs else None, needed, batch)

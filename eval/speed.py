@@ -11,10 +11,13 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from eval.batches import shortage
 from models.classifier import Classifier
+from models.graphed import SIZES, Capture, Captured, Graphed, replays
 from models.reduced import Reduced, agrees, native
 
 _SMALL = 1_000_000  # multiplications per image below which threads, or 16 bits, cost more than they give
+PRECISIONS = ("auto", "float32", "bfloat16")
 _CORES = torch.get_num_threads()
 _MALLOC = ((-3, 1 << 30), (-1, (1 << 31) - 1), (-2, 1 << 26))
 """Of glibc's malloc.h: M_MMAP_THRESHOLD, M_TRIM_THRESHOLD and M_TOP_PAD, in bytes."""
@@ -39,10 +42,26 @@ def multiplications(network: nn.Module, x: Tensor) -> int:
     return sum(counts)
 
 
-PRECISIONS = ("auto", "float32", "bfloat16")
+def replay(network: nn.Module, reduced: Reduced | None, x: Tensor, capture: Capture = Captured) -> list[Graphed]:
+    """CUDA graphs of a network, and, second, of its form in 16 bits, which asks both from here on; as far as they may.
+
+    Args:
+        network: images (B, C, H, W) -> logits (B, K).
+        reduced: its form in 16 bits, if it has one.
+        x: images (B, C, H, W) on which all are tried.
+        capture: makes the graphs.
+
+    Raises:
+        RuntimeError: memory has run out.
+    """
+    found = [graph(network, x, capture)]
+    if found[0] is not None and reduced is not None and (quick := graph(reduced.quick, x, capture)) is not None:
+        reduced.whole, reduced.quick = found[0], quick
+        found.append(quick)
+    return [graphed for graphed in found if graphed is not None]
 
 
-def reduce(classifier: Classifier, x: Tensor, work: int, precision: str) -> Reduced | None:
+def reduce(classifier: Classifier, x: Tensor, work: int, precision: str, nhwc: bool = True) -> Reduced | None:
     """A form of the network whose gradients are in bfloat16, where they are wanted and right.
 
     `auto` takes it on a CPU that computes in bfloat16 for networks of a million multiplications an image or more:
@@ -54,6 +73,7 @@ def reduce(classifier: Classifier, x: Tensor, work: int, precision: str) -> Redu
         x: images (B, C, H, W) on which both are tried.
         work: multiplications per image.
         precision: one of `PRECISIONS`.
+        nhwc: whether convolutions on a GPU may have the channels of a pixel side by side, as its units for 16 bits do.
     """
     wanted = precision == "bfloat16" or (
         precision == "auto" and x.device.type == "cpu" and work >= _SMALL and native(x.device)
@@ -61,7 +81,39 @@ def reduce(classifier: Classifier, x: Tensor, work: int, precision: str) -> Redu
     if not wanted:
         return None
     reduced = Reduced(classifier)
+    if nhwc and x.device.type == "cuda" and convolves(classifier):
+        reduced.quick.to(memory_format=torch.channels_last)
+        if agrees(classifier, reduced, x):
+            return reduced
+        reduced.quick.to(memory_format=torch.contiguous_format)
     return reduced if agrees(classifier, reduced, x) else None
+
+
+def convolves(network: nn.Module) -> bool:
+    """Whether there are convolutions over two dimensions in a network."""
+    return any(isinstance(module, nn.Conv2d) for module in network.modules())
+
+
+def graph(network: nn.Module, x: Tensor, capture: Capture = Captured) -> Graphed | None:
+    """A network as CUDA graphs, where these answer as it does.
+
+    Args:
+        network: images (B, C, H, W) -> logits (B, K).
+        x: images (B, C, H, W) on which it is tried, a few of them.
+        capture: makes the graphs.
+
+    Raises:
+        RuntimeError: memory has run out.
+    """
+    graphed = Graphed(network, capture, x.device.type)
+    devices = [x.device] if x.device.type == "cuda" else []
+    with torch.random.fork_rng(devices):  # what a network draws in a trial must not change what it draws later
+        try:
+            return graphed if replays(graphed, x[: SIZES[0]]) else None
+        except RuntimeError as error:
+            if shortage(error):
+                raise
+            return None  # it asks the device, or the host, what no graph can hold
 
 
 def share_out(work: int, device: torch.device) -> None:
@@ -101,7 +153,7 @@ def lay_out(network: nn.Module, x: Tensor) -> bool:
     Returns:
         Whether they do; not in a network that relies on the other layout, by `view` for instance.
     """
-    if x.device.type != "cpu" or not any(isinstance(m, nn.Conv2d) for m in network.modules()):
+    if x.device.type != "cpu" or not convolves(network):
         return False
     network.to(memory_format=torch.channels_last)
     try:

@@ -8,7 +8,7 @@ what it made is judged by that network; then the clock runs, all in turns. The l
     folded        batch norms are part of the layers before them
     laid out      on a CPU, the channels of a pixel side by side
     graphs        on a GPU, replayed as CUDA graphs: `models.graphed`
-    16 bits       searched in bfloat16, every success asked again in float32: `models.reduced`
+    16 bits       searched in bfloat16 (channels side by side), every success asked again in float32: `models.reduced`
     leaving       samples leave once they are broken
 """
 
@@ -30,21 +30,22 @@ from attacks.pgd import PGD
 from attacks.rng import Rng
 from attacks.threat import ThreatModel, parse_eps, unlimited
 from eval.data import Samples
+from eval.device import rounded
 from eval.floor import floor, in_turns
 from eval.judge import judge
-from eval.libraries import LIBRARIES, Asked
+from eval.libraries import LIBRARIES, Asked, Library
 from eval.meter import Meter
-from eval.speed import lay_out
+from eval.speed import lay_out, reduce, replay
 from eval.trial import Arrays
 from models.classifier import Classifier
 from models.fold import fold
-from models.graphed import Graphed
-from models.reduced import Reduced, agrees
+from models.reduced import Reduced
 
 TIMING = "timing"
 """Name of the probe in a run's folder."""
 FLOOR, LEVER, LIBRARY, ATTACK = "floor", "lever", "library", "attack"
 _LAID_OUT = ", laid out"
+_ROUNDED = ", TF32"
 _LENGTH = 2.5  # eps / steps: the usual length of a step
 
 Search = Callable[[Any], Tensor]
@@ -159,10 +160,17 @@ class Timing:
         asked = Asked(threat.eps, _LENGTH * threat.eps / self.steps, self.steps)
         for name in self.libraries if self.norm == "linf" and plain.bounds == (0.0, 1.0) else ():
             library = LIBRARIES[name]
-            if library.version:
-                search = partial(library, x=x, labels=goal.labels, asked=asked)
-                found.append(Contender(LIBRARY, library.label, plain, search, threat, library.version))
+            for rounds in [False, *([True] if x.is_cuda else [])] if library.version else []:
+                search = partial(_as_a_library, library, rounds, x=x, labels=goal.labels, asked=asked)
+                label = library.label + (_ROUNDED if rounds else "")
+                found.append(Contender(LIBRARY, label, plain, search, threat, library.version))
         return found
+
+
+def _as_a_library(library: Library, rounds: bool, network: Classifier, **asked: Any) -> Tensor:
+    """What a library makes, with TF32 if it `rounds`, as PyTorch lets convolutions on a GPU by default."""
+    with rounded(asked["x"].device, rounds):
+        return library(network, **asked)
 
 
 def _levers(plain: Classifier, x: Tensor) -> dict[str, nn.Module]:
@@ -176,12 +184,10 @@ def _levers(plain: Classifier, x: Tensor) -> dict[str, nn.Module]:
     if lay_out(laid_out, x):
         last, told = laid_out, told + _LAID_OUT
         found[told] = last
-    reduced = Reduced(last)
-    if x.is_cuda:
+    reduced = reduce(last, x, 0, "bfloat16")
+    if x.is_cuda and (graphs := replay(last, reduced, x)):
         told += ", graphs"
-        found[told] = Graphed(last)
-    if agrees(last, reduced, x):
-        if x.is_cuda:
-            reduced.quick = Graphed(reduced.quick)
+        found[told] = graphs[0]
+    if reduced is not None:
         found[f"{told}, 16 bits"] = reduced
     return found

@@ -1,57 +1,160 @@
-"""A network whose gradients are replayed as CUDA graphs: launched once, and not layer by layer.
+"""A network that is replayed as CUDA graphs: launched once, and not layer by layer.
 
-On a GPU the layers of a small network are done sooner than the host can launch them. A graph of a forward and its
-backward is launched as one; it holds for one batch size, so that batches are filled up to one of a few sizes, each
-captured when it is first met. Where no gradient is wanted, and for larger batches, the network itself is asked.
+On a GPU the layers of a small network are done sooner than the host can launch them. A graph of a forward and one of
+its backward are launched as one each; they hold for one batch size, so that batches are filled up to one of a few
+sizes, each captured when it is first met. Larger batches go through the network itself.
 
-Source: PyTorch's documentation of `torch.cuda.make_graphed_callables`, which captures both.
+Graphs read and write the same memory each time. What goes in and out is copied; and a backward whose forward is not the
+last one that was replayed (one of several whose mean is followed, say) has its forward replayed again first.
+
+Source: PyTorch's notes on CUDA graphs (docs.pytorch.org, "CUDA semantics", "CUDA Graphs").
 Cost: memory for the activations of each size.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import cast
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
-Network = Callable[[Tensor], Tensor]
-Capture = Callable[[Network, Tensor], Network]
-"""(network, images that want a gradient) -> the same for batches of that shape."""
-
 SIZES = (8, 16, 32, 64, 128, 256)
 """Batches that are captured."""
+_WARM = 3  # forwards and backwards before a capture, which let libraries choose their kernels and get their memory
+_NEAR = 1e-3  # by how much a replay may differ from the network, relative to its largest answer
+
+Network = Callable[[Tensor], Tensor]
 
 
-def captured(network: Network, x: Tensor) -> Network:
-    """The network as CUDA graphs for images of the shape of `x`."""
-    found: Network = cast(Network, torch.cuda.make_graphed_callables(network, (x,)))
-    return found
+class Static(Protocol):
+    """A network for one batch size, on memory that is always the same.
+
+    Attributes:
+        images: (N, C, H, W), written to before `forward`.
+        logits: (N, K), read after it.
+        cotangent: (N, K), written to before `backward`.
+        gradient: (N, C, H, W), read after it.
+    """
+
+    images: Tensor
+    logits: Tensor
+    cotangent: Tensor
+    gradient: Tensor
+
+    def forward(self) -> None:
+        """Write the logits of the images."""
+
+    def backward(self) -> None:
+        """Write the gradient, of the last `forward`; any number of times."""
+
+
+Capture = Callable[[Network, Tensor], Static]
+"""(network, images of the size) -> that."""
+
+
+class Captured:
+    """Two CUDA graphs; the activations between them stay where they are, so that the backward can be replayed again."""
+
+    def __init__(self, network: Network, x: Tensor) -> None:
+        leaf = x.detach().clone().requires_grad_()
+        kept = torch.cuda.current_stream(x.device)
+        with torch.cuda.device(x.device), torch.random.fork_rng([x.device]), torch.enable_grad():
+            side: torch.cuda.Stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+            side.wait_stream(kept)
+            with torch.cuda.stream(side):
+                for _ in range(_WARM):
+                    out = network(leaf)
+                    torch.autograd.grad(out, leaf, torch.zeros_like(out))
+                    del out
+            kept.wait_stream(side)
+            self._forward, self._backward = torch.cuda.CUDAGraph(), torch.cuda.CUDAGraph()
+            with torch.cuda.stream(kept):  # which is the current one again even where a capture fails
+                with torch.cuda.graph(self._forward, stream=side, capture_error_mode="thread_local"):
+                    self._out = network(leaf)
+                self.cotangent = torch.zeros_like(self._out)
+                pool = self._forward.pool()
+                with torch.cuda.graph(self._backward, pool=pool, stream=side, capture_error_mode="thread_local"):
+                    (gradient,) = torch.autograd.grad(self._out, leaf, self.cotangent, retain_graph=True)
+        self.images, self.logits, self.gradient = leaf.detach(), self._out.detach(), gradient.detach()
+
+    def forward(self) -> None:
+        """Write the logits of the images."""
+        self._forward.replay()
+
+    def backward(self) -> None:
+        """Write the gradient, of the last `forward`."""
+        self._backward.replay()
+
+
+class _Replayed:
+    """What is static of one size, and which question was its last."""
+
+    def __init__(self, static: Static) -> None:
+        self.static = static
+        self.serial = 0
+
+    def ask(self, x: Tensor) -> Tensor:
+        """Logits (B, K) of images (B, C, H, W), in fresh memory."""
+        self.static.images[: len(x)].copy_(x)  # what is in the other rows does not matter
+        self.static.forward()
+        self.serial += 1
+        return self.static.logits[: len(x)].clone()
+
+    def follow(self, cotangent: Tensor) -> Tensor:
+        """The gradient (B, C, H, W) of the last question, in fresh memory."""
+        count = len(cotangent)
+        self.static.cotangent[:count].copy_(cotangent)
+        self.static.backward()
+        return self.static.gradient[:count].clone()
+
+
+class _Question(torch.autograd.Function):
+    """A question to a `_Replayed`, whose gradient is replayed as well."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, replayed: _Replayed) -> Tensor:
+        """Logits (B, K)."""
+        answer = replayed.ask(x)
+        ctx.replayed, ctx.serial = replayed, replayed.serial
+        ctx.save_for_backward(x)
+        return answer
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, *cotangents: Tensor) -> tuple[Tensor, None]:
+        """The gradient (B, C, H, W) by the images."""
+        replayed: _Replayed = ctx.replayed
+        if ctx.serial != replayed.serial:  # another question has taken the place of this one
+            replayed.ask(*ctx.saved_tensors)
+            ctx.serial = replayed.serial
+        return replayed.follow(*cotangents), None
 
 
 class Graphed(nn.Module):
-    """A network that is replayed where a gradient is wanted.
+    """A network that is replayed.
 
     Attributes:
-        network: asked for everything else, and captured; images (B, C, H, W) -> logits (B, K).
+        network: captured, and asked where the batch is larger; images (B, C, H, W) -> logits (B, K).
     """
 
-    def __init__(self, network: nn.Module, capture: Capture = captured, device: str = "cuda") -> None:
+    def __init__(self, network: nn.Module, capture: Capture = Captured, device: str = "cuda") -> None:
         super().__init__()
         self.network = network
         self._capture, self._device = capture, device
-        self._graphs: dict[tuple[int, ...], Network] = {}
+        self._replayed: dict[tuple[Any, ...], _Replayed] = {}
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits (B, K); of fresh memory, as their gradients are."""
         size = next((s for s in SIZES if s >= len(x)), None)
-        if x.device.type != self._device or size is None or not (torch.is_grad_enabled() and x.requires_grad):
+        if x.device.type != self._device or size is None or len(x) == 0:
             answer: Tensor = self.network(x)
             return answer
-        # a graph writes to the same memory in each replay: what goes in and out is copied, both ways
-        filled = torch.cat([x, x[:1].detach().expand(size - len(x), *x.shape[1:])]) * 1.0
-        return self._graph(filled)(filled)[: len(x)] * 1.0
+        replayed = self._of(x, size)
+        if not (torch.is_grad_enabled() and x.requires_grad):
+            return replayed.ask(x.detach())
+        answered: Tensor = _Question.apply(x, replayed)
+        return answered
 
     def stand_in(self) -> Network | None:
         """What the network offers to follow the gradients of in its place, if anything."""
@@ -60,11 +163,38 @@ class Graphed(nn.Module):
 
     def forget(self) -> None:
         """Give back the memory of all graphs; each is captured again when it is next met."""
-        self._graphs.clear()
+        self._replayed.clear()
 
-    def _graph(self, filled: Tensor) -> Network:
-        key = tuple(filled.shape)
-        if key not in self._graphs:
-            sample = filled.detach().clone().requires_grad_()
-            self._graphs[key] = self._capture(self.network, sample)
-        return self._graphs[key]
+    def _of(self, x: Tensor, size: int) -> _Replayed:
+        key = (size, *x.shape[1:], x.dtype, x.device)
+        if key not in self._replayed:
+            filled = torch.cat([x.detach(), x[:1].detach().expand(size - len(x), *x.shape[1:])])
+            self._replayed[key] = _Replayed(self._capture(self.network, filled))
+        return self._replayed[key]
+
+
+def replays(graphed: Graphed, x: Tensor) -> bool:
+    """Whether replays answer as the network does: not where it draws random numbers, or decides by what it sees.
+
+    Args:
+        graphed: the network.
+        x: images (B, C, H, W) to try it on; asked as they are, and darker, which a graph knows nothing of beforehand.
+
+    Raises:
+        RuntimeError: the network cannot be captured, as where it asks the device a question; or memory has run out.
+    """
+    for images in (x, x / 2):
+        ours, theirs = (_both(network, images) for network in (graphed, graphed.network))
+        for mine, exact in zip(ours, theirs, strict=True):
+            if not bool((mine - exact).abs().max() <= _NEAR * exact.abs().max()):
+                return False
+    return True
+
+
+def _both(network: Network, x: Tensor) -> tuple[Tensor, Tensor]:
+    """Logits (B, K), and the gradient (B, C, H, W) of a sum in which each counts otherwise."""
+    with torch.enable_grad():
+        leaf = x.detach().requires_grad_()
+        out = network(leaf)
+    weights = torch.linspace(-1, 1, out.numel(), device=out.device, dtype=out.dtype).view_as(out)
+    return out.detach(), torch.autograd.grad(out, leaf, weights)[0]

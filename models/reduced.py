@@ -22,36 +22,52 @@ from torch import Tensor, nn
 from models.classifier import Classifier
 
 
-class Reduced(nn.Module):
-    """A classifier that gives its gradients in bfloat16 and its answers as it is.
+class Quick(nn.Module):
+    """A classifier in bfloat16, between images and logits in float32.
 
     Attributes:
-        classifier: the classifier.
-        quick: a copy of its network in bfloat16.
+        network: a copy of the classifier's network in bfloat16.
     """
 
     def __init__(self, classifier: Classifier) -> None:
         super().__init__()
-        self.classifier = classifier
-        self.quick: nn.Module = copy.deepcopy(classifier.network).to(torch.bfloat16)
+        self.network: nn.Module = copy.deepcopy(classifier.network).to(torch.bfloat16)
+        self._normalised = classifier.normalised  # a method: the classifier is no part of this
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits (B, K) of images (B, C, H, W) in box units, of the images' dtype."""
-        if not (torch.is_grad_enabled() and x.requires_grad):
-            answer: Tensor = self.classifier(x)
-            return answer
-        logits: Tensor = self.quick(self.classifier.normalised(x).to(torch.bfloat16))
+        logits: Tensor = self.network(self._normalised(x).to(torch.bfloat16))
         return logits.to(x.dtype)
 
-    def exact(self) -> Classifier:
+
+class Reduced(nn.Module):
+    """A classifier that gives its gradients in bfloat16 and its answers as it is.
+
+    Attributes:
+        whole: the classifier, or a form of it that answers the same.
+        quick: the same in bfloat16.
+    """
+
+    def __init__(self, classifier: Classifier) -> None:
+        super().__init__()
+        self.whole: nn.Module = classifier
+        self.quick: nn.Module = Quick(classifier)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits (B, K) of images (B, C, H, W) in box units, of the images' dtype."""
+        network = self.quick if torch.is_grad_enabled() and x.requires_grad else self.whole
+        answer: Tensor = network(x)
+        return answer
+
+    def exact(self) -> nn.Module:
         """The network as it is, gradients included."""
-        return self.classifier
+        return self.whole
 
 
 def native(device: torch.device) -> bool:
     """Whether the device computes in bfloat16, instead of emulating it."""
     if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported())
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device.type != "cpu":
         return False
     cpu: Any = torch.cpu  # where a version of torch has no such question, the answer is no

@@ -362,11 +362,15 @@ def test_graphs_of_larger_batches_are_given_back():
     network = nn.Sequential(nn.Flatten(), nn.Linear(4, 3))
     captured: list[int] = []
 
-    def capture(net: Any, x: Tensor) -> Any:
-        captured.append(len(x))
-        return net
+    class Static:
+        def __init__(self, net: Any, x: Tensor) -> None:
+            captured.append(len(x))
+            self.net, self.images, self.logits = net, x.clone(), torch.empty(len(x), 3)
 
-    graphed = Graphed(network, capture, "cpu")
+        def forward(self) -> None:
+            self.logits = self.net(self.images)
+
+    graphed = Graphed(network, Static, "cpu")
     x = torch.rand(3, 1, 2, 2).requires_grad_()
     for _ in range(2):
         graphed(x)

@@ -10,6 +10,7 @@ import torch
 from omegaconf import DictConfig
 from rich.console import Console
 
+from eval import device as devices
 from eval import speed
 from eval.errors import InputError
 from eval.records import Run, read_records
@@ -94,8 +95,27 @@ def test_what_16_bits_would_change_is_searched_in_32(net, monkeypatch, composed,
 def test_a_device_is_asked_whether_it_can(monkeypatch):
     assert isinstance(reduced.native(torch.device("cpu")), bool)
     assert reduced.native(torch.device("mps")) is False
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: not including_emulation)
     assert reduced.native(torch.device("cuda")) is True
+
+
+def flags() -> tuple[bool, bool]:
+    return torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
+
+
+def test_a_gpu_rounds_only_where_it_is_asked_to():
+    before = flags()
+    try:
+        devices.rounding(False)
+        assert flags() == (False, False)
+        with devices.rounded(torch.device("cuda"), True):
+            assert flags() == (True, True)
+        assert flags() == (False, False)
+        for device, allowed in (("cuda", False), ("cpu", True)):
+            with devices.rounded(torch.device(device), allowed):
+                assert flags() == (False, False)
+    finally:
+        torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = before
 
 
 def test_an_unknown_precision_is_refused(composed):

@@ -2,92 +2,273 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 from torch import Tensor, nn
 
-from models.graphed import SIZES, Graphed, Network
+from attacks.goal import Goal
+from attacks.lbfgs import LBFGS
+from attacks.rng import Rng
+from attacks.threat import unlimited
+from eval.speed import graph, replay
+from models.classifier import Classifier
+from models.graphed import SIZES, Captured, Graphed, Network, replays
+from models.reduced import Quick, Reduced
 
 NET = nn.Sequential(nn.Flatten(), nn.Linear(12, 9), nn.Tanh(), nn.Linear(9, 4)).requires_grad_(False)
 
 
-class Replayed:
-    """Stands for a graph: one shape, and the same memory for all its answers and gradients."""
+class Same:
+    """Stands for two CUDA graphs: the same memory for all questions, and activations of the last one alone."""
 
-    def __init__(self) -> None:
-        self.shapes: list[torch.Size] = []
+    def __init__(self, network: Network, x: Tensor) -> None:
+        self.network, self.images = network, x.clone()
+        self.logits, self.cotangent = torch.full((2, len(x), 4), torch.nan)
+        self.gradient = torch.full_like(x, torch.nan)
 
-    def __call__(self, network: Network, x: Tensor) -> Network:
-        assert x.requires_grad
-        self.shapes.append(x.shape)
-        out, back = torch.empty(len(x), 4), torch.empty_like(x)
+    def forward(self) -> None:
+        with torch.enable_grad():
+            self._leaf = self.images.clone().requires_grad_()
+            self._out = self.network(self._leaf)
+        self.logits.copy_(self._out.detach())
 
-        class Replay(torch.autograd.Function):
-            @staticmethod
-            def forward(ctx, images):
-                assert images.shape == x.shape
-                ctx.save_for_backward(images)
-                return out.copy_(network(images.detach())).detach()
+    def backward(self) -> None:
+        (found,) = torch.autograd.grad(self._out, self._leaf, self.cotangent, retain_graph=True)
+        self.gradient.copy_(found)
 
-            @staticmethod
-            def backward(ctx, cotangent):
-                (images,) = ctx.saved_tensors
-                with torch.enable_grad():
-                    leaf = images.detach().requires_grad_()
-                    (found,) = torch.autograd.grad(network(leaf), leaf, cotangent)
-                return back.copy_(found).detach()
 
-        return Replay.apply
+class Noted(list[int]):
+    """A capture that keeps the sizes it was asked for."""
+
+    def __call__(self, network: Network, x: Tensor) -> Same:
+        assert not x.requires_grad
+        self.append(len(x))
+        return Same(network, x)
+
+
+def images(batch: int, seed: int = 0) -> Tensor:
+    return torch.rand(batch, 3, 2, 2, generator=torch.Generator().manual_seed(seed))
 
 
 def of(network: Network, x: Tensor) -> tuple[Tensor, Tensor]:
     leaf = x.clone().requires_grad_()
     z = network(leaf)
-    (gradient,) = torch.autograd.grad(z, leaf, torch.linspace(-1, 1, z.numel()).view_as(z))
+    (gradient,) = torch.autograd.grad(z, leaf, torch.linspace(-1, 1, z.numel(), device=z.device).view_as(z))
     return z.detach(), gradient
 
 
 @pytest.mark.parametrize("batch", [1, 7, 8, 9, 33, 256, 257])
 def test_answers_and_gradients_are_those_of_the_network(batch):
-    x = torch.rand(batch, 3, 2, 2, generator=torch.Generator().manual_seed(batch))
-    for ours, theirs in zip(of(Graphed(NET, Replayed(), "cpu"), x), of(NET, x), strict=True):
+    graphed = Graphed(NET, Same, "cpu")
+    of(graphed, images(batch, seed=1))
+    for ours, theirs in zip(of(graphed, images(batch)), of(NET, images(batch)), strict=True):
         assert torch.allclose(ours, theirs, atol=1e-6)
+    with torch.no_grad():
+        assert torch.allclose(graphed(images(batch, seed=2)), NET(images(batch, seed=2)), atol=1e-6)
+
+
+def test_the_network_itself_stays_as_it_was():
+    graphed, forward = Graphed(NET, Same, "cpu"), NET.forward
+    of(graphed, images(5))
+    assert NET.forward == forward
+    assert "forward" not in vars(NET)
+    assert NET(images(3)).shape == (3, 4)
 
 
 def test_a_later_replay_leaves_earlier_answers_alone():
-    graphed = Graphed(NET, Replayed(), "cpu")
-    z, gradient = of(graphed, torch.rand(8, 3, 2, 2))
+    graphed = Graphed(NET, Same, "cpu")
+    z, gradient = of(graphed, images(8))
     before = z.clone(), gradient.clone()
-    of(graphed, torch.rand(8, 3, 2, 2))
+    of(graphed, images(8, seed=1))
     assert torch.equal(z, before[0])
     assert torch.equal(gradient, before[1])
 
 
-def test_few_sizes_are_captured_and_each_once():
-    replayed = Replayed()
-    graphed = Graphed(NET, replayed, "cpu")
-    for batch in [*range(1, 40), *range(1, 40), 300]:
-        of(graphed, torch.rand(batch, 3, 2, 2))
-    assert [shape[0] for shape in replayed.shapes] == [8, 16, 32, 64]
-    assert list(SIZES) == sorted(SIZES)
-
-
-def test_without_a_gradient_and_elsewhere_nothing_is_captured():
-    replayed = Replayed()
+def test_a_gradient_is_that_of_its_own_question_whatever_was_asked_since():
+    graphed = Graphed(NET, Same, "cpu")
+    leaves = [images(8, seed).requires_grad_() for seed in range(3)]
+    asked = [graphed(leaf) for leaf in leaves]
     with torch.no_grad():
-        Graphed(NET, replayed, "cpu")(torch.rand(3, 3, 2, 2).requires_grad_())
-    Graphed(NET, replayed, "cpu")(torch.rand(3, 3, 2, 2))
-    of(Graphed(NET, replayed), torch.rand(3, 3, 2, 2))
-    assert replayed.shapes == []
+        graphed(images(5))
+    for k in (1, 0, 2, 0):
+        weights = torch.linspace(-1, 1, 32).view(8, 4)
+        (gradient,) = torch.autograd.grad(asked[k], leaves[k], weights, retain_graph=True)
+        assert torch.allclose(gradient, of(NET, leaves[k].detach())[1], atol=1e-6)
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_on_a_gpu_it_is_the_network():
-    net = NET.cuda()
+def test_one_question_has_as_many_gradients_as_are_wanted():
+    graphed, leaf = Graphed(NET, Same, "cpu"), images(6).requires_grad_()
+    own = images(6).requires_grad_()
+    out, exact = graphed(leaf), NET(own)
+    for k in range(4):
+        (ours,) = torch.autograd.grad(out[:, k].sum(), leaf, retain_graph=True)
+        (theirs,) = torch.autograd.grad(exact[:, k].sum(), own, retain_graph=True)
+        assert torch.allclose(ours, theirs, atol=1e-6)
+
+
+def test_a_mean_of_several_looks_has_the_gradient_of_the_mean():
+    graphed, leaf, own = Graphed(NET, Same, "cpu"), images(4).requires_grad_(), images(4).requires_grad_()
+    moved = [images(4, seed) / 4 for seed in range(5)]
+    (ours,) = torch.autograd.grad(sum(graphed(leaf + by).exp() for by in moved).sum(), leaf)
+    (theirs,) = torch.autograd.grad(sum(NET(own + by).exp() for by in moved).sum(), own)
+    assert torch.allclose(ours, theirs, rtol=1e-4)
+
+
+def test_a_search_finds_what_it_finds_of_the_network():
+    x = images(12)
+    goal, rng = Goal(NET(x).argmax(1)), Rng.of(0, [], map(str, range(12)))
+    ours, theirs = (
+        LBFGS()(network, x, goal, unlimited("l2", (0.0, 1.0)), rng=rng) for network in (Graphed(NET, Same, "cpu"), NET)
+    )
+    torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=0)
+
+
+def test_few_sizes_are_captured_and_each_once():
+    noted = Noted()
+    graphed = Graphed(NET, noted, "cpu")
+    for batch in [*range(1, 40), *range(1, 40), 300]:
+        of(graphed, images(batch))
+    assert noted == [8, 16, 32, 64]
+    assert list(SIZES) == sorted(SIZES)
+    double = Graphed(nn.Sequential(nn.Flatten(), nn.Linear(12, 4).double()), noted, "cpu")
+    assert double(images(3).double()).shape == (3, 4)  # of its own, though the shape is the same
+    assert noted[4:] == [8]
+
+
+def test_elsewhere_nothing_is_captured():
+    noted = Noted()
+    of(Graphed(NET, noted), images(3))
+    assert Graphed(NET, noted, "cpu")(images(0)).shape == (0, 4)
+    assert noted == []
+
+
+class Noise(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = NET(x + torch.rand_like(x))
+        return out
+
+
+class Branch(nn.Module):
+    """Decides by what it sees, which a graph does once for ever."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = NET(x if self.bright(x) else -x)
+        return out
+
+    def bright(self, x: Tensor) -> bool:
+        return float(x.detach().mean()) > 0.4
+
+
+class Frozen(Same):
+    """As graphs are: the way that was taken once."""
+
+    def __init__(self, network: Network, x: Tensor) -> None:
+        super().__init__(network, x)
+        if isinstance(network, Branch):
+            bright = network.bright(x)
+            self.network = lambda images: NET(images if bright else -images)
+
+
+def test_what_cannot_be_replayed_is_not():
+    x = images(8)
+    assert replays(Graphed(NET, Same, "cpu"), x)
+    assert graph(NET, x, Same) is not None
+    assert graph(Noise(), x, Same) is None
+    assert graph(Branch(), x, Frozen) is None
+
+    def refuses(network: Network, x: Tensor) -> Same:
+        raise RuntimeError("operation not permitted when stream is capturing")
+
+    assert graph(NET, x, refuses) is None
+
+
+def test_a_trial_changes_nothing_that_is_drawn_later():
+    torch.manual_seed(0)
+    drawn = torch.rand(3)
+    torch.manual_seed(0)
+    graph(Noise(), images(8), Same)
+    assert torch.equal(torch.rand(3), drawn)
+
+
+def test_both_forms_of_a_reduced_network_are_replayed():
+    classifier = Classifier(copy.deepcopy(NET), name="n", input_shape=(3, 2, 2), num_classes=4, mean=[0.3], std=[0.4])
+    plain, reduced, noted, x = Reduced(classifier), Reduced(classifier), Noted(), images(8)
+    found = replay(classifier, reduced, x, noted)
+    assert [reduced.whole, reduced.quick] == found
+    assert reduced.exact() is found[0]
+    for ours, theirs in zip(of(reduced, x), of(plain, x), strict=True):
+        assert torch.allclose(ours, theirs, atol=1e-6)
+    with torch.no_grad():
+        assert torch.equal(reduced(x), classifier(x))
+    assert noted == [8, 8]
+    assert [type(network) for network in (plain.whole, plain.quick)] == [Classifier, Quick]
+
+
+def test_without_graphs_of_the_network_there_are_none_of_its_form_in_16_bits():
+    classifier = Classifier(Noise(), name="n", input_shape=(3, 2, 2), num_classes=4)
+    reduced = Reduced(classifier)
+    assert replay(classifier, reduced, images(8), Same) == []
+    assert reduced.exact() is classifier
+
+
+def test_memory_that_runs_out_is_no_reason_to_go_without():
+    def full(network: Network, x: Tensor) -> Same:
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+
+    with pytest.raises(torch.cuda.OutOfMemoryError):
+        graph(NET, images(8), full)
+
+
+@pytest.fixture
+def on_gpu():
+    yield NET.cuda()
+    NET.cpu()
+
+
+@pytest.mark.gpu
+def test_on_a_gpu_it_is_the_network(on_gpu):
+    graphed = Graphed(on_gpu)
+    for batch in (5, 20, 5, 300):
+        x = images(batch).cuda()
+        for ours, theirs in zip(of(graphed, x), of(on_gpu, x), strict=True):
+            assert torch.allclose(ours, theirs, atol=1e-5)
+        with torch.no_grad():
+            assert torch.allclose(graphed(x), on_gpu(x), atol=1e-5)
+    assert on_gpu(images(3).cuda()).shape == (3, 4)
+
+
+@pytest.mark.gpu
+def test_on_a_gpu_gradients_are_those_of_their_own_questions(on_gpu):
+    graphed = Graphed(on_gpu)
+    leaves = [images(8, seed).cuda().requires_grad_() for seed in range(3)]
+    asked = [graphed(leaf) for leaf in leaves]
+    weights = torch.linspace(-1, 1, 32, device="cuda").view(8, 4)
+    for k in (1, 0, 2, 0):
+        (gradient,) = torch.autograd.grad(asked[k], leaves[k], weights, retain_graph=True)
+        assert torch.allclose(gradient, of(on_gpu, leaves[k].detach())[1], atol=1e-5)
+
+
+@pytest.mark.gpu
+def test_on_a_gpu_what_cannot_be_captured_leaves_no_trace(on_gpu):
+    x = images(8).cuda()
+    before = torch.cuda.current_stream()
+    assert graph(Branch().cuda(), x) is None
+    assert graph(Noise().cuda(), x) is None
+    assert torch.cuda.current_stream() == before
+    assert graph(on_gpu, x) is not None
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two GPUs")
+def test_on_the_second_gpu_too():
+    net = NET.to("cuda:1")
     try:
-        for batch in (5, 20, 5):
-            x = torch.rand(batch, 3, 2, 2, device="cuda")
-            for ours, theirs in zip(of(Graphed(net), x), of(net, x), strict=True):
-                assert torch.allclose(ours, theirs, atol=1e-5)
+        x = images(8).to("cuda:1")
+        static = Captured(net, x)
+        static.images.copy_(x / 2)
+        static.forward()
+        assert torch.allclose(static.logits, net(x / 2), atol=1e-5)
     finally:
         NET.cpu()
