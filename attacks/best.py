@@ -9,6 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from attacks import asking
 from attacks.base import Logits, is_rough, rows
 from attacks.goal import Goal
 from attacks.side_by_side import Searches
@@ -57,7 +58,9 @@ class Best:
         """The samples that have not left, (b,)."""
         return torch.nonzero(self.score < torch.inf)[:, 0]
 
-    def update(self, z: Tensor, x_adv: Tensor, goal: Goal, network: Logits, rough: bool | None = None) -> Tensor | None:
+    def update(
+        self, z: Tensor, x_adv: Tensor, goal: Goal, network: Logits, rough: bool | None = None, asks: bool = True
+    ) -> Tensor | None:
         """Keep the point with the largest margin; of a network that answers roughly, those alone that are confirmed.
 
         Args:
@@ -66,6 +69,7 @@ class Best:
             goal: of the rows.
             network: for the rows; called on those that hit.
             rough: whether it answers roughly; None: it is asked.
+            asks: whether the device may be asked which rows have hit; no sample leaves unless it is.
 
         Returns:
             The rows (R,), bool, that go on, or None when all do.
@@ -75,12 +79,16 @@ class Best:
             self._goal = goal
             self._later(z, x_adv)
             return None
+        if rough and not (self._leave and asks):  # nothing can be confirmed, and nothing else is believed
+            return None
         margin = goal.margin(z)
         found = self.owner[:0]
-        if self._leave:
+        if self._leave and asks:
             found = torch.nonzero(margin >= 0)[:, 0]
             found = found[goal[found].reached(z[found])] if len(found) > 0 else found
         if rough:
+            if len(found) == 0:
+                return None
             return self._take(torch.full_like(margin, -torch.inf), found, x_adv, goal, network, rough=True)
         return self._take(_finite(margin), found, x_adv, goal, network)
 
@@ -110,7 +118,8 @@ class Best:
             confirmed = wanted.reached(self._asked(network, found, quantize(x_adv[found], self._box)))
             if rough:
                 confirmed &= wanted.reached(self._asked(network, found, x_adv[found]))
-            score = score.index_put((found[confirmed],), score.new_tensor(torch.inf))
+            done = torch.zeros_like(score, dtype=torch.bool).index_copy(0, found, confirmed)
+            score = torch.where(done, torch.inf, score)
         if self.alone:
             self._keep(score, x_adv)
         else:
@@ -128,11 +137,11 @@ class Best:
         return rows(network, found)(x)
 
     def _late(self, x_adv: Tensor) -> bool:
-        """Whether points may be kept to be looked through later: each sample has its row, in order, on a CPU.
+        """Whether points may be kept to be looked through later: each sample has its row, in order, and asking is free.
 
         Elsewhere to count the better ones would mean to wait for the device.
         """
-        return len(x_adv) == len(self._point) and x_adv.device.type == "cpu"
+        return len(x_adv) == len(self._point) and not asking.waits(x_adv)
 
     def _later(self, told: Tensor, x_adv: Tensor) -> None:
         """Keep points with their scores (B,) or logits (B, K) for a while."""
@@ -152,7 +161,7 @@ class Best:
         before = self._score[self.owner]
         better = score > before
         self._score = self._score.index_copy(0, self.owner, torch.maximum(score, before))
-        if x_adv.device.type == "cpu":
+        if not asking.waits(x_adv):
             some = torch.nonzero(better)[:, 0]
             self._point.index_copy_(0, self.owner[some], x_adv[some])
         else:

@@ -11,7 +11,8 @@ Tramer and Boneh, NeurIPS 2019 (arXiv 1904.13000).
 Departures: the best point met is returned, not the last one; the last one is judged too. Restarts share a batch, as
 `attacks.side_by_side` says. With `early_stop` a sample leaves the batch once an iterate reaches the goal, also after
 rounding to 8 bits. Of a network that answers roughly (`attacks.base.Rough`) nothing is believed but what it confirms,
-and the last tenth of the steps, in which the margins are compared, is left to the exact one.
+and the last tenth of the steps, in which the margins are compared, is left to the exact one. Where a question waits for
+the device (`attacks.asking`), samples leave every few steps; what was met in between counts all the same.
 Cost: at most restarts * (steps + 1) forwards, plus one for each iterate found adversarial, and
 restarts * steps backwards per sample; fewer for a sample that leaves.
 """
@@ -25,6 +26,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from attacks import asking
 from attacks.base import Logits, exact, is_rough, rows
 from attacks.best import Best
 from attacks.goal import Goal
@@ -109,14 +111,16 @@ class PGD:
         spread = self.spread * x[0].numel()
         region = Region.around(x[best.owner], threat)
         velocity: Tensor | None = None
+        period = asking.period(x_adv)
         quick = self.steps - math.ceil(self.steps * _EXACT)
         here, network, rough = goal[best.owner], rows(logits, best.owner), is_rough(logits)
         for step in range(self.steps):
             if step == quick:
                 network, rough = exact(network), False
             z, gradient = logits_and_gradient(network, x_adv, loss, here)
-            going = best.update(z, x_adv, here, network, rough)
+            going = best.update(z, x_adv, here, network, rough, (step + 1) % period == 0)
             if going is not None:
+                going = torch.nonzero(going)[:, 0]  # asked once, for all that follows
                 x_adv, gradient = x_adv[going], gradient[going]
                 velocity = None if velocity is None else velocity[going]
                 if len(x_adv) == 0:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -21,17 +22,27 @@ class Meter:
     It tells `pulse`, if it has one, of every call: somebody who wants to see that a search goes on.
 
     Attributes:
-        forwards, backwards: (B,) int64, from calls whose rows have known owners.
+        forwards, backwards: from calls whose rows have known owners.
         shared: rows of unknown owner that went forwards and backwards, to be shared out over all samples.
     """
 
     def __init__(
         self, network: Logits, samples: int, device: torch.device, pulse: Callable[[], None] | None = None
     ) -> None:
-        self.forwards = torch.zeros(samples, dtype=torch.int64, device=device)
-        self.backwards = torch.zeros(samples, dtype=torch.int64, device=device)
+        self._counts = [torch.zeros(samples, dtype=torch.int64, device=device) for _ in range(2)]
+        self._late = [_Late(), _Late()]
         self.shared = [0, 0]
         self._network, self._pulse = network, pulse
+
+    @property
+    def forwards(self) -> Tensor:
+        """Of each sample, (B,) int64."""
+        return self._counted(0)
+
+    @property
+    def backwards(self) -> Tensor:
+        """Of each sample, (B,) int64."""
+        return self._counted(1)
 
     def __call__(self, x: Tensor) -> Tensor:
         """Logits (B, K) of images (B, C, H, W)."""
@@ -73,16 +84,27 @@ class Meter:
 
     def recall(self, counted: tuple[Tensor, Tensor, list[int]]) -> None:
         """Forget what was counted since then: a search that was given up, and will be made again."""
-        self.forwards, self.backwards, self.shared = counted
+        forwards, backwards, self.shared = counted
+        self._counts, self._late = [forwards, backwards], [_Late(), _Late()]
 
     def _charge(self, way: int, index: Tensor | None, rows: int) -> None:
-        counts = self.backwards if way else self.forwards
-        if index is not None:
-            counts.index_add_(0, index, torch.ones_like(index))
-        elif rows == len(counts):
-            counts += 1
-        else:
+        if index is None and rows != len(self._counts[way]):
             self.shared[way] += rows
+            return
+        if not self._late[way].same(index):
+            self._counted(way)
+            self._late[way] = _Late.of(index)
+        self._late[way].times += 1
+
+    def _counted(self, way: int) -> Tensor:
+        """The counts, with those that were put off."""
+        counts, late = self._counts[way], self._late[way]
+        if late.times and late.index is None:
+            counts += late.times
+        elif late.times and late.index is not None:
+            counts.index_add_(0, late.index, torch.full_like(late.index, late.times))
+        late.times = 0
+        return counts
 
     def per_sample(self) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
         """Forwards and backwards of each sample, (B,) float64 each, with those of unknown owner shared out."""
@@ -91,6 +113,30 @@ class Meter:
             self.forwards.cpu().numpy() + self.shared[0] / n,
             self.backwards.cpu().numpy() + self.shared[1] / n,
         )
+
+
+@dataclass
+class _Late:
+    """What is counted later, at once: a loop asks of the same rows again and again.
+
+    Attributes:
+        asked: whose rows; None for all.
+        version: of `asked`, which somebody might write to.
+        index: `asked` as it was.
+        times: how often they went.
+    """
+
+    asked: Tensor | None = None
+    version: int = 0
+    index: Tensor | None = None
+    times: int = 0
+
+    @classmethod
+    def of(cls, asked: Tensor | None) -> _Late:
+        return cls() if asked is None else cls(asked, asked._version, asked.clone())
+
+    def same(self, asked: Tensor | None) -> bool:
+        return asked is self.asked and (asked is None or asked._version == self.version)
 
 
 class _Rows:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -16,9 +17,10 @@ from attacks import asking
 from attacks.goal import Goal
 from attacks.halfspaces import nearest
 from attacks.lbfgs import LBFGS
+from attacks.pgd import PGD
 from attacks.quasinewton import Settings, minimise
 from attacks.rng import Rng
-from attacks.threat import unlimited
+from attacks.threat import ThreatModel, unlimited
 from tests.attacks.quadratics import B, D, objective, quadratics
 from tests.attacks.small_networks import MARGIN, PAPER, QUICK, images, length, rugged, run, smooth
 
@@ -111,6 +113,36 @@ def test_asking_seldom_finds_the_same(monkeypatch: pytest.MonkeyPatch, form: LBF
     seldom = run(form, net, x, goal)
     assert bool(goal.reached(net(seldom)).all())
     assert float(length(seldom, x).mean() / length(often, x).mean()) == pytest.approx(1, abs=0.01)
+
+
+def ascents(net: Callable[[Tensor], Tensor], attack: PGD, eps: float = 0.05) -> tuple[Tensor, Goal]:
+    x, labels, _ = images(net)
+    rng = Rng.of(0, [], map(str, range(len(x))))
+    return attack(net, x, Goal(labels), ThreatModel("linf", eps), rng=rng), Goal(labels)
+
+
+@pytest.mark.usefixtures("waiting")
+@pytest.mark.parametrize("attack", [PGD(early_stop=False), PGD(early_stop=False, momentum=1), PGD(loss="logit")])
+def test_pgd_asks_once_in_four_steps_and_not_at_all_where_no_sample_leaves(attack: PGD) -> None:
+    net, asked = rugged(), []
+    for steps in (8, 40):
+        with Questions() as questions:
+            ascents(net, replace(attack, steps=steps), eps=1e-6)  # which breaks nothing
+        asked.append(questions.asked.total())
+    assert asked[1] - asked[0] == (0 if attack.early_stop is False else 32 // 4)
+
+
+@pytest.mark.parametrize("restarts", [1, 3])
+@pytest.mark.parametrize("early_stop", [True, False])
+def test_pgd_that_asks_seldom_breaks_the_same(monkeypatch: pytest.MonkeyPatch, early_stop: bool, restarts: int) -> None:
+    net, attack = smooth(), PGD(early_stop=early_stop, restarts=restarts)
+    often, goal = ascents(net, attack)
+    monkeypatch.setattr(asking, "waits", lambda x: True)
+    seldom, _ = ascents(net, attack)
+    assert torch.equal(goal.reached(net(seldom)), goal.reached(net(often)))
+    assert goal.reached(net(seldom)).any()
+    if not early_stop:
+        torch.testing.assert_close(goal.margin(net(seldom)), goal.margin(net(often)))
 
 
 def test_minimise_asked_seldom_ends_at_the_same_minima(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -100,6 +100,25 @@ def test_the_meter_charges_the_samples_that_rows_name():
     assert meter.backwards.tolist() == [1, 0, 2]
 
 
+def test_the_meter_charges_those_who_were_named_when_it_was_asked():
+    meter = Meter(brightness, 3, torch.device("cpu"))
+    index, x = torch.tensor([0, 1]), torch.rand(3, 1, 2, 2)
+    for _ in range(4):
+        meter.rows(index)(x[:2])
+    index += 1
+    for _ in range(2):
+        meter.rows(index)(x[:2])
+    meter(x)
+    meter(x)
+    counted = meter.counted()
+    meter.rows(index)(x[:2])
+    assert meter.forwards.tolist() == [6, 9, 5]
+    meter.recall(counted)
+    assert meter.forwards.tolist() == counted[0].tolist() == [6, 8, 4]
+    meter.rows(index)(x[:2])
+    assert meter.per_sample()[0].tolist() == [6, 9, 5]
+
+
 def test_the_meter_shares_out_rows_of_unknown_owner():
     meter = Meter(brightness, 4, torch.device("cpu"))
     meter(torch.rand(2, 1, 2, 2))
