@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Protocol, runtime_checkable
 
 from torch import Tensor
@@ -83,6 +83,45 @@ class Rough(Protocol):
 
     def exact(self) -> Logits | None:
         """The network as it is, gradients included, for the same batch; None where this is it."""
+
+
+State = Mapping[str, Tensor]
+"""What a search knows of its R rows, by name: tensors (R, ...), and such without rows, ()."""
+Step = Callable[[Logits, State], None]
+"""One step of a search, written into its state; hashable, and the same as another one that compares equal."""
+
+
+class Recording(Protocol):
+    """A step that is replayed.
+
+    Attributes:
+        state: of the search, written to before and read after; its memory is used again by the next recording.
+    """
+
+    @property
+    def state(self) -> State:
+        """Tensors of R rows."""
+
+    def replay(self) -> None:
+        """Do the step."""
+
+
+@runtime_checkable
+class Recorder(Protocol):
+    """A network whose steps may be recorded and replayed, where to launch them one by one takes longer than they do."""
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Logits (B, K) of images (B, C, H, W)."""
+
+    def record(self, step: Step, state: State) -> Recording | None:
+        """The step, whose state is a copy of this one; None where steps are not replayed."""
+
+
+def record(logits: Logits, step: Step, state: State) -> Recording | None:
+    """The step as a recording that asks this network, where it offers any."""
+    offered = getattr(logits, "record", None)
+    found: Recording | None = None if offered is None else offered(step, state)
+    return found
 
 
 def bears_rounding(attack: object) -> bool:

@@ -90,7 +90,11 @@ class Best:
             if len(found) == 0:
                 return None
             return self._take(torch.full_like(margin, -torch.inf), found, x_adv, goal, network, rough=True)
-        return self._take(_finite(margin), found, x_adv, goal, network)
+        return self._take(finite(margin), found, x_adv, goal, network)
+
+    def hold(self, score: Tensor, x_adv: Tensor) -> None:
+        """Keep what is better: points (R, C, H, W) with their margins (R,), -infinity for none; nothing is asked."""
+        self._keep_better(score.to(self._score.dtype), x_adv)
 
     def offer(self, score: Tensor, hit: Tensor, x_adv: Tensor, goal: Goal, network: Logits) -> Tensor | None:
         """Keep what is better.
@@ -120,15 +124,15 @@ class Best:
                 confirmed &= wanted.reached(self._asked(network, found, x_adv[found]))
             done = torch.zeros_like(score, dtype=torch.bool).index_copy(0, found, confirmed)
             score = torch.where(done, torch.inf, score)
-        if self.alone:
-            self._keep(score, x_adv)
-        else:
-            self._keep_best(score, x_adv)
+        self._keep_better(score, x_adv)
         if len(found) == 0:
             return None
         going = (score if self.alone else self._score[self.owner]) < torch.inf
         self.owner = self.owner[going]
         return going
+
+    def _keep_better(self, score: Tensor, x_adv: Tensor) -> None:
+        (self._keep if self.alone else self._keep_best)(score, x_adv)
 
     @staticmethod
     @torch.no_grad()
@@ -188,7 +192,7 @@ class Best:
         """Margins (s, B) of the logits (B, K) of several points."""
         assert self._goal is not None
         row = torch.arange(len(self._point), device=self._point.device).repeat(len(logits))
-        return _finite(self._goal[row].margin(torch.cat(logits))).view(len(logits), -1)
+        return finite(self._goal[row].margin(torch.cat(logits))).view(len(logits), -1)
 
     def _keep_best(self, score: Tensor, x_adv: Tensor) -> None:
         """Keep the points that are better, of several rows of a sample the best, and of equals the first."""
@@ -203,6 +207,6 @@ class Best:
         self._score = top
 
 
-def _finite(margin: Tensor) -> Tensor:
-    """Margins as scores: none is infinity, which says that a sample has left."""
+def finite(margin: Tensor) -> Tensor:
+    """Margins (R,) as scores: none is infinity, which says that a sample has left."""
     return margin.nan_to_num(nan=-torch.inf, neginf=-torch.inf)

@@ -62,19 +62,19 @@ class Goal:
 
     def __getitem__(self, index: Tensor) -> Goal:
         """The goal of the rows `index` (b,), int64 or bool."""
-        return _unchecked(self.labels[index], None if self.targets is None else self.targets[index])
+        return Goal.unchecked(self.labels[index], None if self.targets is None else self.targets[index])
 
     def towards(self, classes: Tensor) -> Goal:
         """The targeted goal of reaching `classes` (B,), none of which may be the label."""
-        return _unchecked(self.labels, classes)
+        return Goal.unchecked(self.labels, classes)
 
     def __len__(self) -> int:
         return len(self.labels)
 
-
-def _unchecked(labels: Tensor, targets: Tensor | None) -> Goal:
-    """A goal without the check, which would wait for the device."""
-    goal = object.__new__(Goal)
-    object.__setattr__(goal, "labels", labels)
-    object.__setattr__(goal, "targets", targets)
-    return goal
+    @classmethod
+    def unchecked(cls, labels: Tensor, targets: Tensor | None) -> Goal:
+        """A goal without the check, which would wait for the device."""
+        goal = object.__new__(cls)
+        object.__setattr__(goal, "labels", labels)
+        object.__setattr__(goal, "targets", targets)
+        return goal

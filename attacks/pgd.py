@@ -12,7 +12,8 @@ Departures: the best point met is returned, not the last one; the last one is ju
 `attacks.side_by_side` says. With `early_stop` a sample leaves the batch once an iterate reaches the goal, also after
 rounding to 8 bits. Of a network that answers roughly (`attacks.base.Rough`) nothing is believed but what it confirms,
 and the last tenth of the steps, in which the margins are compared, is left to the exact one. Where a question waits for
-the device (`attacks.asking`), samples leave every few steps; what was met in between counts all the same.
+the device (`attacks.asking`), samples leave every few steps, and what is met in between counts all the same; steps in
+Linf are recorded and replayed there, if the network offers it.
 Cost: at most restarts * (steps + 1) forwards, plus one for each iterate found adversarial, and
 restarts * steps backwards per sample; fewer for a sample that leaves.
 """
@@ -20,6 +21,7 @@ restarts * steps backwards per sample; fewer for a sample that leaves.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -27,8 +29,8 @@ import torch
 from torch import Tensor
 
 from attacks import asking
-from attacks.base import Logits, exact, is_rough, rows
-from attacks.best import Best
+from attacks.base import Logits, State, exact, is_rough, record, rows
+from attacks.best import Best, finite
 from attacks.goal import Goal
 from attacks.losses import logits_and_gradient, loss_named
 from attacks.region import Region
@@ -114,9 +116,19 @@ class PGD:
         period = asking.period(x_adv)
         quick = self.steps - math.ceil(self.steps * _EXACT)
         here, network, rough = goal[best.owner], rows(logits, best.owner), is_rough(logits)
-        for step in range(self.steps):
+        replays, step = asking.waits(x_adv) and self.momentum == 0 and region.cube is not None, 0
+        while step < self.steps:
             if step == quick:
                 network, rough = exact(network), False
+            unasked = range(step, self._asked(step, quick, period))
+            if replays and len(unasked) > 0:
+                ahead = self._replayed(
+                    network, rough, x_adv, here, region, best, [self._length(k, threat.eps) for k in unasked]
+                )
+                replays = ahead is not None
+                if ahead is not None:
+                    x_adv, step = ahead, unasked.stop
+                    continue
             z, gradient = logits_and_gradient(network, x_adv, loss, here)
             going = best.update(z, x_adv, here, network, rough, (step + 1) % period == 0)
             if going is not None:
@@ -132,6 +144,60 @@ class PGD:
                 velocity = gradient if velocity is None else self.momentum * velocity + gradient
                 gradient = velocity
             x_adv = region.step(x_adv, gradient, self._length(step, threat.eps), spread)
+            step += 1
         with torch.no_grad():
             z = network(x_adv)  # the last point needs no gradient, but a judgement
         best.update(z, x_adv, here, network)
+
+    def _asked(self, step: int, quick: int, period: int) -> int:
+        """The next step, from this one on, at which something is asked, or at which the network becomes another."""
+        end = quick if step < quick else self.steps
+        return end if self.early_stop is False else min(step + period - 1 - step % period, end)
+
+    def _replayed(
+        self,
+        network: Logits,
+        rough: bool,
+        x_adv: Tensor,
+        goal: Goal,
+        region: Region,
+        best: Best,
+        lengths: Sequence[float],
+    ) -> Tensor | None:
+        """The points after steps of these lengths, each replayed as one; None where the network offers no recording."""
+        assert region.cube is not None
+        low, high = region.cube
+        score = torch.full_like(x_adv[:, 0, 0, 0], -torch.inf)
+        state = {"x_adv": x_adv, "low": low, "high": high, "length": score.new_zeros(()), "labels": goal.labels}
+        if goal.targets is not None:
+            state["targets"] = goal.targets
+        if not rough:
+            state |= {"score": score, "point": x_adv}
+        recording = record(network, _Step(self.loss), state)
+        if recording is None:
+            return None
+        for length in lengths:
+            recording.state["length"].fill_(length)
+            recording.replay()
+        if not rough:  # margins that are rounded are not believed
+            best.hold(recording.state["score"].clone(), recording.state["point"].clone())
+        return recording.state["x_adv"].clone()
+
+
+@dataclass(frozen=True)
+class _Step:
+    """A step in Linf as it is recorded, with the best point met, by its margin, where the state has one."""
+
+    loss: str
+
+    def __call__(self, network: Logits, state: State) -> None:
+        goal = Goal.unchecked(state["labels"], state.get("targets"))
+        x_adv = state["x_adv"]
+        z, gradient = logits_and_gradient(network, x_adv, loss_named(self.loss), goal)
+        if "score" in state:
+            score = finite(goal.margin(z)).to(state["score"].dtype)
+            better = (score > state["score"])[:, None, None, None]
+            state["point"].copy_(torch.where(better, x_adv, state["point"]))
+            state["score"].copy_(torch.maximum(score, state["score"]))
+        moved = torch.sign(gradient).mul_(state["length"]).add_(x_adv)
+        x_adv.copy_(moved.clamp_(state["low"], state["high"]))

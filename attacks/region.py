@@ -31,6 +31,11 @@ class Region:
         """That of images (R, C, H, W)."""
         return _Cube(threat, x) if threat.norm == "linf" else Region(threat, x)
 
+    @property
+    def cube(self) -> tuple[Tensor, Tensor] | None:
+        """Least and greatest points (R, C, H, W), where all between them belong to the region; None elsewhere."""
+        return None
+
     def keep(self, rows: Tensor) -> None:
         """Drop all rows but `rows` (R,), bool or int64."""
         self._x, self._low, self._high = self._x[rows], self._low[rows], self._high[rows]
@@ -56,6 +61,11 @@ class _Cube(Region):
     def __init__(self, threat: ThreatModel, x: Tensor) -> None:
         self._low = (x - threat.eps).clamp_(*threat.box)
         self._high = (x + threat.eps).clamp_(*threat.box)
+
+    @property
+    def cube(self) -> tuple[Tensor, Tensor]:
+        """Least and greatest points (R, C, H, W)."""
+        return self._low, self._high
 
     def keep(self, rows: Tensor) -> None:
         """Drop all rows but `rows` (R,), bool or int64."""

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from attacks.base import Logits, exact, stand_in
+from attacks.base import Logits, Recording, State, Step, exact, record, stand_in
 
 
 class Meter:
@@ -64,6 +64,17 @@ class Meter:
     def exact(self) -> Logits | None:
         """The network as it is, where this one's answers are rounded; counted with it."""
         return _exact(self, None, self._network)
+
+    def record(self, step: Step, state: State) -> Recording | None:
+        """The step as a recording, where the network offers one: each replay is a forward and a backward of all."""
+        return _recorded(self, None, self._network, step, state)
+
+    def replayed(self, index: Tensor | None, rows: int) -> None:
+        """Count a step that was replayed, of the samples `index` (b,), or of all."""
+        for way in (0, 1):
+            self._charge(way, index, rows)
+        if self._pulse is not None:
+            self._pulse()
 
     def run(self, x: Tensor, index: Tensor | None, network: Logits | None = None) -> Tensor:
         """Logits of `x`, charged to the samples `index` (b,), or to all; of a stand-in where that is the `network`."""
@@ -159,6 +170,27 @@ class _Rows:
 
     def exact(self) -> Logits | None:
         return _exact(self._meter, self._index, self._network)
+
+    def record(self, step: Step, state: State) -> Recording | None:
+        return _recorded(self._meter, self._index, self._network, step, state)
+
+
+class _Charged:
+    """A recording whose replays are counted."""
+
+    def __init__(self, found: Recording, meter: Meter, index: Tensor | None) -> None:
+        self.state = found.state
+        self._found, self._meter, self._index = found, meter, index
+        self._rows = next(len(tensor) for tensor in self.state.values() if tensor.ndim)
+
+    def replay(self) -> None:
+        self._meter.replayed(self._index, self._rows)
+        self._found.replay()
+
+
+def _recorded(meter: Meter, index: Tensor | None, network: Logits, step: Step, state: State) -> Recording | None:
+    found = record(network, step, state)
+    return None if found is None else _Charged(found, meter, index)
 
 
 def _exact(meter: Meter, index: Tensor | None, network: Logits) -> Logits | None:

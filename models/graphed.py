@@ -7,13 +7,15 @@ sizes, each captured when it is first met. Larger batches go through the network
 Graphs read and write the same memory each time. What goes in and out is copied; and a backward whose forward is not the
 last one that was replayed (one of several whose mean is followed, say) has its forward replayed again first.
 
+A search may have a whole step of its own, network included, recorded in the same way (`Graphed.record`).
+
 Source: PyTorch's notes on CUDA graphs (docs.pytorch.org, "CUDA semantics", "CUDA Graphs").
 Cost: memory for the activations of each size.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 import torch
@@ -51,6 +53,11 @@ class Static(Protocol):
 
 Capture = Callable[[Network, Tensor], Static]
 """(network, images of the size) -> that."""
+State = Mapping[str, Tensor]
+Step = Callable[[Network, State], None]
+"""Asks the network and writes to the state, whose tensors stay where they are."""
+Film = Callable[[Network, Step, State], Callable[[], None]]
+"""(network, step, state) -> the same step on the same memory, to be called again and again."""
 
 
 class Captured:
@@ -85,6 +92,36 @@ class Captured:
     def backward(self) -> None:
         """Write the gradient, of the last `forward`."""
         self._backward.replay()
+
+
+def filmed(network: Network, step: Step, state: State) -> Callable[[], None]:
+    """A step as one CUDA graph; what it leaves in the state does not matter."""
+    device = next(iter(state.values())).device
+    kept = torch.cuda.current_stream(device)
+    with torch.cuda.device(device), torch.random.fork_rng([device]):
+        side: torch.cuda.Stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        side.wait_stream(kept)
+        with torch.cuda.stream(side):
+            for _ in range(_WARM):
+                step(network, state)
+        kept.wait_stream(side)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.stream(kept), torch.cuda.graph(graph, stream=side, capture_error_mode="thread_local"):
+            step(network, state)
+    return graph.replay
+
+
+class Steps:
+    """A step that is replayed, on the rows of its state that are in use.
+
+    Attributes:
+        state: tensors of as many rows as the search has.
+        replay: does the step.
+    """
+
+    def __init__(self, held: State, rows: int, replay: Callable[[], None]) -> None:
+        self.state: State = {name: tensor[:rows] if tensor.ndim else tensor for name, tensor in held.items()}
+        self.replay = replay
 
 
 class _Replayed:
@@ -138,11 +175,14 @@ class Graphed(nn.Module):
         network: captured, and asked where the batch is larger; images (B, C, H, W) -> logits (B, K).
     """
 
-    def __init__(self, network: nn.Module, capture: Capture = Captured, device: str = "cuda") -> None:
+    def __init__(
+        self, network: nn.Module, capture: Capture = Captured, device: str = "cuda", film: Film = filmed
+    ) -> None:
         super().__init__()
         self.network = network
-        self._capture, self._device = capture, device
+        self._capture, self._device, self._film = capture, device, film
         self._replayed: dict[tuple[Any, ...], _Replayed] = {}
+        self._steps: dict[tuple[Any, ...], tuple[State, Callable[[], None]]] = {}
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits (B, K); of fresh memory, as their gradients are."""
@@ -164,13 +204,40 @@ class Graphed(nn.Module):
     def forget(self) -> None:
         """Give back the memory of all graphs; each is captured again when it is next met."""
         self._replayed.clear()
+        self._steps.clear()
+
+    def record(self, step: Step, state: State) -> Steps | None:
+        """A whole step of a search as one graph, and its state, a copy of this one; None for what is not replayed.
+
+        Args:
+            step: hashable; one that compares equal is not captured again.
+            state: tensors (R, ...) of R rows, and such without rows, ().
+        """
+        rows = next(len(tensor) for tensor in state.values() if tensor.ndim)
+        size = next((s for s in SIZES if s >= rows), None)
+        if size is None or rows == 0 or any(tensor.device.type != self._device for tensor in state.values()):
+            return None
+        kinds = tuple((name, tensor.shape[1:], tensor.dtype, tensor.device) for name, tensor in state.items())
+        key = (step, size, kinds)
+        if key not in self._steps:
+            mine = {name: _filled(tensor, size) if tensor.ndim else tensor.clone() for name, tensor in state.items()}
+            self._steps[key] = mine, self._film(self.network, step, mine)
+        held, replay = self._steps[key]
+        found = Steps(held, rows, replay)
+        for name, tensor in state.items():
+            found.state[name].copy_(tensor)
+        return found
 
     def _of(self, x: Tensor, size: int) -> _Replayed:
         key = (size, *x.shape[1:], x.dtype, x.device)
         if key not in self._replayed:
-            filled = torch.cat([x.detach(), x[:1].detach().expand(size - len(x), *x.shape[1:])])
-            self._replayed[key] = _Replayed(self._capture(self.network, filled))
+            self._replayed[key] = _Replayed(self._capture(self.network, _filled(x.detach(), size)))
         return self._replayed[key]
+
+
+def _filled(x: Tensor, size: int) -> Tensor:
+    """The rows (B, ...) and as many of the first one as make it (size, ...)."""
+    return torch.cat([x, x[:1].expand(size - len(x), *x.shape[1:])])
 
 
 def replays(graphed: Graphed, x: Tensor) -> bool:

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from models.classifier import Classifier
+from models.graphed import Graphed, State, Step, Steps
 
 
 class Quick(nn.Module):
@@ -58,6 +59,10 @@ class Reduced(nn.Module):
         network = self.quick if torch.is_grad_enabled() and x.requires_grad else self.whole
         answer: Tensor = network(x)
         return answer
+
+    def record(self, step: Step, state: State) -> Steps | None:
+        """A step that follows the rounded gradients, where these are replayed."""
+        return self.quick.record(step, state) if isinstance(self.quick, Graphed) else None
 
     def exact(self) -> nn.Module:
         """The network as it is, gradients included."""

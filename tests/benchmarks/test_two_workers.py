@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 pytest.importorskip("ray")
-from tests.benchmarks.two_workers import Blocks, ratios  # noqa: E402 - it needs ray
+from tests.benchmarks.two_workers import Blocks, ratios
 
 
 def test_neighbours_are_compared_whichever_comes_first():
