@@ -15,7 +15,7 @@ from attacks.goal import Goal
 from attacks.side_by_side import Searches
 from attacks.threat import ThreatModel, quantize
 
-_HELD = 1 << 23  # bytes of points, and of what was told of them, that are kept until the best of them are copied
+_HELD = 1 << 25  # bytes of points, and of what was told of them, that are kept until the best of them are copied
 
 
 class Best:
