@@ -51,6 +51,7 @@ class Plan:
         parts: folder of parts that runs share; None for none.
         run: where it is kept, and who does the work.
         study: the experiment that decides what is trained and tried on what; None for all attacks on all networks.
+        sharers: processes that share the memory of the device, each of which plans for its part of what is free.
     """
 
     config: dict[str, Any]
@@ -83,6 +84,7 @@ class Plan:
     tensorboard: bool
     run: Work
     study: Study | None
+    sharers: int = 1
 
 
 def _untaken(name: str, node: Any) -> bool:
@@ -165,8 +167,8 @@ def _check_layer(content: Mapping[str, Any]) -> None:
             )
 
 
-def _work(node: Mapping[str, Any]) -> Work:
-    """Who does the work, checked."""
+def _work(node: Mapping[str, Any], device: str) -> Work:
+    """Who does the work, checked; `device` is that of the run."""
     work = Work(**node)
     if work.backend not in ("local", "ray"):
         raise InputError(f"run.backend: must be local or ray, got {work.backend}")
@@ -175,7 +177,9 @@ def _work(node: Mapping[str, Any]) -> Work:
             raise InputError(f"run.{key}: is read by run.backend=ray alone, got {node[key]} with run.backend=local")
     if work.shard < 1:
         raise InputError(f"run.shard: must be at least 1, got {work.shard}")
-    work.terms()
+    terms = work.terms()
+    if work.backend == "ray":
+        terms.allows(device)
     return work
 
 
@@ -268,7 +272,7 @@ def read(cfg: DictConfig) -> Plan:
         parts=Path(parts).expanduser() if (parts := content["paths"]["parts"]) else None,
         debug=debug,
         tensorboard=content["tensorboard"],
-        run=_work(content["run"]),
+        run=_work(content["run"], content["device"]),
         study=study,
     )
 

@@ -88,6 +88,6 @@ def forms(plan: Plan, classifier: Classifier, x: Tensor, work: int, device: torc
         for held in graphs:
             held.forget()
 
-    size = plan.batch_size or needed.fits(free(device))
+    size = plan.batch_size or needed.fits(free(device) // plan.sharers)
     batch = Batch(classifier.name, size, measured=plan.batch_size is None, release=release)
     return Forms(quick, laid_out, quick is not classifier, reduced, graphs[0] if graphs else None, needed, batch)

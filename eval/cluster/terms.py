@@ -6,10 +6,11 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
+from ipaddress import ip_address
 from typing import Any
 
 from eval.errors import InputError
@@ -49,8 +50,25 @@ class Terms:
         if not holds:
             raise InputError(f"{self.where}.{key}: must be {what}, got {getattr(self, key)}")
 
+    def allows(self, device: str) -> None:
+        """Check that a worker can have the device that a configuration asks for.
+
+        Raises:
+            InputError: it is one GPU among many, of which Ray shows a worker those alone that it gives it.
+        """
+        if self.gpus != 0 and device.startswith("cuda:"):
+            raise InputError(
+                f"device: must be auto, cpu or cuda where Ray says which GPU a worker gets, got {device}; write "
+                f"device=cuda, and CUDA_VISIBLE_DEVICES before the command that starts Ray, or {self.where}.gpus=0"
+            )
+
     def gpus_of(self, device: str) -> float:
-        """How many GPUs a worker gets where the `device` is this, from the Ray that is connected."""
+        """How many GPUs a worker gets where the `device` is this, from the Ray that is connected.
+
+        Raises:
+            InputError: see `allows`.
+        """
+        self.allows(device)
         if not isinstance(self.gpus, str):
             return self.gpus
         return float(device.startswith(("auto", "cuda")) and _has("GPU") > 0)
@@ -62,6 +80,12 @@ def _has(name: str) -> float:
 
     found: Any = ray.cluster_resources  # Ray gives it no type
     return float(found().get(name, 0))
+
+
+def places(resources: Mapping[str, float], cpus: float, gpus: float) -> int:
+    """How many workers of so many CPUs and GPUs a node with these resources has room for."""
+    room = resources.get("CPU", 0.0) // cpus
+    return int(min(room, resources.get("GPU", 0.0) // gpus) if gpus else room)
 
 
 def _whole(value: Any) -> bool:
@@ -88,15 +112,20 @@ def installed(where: str) -> None:
 def room(terms: Terms, gpus: float) -> None:
     """Check that a worker fits: a Ray of our own does not grow, and Ray would wait for ever.
 
+    A Ray that is told how many workers there are to be has room for all of them, also on fewer processors; one worker
+    must have its own.
+
     Raises:
         InputError: it does not.
     """
     if terms.address != "local":
         return
     for key, name, asked in (("cpus", "CPU", terms.cpus), ("gpus", "GPU", gpus)):
-        if asked > _has(name):
-            most = f"{_has(name):g}, what this machine has"
-            raise InputError(f"{terms.where}.{key}: must be at most {most}, got {asked:g}")
+        has = _has(name)
+        if name == "CPU":
+            has = min(has, os.cpu_count() or has)
+        if asked > has:
+            raise InputError(f"{terms.where}.{key}: must be at most {has:g}, what this machine has, got {asked:g}")
 
 
 @contextmanager
@@ -113,18 +142,20 @@ def connected(terms: Terms, **own: Any) -> Iterator[None]:
     os.environ.setdefault(
         "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0"
     )  # what Ray's next versions do, and its warning asks for
-    address = terms.address
+    address, local = terms.address, {}
     if address == "local":
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         if "ray" not in sys.modules:  # which has made up its mind when it is imported
             os.environ.setdefault("RAY_AUTH_MODE", "token")  # as Ray does of itself, telling so at each start
-    elif address == "auto":
+        local = {"include_dashboard": False, "_system_config": {"task_oom_retries": terms.retries}, **own}
+    else:  # what Ray's memory monitor ends is begun again for ever by default; read once a process
+        os.environ.setdefault("RAY_task_oom_retries", str(terms.retries))
+    if address == "auto":
         address = os.environ.get("RAY_ADDRESS", address)
     _answers(address, terms.where)
     import ray
 
     before = signal.getsignal(signal.SIGTERM)
-    local: dict[str, Any] = {"include_dashboard": False, **own} if address == "local" else {}
     try:
         try:
             ray.init(address=address, log_to_driver=False, configure_logging=False, **local)
@@ -154,14 +185,59 @@ def reachable(terms: Terms) -> None:
     Where `auto` is, Ray alone knows: it is asked, which takes a second.
 
     Raises:
-        InputError: it is not, or there is none.
+        InputError: it is not, or there is none, or this process has another Ray, or is a worker of one.
     """
     installed(terms.where)
     imported = sys.modules.get("ray")
-    if terms.address == "auto" and (imported is None or not imported.is_initialized()):
+    there = imported is not None and imported.is_initialized()
+    if terms.address == "auto" and not there:
         with connected(terms):
             return
+    if there:
+        _free(terms)
     _answers(terms.address, terms.where)
+    if there:
+        _same(terms)
+
+
+def _free(terms: Terms) -> None:
+    """Check that this process is no worker: while it holds its part of the cluster, it might wait for others for ever.
+
+    Raises:
+        InputError: it is one.
+    """
+    import ray
+
+    if ray.get_runtime_context().worker.mode == ray.WORKER_MODE:
+        raise InputError(
+            f"{terms.where}.backend: must be local in a task of Ray, such as a job of hydra/launcher=ray, which would "
+            "wait for workers while it holds what they need; write run.backend=local, or leave out hydra/launcher=ray"
+        )
+
+
+def _same(terms: Terms) -> None:
+    """Check that the Ray that this process has is the one at the address: a process can have one only.
+
+    Raises:
+        InputError: it is another one.
+    """
+    import ray
+
+    if terms.address in ("local", "auto") or terms.address.startswith("ray://"):  # whose port is never Ray's own
+        return
+    has = ray.get_runtime_context().gcs_address
+    if _differ(terms.address, has):
+        raise InputError(
+            f"{terms.where}.address: must be {has}, the Ray that this process has already, got {terms.address}"
+        )
+
+
+def _differ(*addresses: str) -> bool:
+    """Whether addresses are of two places. A machine has several: one that is its own word for itself counts as any."""
+    split = [address.rpartition(":") for address in addresses]
+    hosts = {str(socket.getaddrinfo(host.strip("[]"), None)[0][4][0]) for host, _, _ in split}
+    away = not any(ip_address(host).is_loopback for host in hosts)
+    return len({port for _, _, port in split}) > 1 or (len(hosts) > 1 and away)
 
 
 def _answers(address: str, where: str) -> None:
