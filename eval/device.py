@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +12,8 @@ import torch
 
 from eval.errors import InputError
 from models.spec import derive
+
+_WHICH = re.compile(r", \d+ threads| \(cuda(:\d+)?\)$")
 
 
 def choose(name: str) -> torch.device:
@@ -55,6 +58,14 @@ def describe(device: torch.device) -> str:
     if device.type == "cuda":
         return f"{torch.cuda.get_device_name(device)} ({device})"
     return f"{device.type}, {torch.get_num_threads()} threads, {platform.machine()}"
+
+
+def kinds(words: str) -> set[str]:
+    """What of devices, as `describe` says them, joined by `; `, decides what they compute, up to rounding.
+
+    That is neither the number of threads nor which of several GPUs it is.
+    """
+    return {_WHICH.sub("", device) for device in words.split("; ")}
 
 
 def synchronize(device: torch.device) -> None:

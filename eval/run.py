@@ -119,7 +119,9 @@ def _go_on(folder: Path, about: Run, entrants: list[Entrant], before: Run, lead:
         InputError: its networks are others.
     """
     same_networks(folder, about.models, before)
-    if before.device == about.device:
+    alike = devices.kinds(before.device) & devices.kinds(about.device)
+    backends = {of.config["run"]["backend"] for of in (before, about)}
+    if alike or backends == {"ray"}:  # whose workers are as they were, wherever the command is given
         for entrant, model in zip(entrants, before.models, strict=True):
             entrant.forms.batch.go_on(model)
     about.started, about.taken = before.started, before.taken
