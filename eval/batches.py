@@ -82,11 +82,26 @@ class Batch:
 
         Who asks for another number than then is given it.
         """
-        first, size = earlier.get("batch_size_first"), earlier.get("batch_size")
-        if first is None or size is None:  # a header of an earlier version
-            return
-        if 0 < size < min(first, self.size) and (self.measured or self.first == first):
-            self.size, self.first = size, first
+        first = earlier.get("batch_size_first")
+        if self.measured or self.first == first:
+            self.follow(earlier)
+
+    def follow(self, other: Mapping[str, Any]) -> bool:
+        """Show no more at once than another process of the same run was left with, if memory ran out there.
+
+        Args:
+            other: what `about` said there.
+
+        Returns:
+            Whether it is fewer from now on.
+        """
+        first, size = other.get("batch_size_first"), other.get("batch_size")
+        if first is None or size is None or not 0 < size < min(first, self.size):  # None: of an earlier version
+            return False
+        self.size, self.first = size, first
+        if self._release is not None:
+            self._release()
+        return True
 
     def halve(self, tried: int) -> None:
         """Give back memory after `tried` images were too many; half of them are shown at once from now on.

@@ -125,7 +125,7 @@ class Workload:
         for part, (bench, name) in self._clean.items():
             if not has_part(self.folder, part):
                 write_part(self.folder, part, clean_rows(bench, name))
-        shared, wanted = self._shared(), self._jobs
+        shared, wanted = self._shared(self.about.device), self._jobs
         missing = [job for job in wanted if not has_part(self.folder, job.part)]
         if len(missing) < len(wanted):
             there = f"{len(wanted) - len(missing)} of {len(wanted)} parts are there already"
@@ -176,7 +176,7 @@ class Workload:
     def _attack(self, todo: list[Job], leads: bool) -> list[str]:
         """Have parts made that are not there yet; returns a line for each attack that crashed."""
         failures: dict[str, str] = {}
-        shared, by = self._shared(), {self.about.device}
+        shared: dict[str, Shared] = {}  # by the device that made the parts, in words
         with (
             Bar(self.console, "Attacking", sum(len(job.unit.index) for job in todo)) as bar,
             Claims(self.folder, lambda part: has_part(self.folder, part)) as claims,
@@ -188,14 +188,15 @@ class Workload:
                     bar.advance(len(unit.index))
                     continue
                 failures |= {f"attack.{unit.attack_name} on {unit.source}": what for what in made.wrong}
-                by.add(made.device)
                 if leads:
                     self._keep_batches()
-                if has_part(self.folder, job.part) and made.device == self.about.device:
-                    shared.put(job, self.folder)
-        self.about.warnings += shared.troubles
-        if len(by) > 1 and self.plan.run.backend == "ray":
-            self.about.device = "; ".join(sorted(filter(None, by - {self.about.device})))
+                if made.device and made.device not in shared:  # there is none where a part was given up
+                    shared[made.device] = self._shared(made.device)
+                if made.device and has_part(self.folder, job.part):
+                    shared[made.device].put(job, self.folder)
+        self.about.warnings += dict.fromkeys(line for kept in shared.values() for line in kept.troubles)
+        if shared and self.plan.run.backend == "ray":
+            self.about.device = "; ".join(sorted(shared))
         return [f"{where} crashed: {what}" for where, what in failures.items()]
 
     @contextmanager
@@ -205,10 +206,9 @@ class Workload:
             from eval.cluster.workers import Cluster
 
             terms = self.plan.run.terms()
-            with Cluster(terms, self.plan.device, self.parcel(), self.folder, bar.advance) as cluster:
-                workers, nodes = cluster.size
-                at = "this machine" if terms.address == "local" else f"{nodes} node{'' if nodes == 1 else 's'}"
-                self.console.print(f"Ray: {workers} worker{'' if workers == 1 else 's'} on {at}", highlight=False)
+            batches = {e.name: e.forms.batch for e in self.entrants}
+            with Cluster(terms, self.plan.device, self.parcel(), self.folder, bar.advance, batches) as cluster:
+                self.console.print(cluster.about, highlight=False, soft_wrap=True)
                 bar.say(f"{len(todo)} parts on Ray")
                 yield cluster
             return
@@ -224,11 +224,11 @@ class Workload:
 
         yield Alone(do)
 
-    def _shared(self) -> Shared:
-        """Parts of other runs that are like this one in what the names of parts do not say."""
+    def _shared(self, device: str) -> Shared:
+        """Parts that a device, in words, made for runs that are like this one in what the names of parts do not say."""
         plan, about = self.plan, self.about
         same = {
-            "device": about.device,
+            "device": sorted(devices.kinds(device)),
             "fold": plan.fold,
             "channels_last": plan.channels_last,
             "examples": plan.examples,

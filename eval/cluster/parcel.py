@@ -11,10 +11,13 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import MappingProxyType
 from typing import Any
 
 from rich.console import Console
@@ -37,6 +40,8 @@ from models.errors import ModelError
 
 Files = dict[str, bytes]
 """The content of files by their paths in a run's folder."""
+Batches = Mapping[str, Mapping[str, Any]]
+"""What is said of how many images networks are shown at once, by their names."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +55,7 @@ class Parcel:
         clean: what its networks say of them, as `eval.clean.Once.known`.
         checkpoints: files of the networks that were trained here, by name.
         cwd: the folder that relative paths begin in.
+        sharers: workers that share the memory of a node (`cpu`) or of a GPU (`cuda`); none where nobody says.
     """
 
     plan: Plan
@@ -58,6 +64,7 @@ class Parcel:
     clean: Mapping[tuple[str, str], Clean]
     checkpoints: Mapping[str, bytes]
     cwd: str
+    sharers: Mapping[str, int] = field(default_factory=dict)
 
     @classmethod
     def of(cls, plan: Plan, about: Run, data: Data, once: Once) -> Parcel:
@@ -78,12 +85,14 @@ class Sent:
         wrong: what crashes said.
         device: that did it, in words.
         refused: why it could not begin, in one line; empty where it could.
+        batches: what `eval.batches.Batch.about` says of its networks' batches, by name.
     """
 
     device: str
     files: Files = field(default_factory=dict)
     wrong: list[str] = field(default_factory=list)
     refused: str = ""
+    batches: Batches = field(default_factory=dict)
 
     def unpack(self, folder: Path) -> None:
         """Put the files into a run's folder, the records last: where they are, all is."""
@@ -106,6 +115,9 @@ class Workshop:
     Args:
         parcel: what was sent.
 
+    Attributes:
+        batches: how many images its networks are shown at once, by their names.
+
     Raises:
         InputError, ModelError: a file that the configuration names is not here, or the device.
     """
@@ -115,15 +127,15 @@ class Workshop:
             os.chdir(parcel.cwd)
         self.device = devices.choose(parcel.plan.device)
         speed.keep_memory(self.device)
-        with TemporaryDirectory() as place:
+        with _scratch() as place:
             for name, content in parcel.checkpoints.items():
-                (Path(place) / name).write_bytes(content)
-            plan = replace(parcel.plan, checkpoints=Path(place), tensorboard=False)
+                (place / name).write_bytes(content)
+            sharers = parcel.sharers.get(self.device.type, 1)
+            plan = replace(parcel.plan, checkpoints=place, tensorboard=False, sharers=sharers)
             cohorts, trials = parts(plan, parcel.data)
             quiet = Console(quiet=True)
-            entrants = enter(plan, cohorts, parcel.data.test, self.device, quiet, Path(place))
-        for entrant, model in zip(entrants, parcel.about.models, strict=True):
-            entrant.forms.batch.go_on(model)
+            entrants = enter(plan, cohorts, parcel.data.test, self.device, quiet, place)
+        self.batches = {e.name: e.forms.batch for e in entrants}
         once = Once(plan.seed, self.device, parcel.clean)
         fingerprints = {e.name: e.fingerprint for e in entrants}
         self._work = {e.name: e.work for e in entrants}
@@ -150,17 +162,34 @@ class Workshop:
         if job.unit.source not in self._warm:
             warm_up(job.bench, job.unit.source)
             self._warm.add(job.unit.source)
-        with TemporaryDirectory() as place:
-            folder = Path(place)
+        with _scratch() as folder:
             Sent("", files).unpack(folder)
             wrong = make(job, folder, lambda _: None)
             made = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
-            return Sent(self.where, {name: p.read_bytes() for name, p in made.items() if name not in files}, wrong)
+            new = {name: path.read_bytes() for name, path in made.items() if name not in files}
+        return Sent(self.where, new, wrong, batches={name: batch.about() for name, batch in self.batches.items()})
 
     @property
     def where(self) -> str:
         """The device, in words."""
         return devices.describe(self.device)
+
+
+@contextmanager
+def _scratch() -> Iterator[Path]:
+    """A folder of the worker's own, for as long as it is needed.
+
+    Raises:
+        OSError: without the name of a file, where one was missed in it: nobody else has named that one.
+    """
+    place = tempfile.gettempdir()
+    try:
+        with TemporaryDirectory() as place:
+            yield Path(place)
+    except OSError as error:
+        if isinstance(error.filename, str) and Path(error.filename).is_relative_to(place):
+            raise OSError(error.errno, f"{error.strerror}: {error.filename}") from error
+        raise
 
 
 _NOT_HERE = (FileNotFoundError, NotADirectoryError, IsADirectoryError, PermissionError)
@@ -169,7 +198,7 @@ _workshops: dict[str, Workshop] = {}
 """Of this process: the one that it works for now, by the name of the run."""
 
 
-def serve(name: str, fetch: Any, part: str, files: Files) -> Sent:
+def serve(name: str, fetch: Any, part: str, files: Files, batches: Batches = MappingProxyType({})) -> Sent:
     """Make a part in a worker's process, which keeps what it has built for the next one.
 
     Args:
@@ -177,6 +206,7 @@ def serve(name: str, fetch: Any, part: str, files: Files) -> Sent:
         fetch: returns the `Parcel`; called once a process.
         part: to be made.
         files: of the part that it builds on.
+        batches: what is left of them where memory ran out in the run so far, here or elsewhere.
 
     Raises:
         OSError: its machine failed the worker, as with a full disk; another one may do better.
@@ -186,7 +216,10 @@ def serve(name: str, fetch: Any, part: str, files: Files) -> Sent:
         if name not in _workshops:
             _workshops.clear()
             _workshops[name] = Workshop(fetch())
-        return _workshops[name].make(part, files)
+        workshop = _workshops[name]
+        for network, left in batches.items():
+            workshop.batches[network].follow(left)
+        return workshop.make(part, files)
     except (InputError, ModelError) as error:
         return Sent(where, refused=f"on {where}: {error}")
     except OSError as error:
