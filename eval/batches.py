@@ -35,6 +35,7 @@ _SAYS = re.compile(
     r"|(can't|cannot|not enough memory to) allocate memory|not enough memory"  # PyTorch's allocator on a CPU, by system
     r"|(alloc|allocation)_failed"  # CUBLAS_STATUS_ALLOC_FAILED, and cuDNN's
     r"|bad_alloc"
+    r"|unable to find an engine to execute"  # cuDNN, which was given no memory to work in
     r"|could not create a (primitive(?! desc)|memory)",  # oneDNN, whose descriptors fail for other reasons
     re.IGNORECASE,
 )

@@ -231,6 +231,7 @@ class Workload:
             "device": sorted(devices.kinds(device)),
             "fold": plan.fold,
             "channels_last": plan.channels_last,
+            "graphs": plan.graphs,
             "examples": plan.examples,
             "groups": about.data["groups"],
             "data": {k: v for k, v in plan.config["data"].items() if k != "root"},

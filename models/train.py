@@ -89,11 +89,9 @@ class _Fit:
             return self.perturb(self.view, x, y, step).detach()
 
     def load(self, index: np.ndarray[Any, Any]) -> tuple[Tensor, Tensor]:
-        batch = self.source.batch(index), self.labels[torch.from_numpy(index)]
-        if torch.device(self.device).type == "cuda":  # from pinned memory a copy runs beside what the GPU is at
-            batch = batch[0].pin_memory(), batch[1].pin_memory()
-        x, y = (part.to(self.device, non_blocking=True) for part in batch)
-        return x, y
+        x, y = self.source.batch(index), self.labels[torch.from_numpy(index)]
+        x, y = (t.pin_memory() if self.device.type == "cuda" else t for t in (x, y))  # copied beside what it is at
+        return x.to(self.device, non_blocking=True), y.to(self.device, non_blocking=True)
 
     def loss(self, x: Tensor, y: Tensor, step: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """The loss () and the logits (B, K) that count for the accuracy."""

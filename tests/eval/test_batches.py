@@ -22,6 +22,7 @@ MEMORY = [
     RuntimeError("cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED"),
     RuntimeError("MPS backend out of memory (MPS allocated: 1 GB)"),
     RuntimeError("std::bad_alloc"),
+    RuntimeError("GET was unable to find an engine to execute this computation"),
     RuntimeError("could not create a primitive"),
 ]
 OTHER = [
