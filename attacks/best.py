@@ -93,7 +93,7 @@ class Best:
         return self._take(finite(margin), found, x_adv, goal, network)
 
     def hold(self, score: Tensor, x_adv: Tensor) -> None:
-        """Keep what is better: points (R, C, H, W) with their margins (R,), -infinity for none; nothing is asked."""
+        """Keep what is better: points (R, C, H, W) with their margins (R,) of the exact network, -infinity for none."""
         self._keep_better(score.to(self._score.dtype), x_adv)
 
     def offer(self, score: Tensor, hit: Tensor, x_adv: Tensor, goal: Goal, network: Logits) -> Tensor | None:

@@ -12,8 +12,8 @@ Departures: the best point met is returned, not the last one; the last one is ju
 `attacks.side_by_side` says. With `early_stop` a sample leaves the batch once an iterate reaches the goal, also after
 rounding to 8 bits. Of a network that answers roughly (`attacks.base.Rough`) nothing is believed but what it confirms,
 and the last tenth of the steps, in which the margins are compared, is left to the exact one. Where a question waits for
-the device (`attacks.asking`), samples leave every few steps, and what is met in between counts all the same; steps in
-Linf are recorded and replayed there, if the network offers it.
+the device (`attacks.asking`), samples leave every few steps; what an exact network says in between counts all the same,
+what a rough one says does not. Steps in Linf are recorded and replayed there, if the network offers it.
 Cost: at most restarts * (steps + 1) forwards, plus one for each iterate found adversarial, and
 restarts * steps backwards per sample; fewer for a sample that leaves.
 """

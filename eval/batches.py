@@ -24,6 +24,7 @@ from typing import Any, TypeVar
 import torch
 
 from models.errors import ModelError
+from models.graphed import forget
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -35,7 +36,6 @@ _SAYS = re.compile(
     r"|(can't|cannot|not enough memory to) allocate memory|not enough memory"  # PyTorch's allocator on a CPU, by system
     r"|(alloc|allocation)_failed"  # CUBLAS_STATUS_ALLOC_FAILED, and cuDNN's
     r"|bad_alloc"
-    r"|unable to find an engine to execute"  # cuDNN, which was given no memory to work in
     r"|could not create a (primitive(?! desc)|memory)",  # oneDNN, whose descriptors fail for other reasons
     re.IGNORECASE,
 )
@@ -67,12 +67,8 @@ class Batch:
         measured: whether `first` is what was measured to fit, not what somebody asked for.
     """
 
-    def __init__(
-        self, network: str, size: int, *, measured: bool = False, release: Callable[[], None] | None = None
-    ) -> None:
-        """`release` gives back what else is held for the sake of larger batches."""
+    def __init__(self, network: str, size: int, *, measured: bool = False) -> None:
         self.network, self.size, self.first, self.measured = network, size, size, measured
-        self._release = release
 
     def about(self) -> dict[str, object]:
         """What the header of a run says of it: `batch_size_first` is more than `batch_size` where memory ran out."""
@@ -100,19 +96,19 @@ class Batch:
         if first is None or size is None or not 0 < size < min(first, self.size):  # None: of an earlier version
             return False
         self.size, self.first = size, first
-        if self._release is not None:
-            self._release()
+        forget()
         return True
 
     def halve(self, tried: int) -> None:
         """Give back memory after `tried` images were too many; half of them are shown at once from now on.
 
+        CUDA graphs of all networks go: they are captured again when they are next met.
+
         Whoever calls this holds nothing of the try any more, the error with the frames of its traceback included.
         """
         self.size = max(1, min(self.size, tried) // 2)
         log.warning("%s: memory ran out with %d images at once; going on with %d", self.network, tried, self.size)
-        if self._release is not None:
-            self._release()
+        forget()
         gc.collect()
         if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
             torch.cuda.empty_cache()

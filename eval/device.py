@@ -37,7 +37,7 @@ def choose(name: str) -> torch.device:
         if device.index is not None:
             torch.cuda.set_device(device)  # what a library puts on "cuda" belongs there too
         rounding(False)
-        torch.backends.cudnn.deterministic = True  # a run that is made again finds what it found
+        torch.backends.cudnn.deterministic = True  # as far as convolutions go, a run that is made again repeats
     return device
 
 
@@ -76,15 +76,17 @@ def synchronize(device: torch.device) -> None:
 
 @contextmanager
 def rounded(device: torch.device, allowed: bool) -> Iterator[None]:
-    """Within this, TF32 on a GPU if it is `allowed`; afterwards float32 again."""
+    """Within this, PyTorch's own settings on a GPU if it is `allowed`: TF32, and convolutions that may not repeat."""
     if device.type != "cuda" or not allowed:
         yield
         return
+    repeats, torch.backends.cudnn.deterministic = torch.backends.cudnn.deterministic, False
     rounding(True)
     try:
         yield
     finally:
         rounding(False)
+        torch.backends.cudnn.deterministic = repeats
 
 
 @contextmanager

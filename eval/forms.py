@@ -31,6 +31,7 @@ class Forms:
         replayed: the same as CUDA graphs, for all attacks; None where they are asked for nowhere.
         footprint: memory that a forward and a gradient take.
         batch: images at once, as the plan says or as they fit into memory.
+        unreplayed: what is asked for as CUDA graphs and is not one, and why, in words.
     """
 
     classifier: Classifier
@@ -40,6 +41,7 @@ class Forms:
     replayed: Graphed | None
     footprint: Footprint
     batch: Batch
+    unreplayed: str = ""
 
     @property
     def batch_size(self) -> int:
@@ -82,12 +84,7 @@ def forms(plan: Plan, classifier: Classifier, x: Tensor, work: int, device: torc
     laid_out = plan.channels_last and lay_out(quick, x)
     reduced = reduce(quick, x, work, plan.precision, plan.channels_last)
     needed = _needed(quick, x)
-    graphs = replay(quick, reduced, x) if plan.graphs and device.type == "cuda" else []
-
-    def release() -> None:
-        for held in graphs:
-            held.forget()
-
+    replayed, instead = replay(quick, reduced, x) if plan.graphs and device.type == "cuda" else (None, "")
     size = plan.batch_size or needed.fits(free(device) // plan.sharers)
-    batch = Batch(classifier.name, size, measured=plan.batch_size is None, release=release)
-    return Forms(quick, laid_out, quick is not classifier, reduced, graphs[0] if graphs else None, needed, batch)
+    batch = Batch(classifier.name, size, measured=plan.batch_size is None)
+    return Forms(quick, laid_out, quick is not classifier, reduced, replayed, needed, batch, instead)

@@ -244,8 +244,8 @@ class _Fit:
         made = forms(self.plan, classifier, probe, work, self.device)
         if made.reduced is None and self.plan.precision == "bfloat16":
             warnings = [*warnings, f"{name}: gradients are in float32, since bfloat16 changes what the network says"]
-        if made.replayed is None and self.plan.graphs and self.device.type == "cuda":
-            warnings = [*warnings, f"{name}: is not replayed as CUDA graphs, which do not answer as it does"]
+        if made.unreplayed:
+            warnings = [*warnings, f"{name}: is not replayed as CUDA graphs: {made.unreplayed}"]
         return Entrant(
             name, made, network.description, _identity(network), trained, tuple(warnings), work, _parameters(classifier)
         )

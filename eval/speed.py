@@ -11,9 +11,8 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from eval.batches import shortage
 from models.classifier import Classifier
-from models.graphed import SIZES, Capture, Captured, Graphed, replays
+from models.graphed import SIZES, Capture, Captured, Film, Graphed, filmed, replays
 from models.reduced import Reduced, agrees, native
 
 _SMALL = 1_000_000  # multiplications per image below which threads, or 16 bits, cost more than they give
@@ -40,25 +39,6 @@ def multiplications(network: nn.Module, x: Tensor) -> int:
         for hook in hooks:
             hook.remove()
     return sum(counts)
-
-
-def replay(network: nn.Module, reduced: Reduced | None, x: Tensor, capture: Capture = Captured) -> list[Graphed]:
-    """CUDA graphs of a network, and, second, of its form in 16 bits, which asks both from here on; as far as they may.
-
-    Args:
-        network: images (B, C, H, W) -> logits (B, K).
-        reduced: its form in 16 bits, if it has one.
-        x: images (B, C, H, W) on which all are tried.
-        capture: makes the graphs.
-
-    Raises:
-        RuntimeError: memory has run out.
-    """
-    found = [graph(network, x, capture)]
-    if found[0] is not None and reduced is not None and (quick := graph(reduced.quick, x, capture)) is not None:
-        reduced.whole, reduced.quick = found[0], quick
-        found.append(quick)
-    return [graphed for graphed in found if graphed is not None]
 
 
 def reduce(classifier: Classifier, x: Tensor, work: int, precision: str, nhwc: bool = True) -> Reduced | None:
@@ -94,26 +74,46 @@ def convolves(network: nn.Module) -> bool:
     return any(isinstance(module, nn.Conv2d) for module in network.modules())
 
 
-def graph(network: nn.Module, x: Tensor, capture: Capture = Captured) -> Graphed | None:
-    """A network as CUDA graphs, where these answer as it does.
+def graph(network: nn.Module, x: Tensor, capture: Capture = Captured, film: Film = filmed) -> Graphed | str:
+    """A network as CUDA graphs, where these answer as it does; else why not, in words.
 
     Args:
         network: images (B, C, H, W) -> logits (B, K).
-        x: images (B, C, H, W) on which it is tried, a few of them.
+        x: images (B, C, H, W) on which it is tried, five at least.
         capture: makes the graphs.
-
-    Raises:
-        RuntimeError: memory has run out.
+        film: makes those of whole steps.
     """
-    graphed = Graphed(network, capture, x.device.type)
+    graphed = Graphed(network, capture, x.device.type, film)
     devices = [x.device] if x.device.type == "cuda" else []
     with torch.random.fork_rng(devices):  # what a network draws in a trial must not change what it draws later
         try:
-            return graphed if replays(graphed, x[: SIZES[0]]) else None
-        except RuntimeError as error:
-            if shortage(error):
-                raise
-            return None  # it asks the device, or the host, what no graph can hold
+            return graphed if replays(graphed, x[: SIZES[0]]) else "replays do not answer as the network does"
+        except RuntimeError as error:  # it asks the device, or the host, what no graph can hold; or there is no memory
+            graphed.forget()
+            return f"{type(error).__name__}: {error}".splitlines()[0]
+
+
+def replay(
+    network: nn.Module, reduced: Reduced | None, x: Tensor, capture: Capture = Captured, film: Film = filmed
+) -> tuple[Graphed | None, str]:
+    """A network as CUDA graphs, and what is not replayed and why, in words; of its form in 16 bits both or none.
+
+    Args:
+        network: images (B, C, H, W) -> logits (B, K).
+        reduced: its form in 16 bits, if it has one; asks the graphs from here on.
+        x: images (B, C, H, W) on which all are tried, five at least.
+        capture: makes the graphs.
+        film: makes those of whole steps.
+    """
+    found = graph(network, x, capture, film)
+    if isinstance(found, str):
+        return None, found
+    if reduced is not None:
+        quick = graph(reduced.quick, x, capture, film)
+        if isinstance(quick, str):
+            return found, f"in 16 bits: {quick}"
+        reduced.whole, reduced.quick = found, quick
+    return found, ""
 
 
 def share_out(work: int, device: torch.device) -> None:

@@ -185,9 +185,9 @@ def _levers(plain: Classifier, x: Tensor) -> dict[str, nn.Module]:
         last, told = laid_out, told + _LAID_OUT
         found[told] = last
     reduced = reduce(last, x, 0, "bfloat16")
-    if x.is_cuda and (graphs := replay(last, reduced, x)):
+    if x.is_cuda and (replayed := replay(last, reduced, x)[0]) is not None:
         told += ", graphs"
-        found[told] = graphs[0]
+        found[told] = replayed
     if reduced is not None:
         found[f"{told}, 16 bits"] = reduced
     return found

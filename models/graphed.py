@@ -16,7 +16,9 @@ Cost: memory for the activations of each size.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, Protocol
+from weakref import WeakSet
 
 import torch
 from torch import Tensor, nn
@@ -61,7 +63,15 @@ Film = Callable[[Network, Step, State], Callable[[], None]]
 
 
 class Captured:
-    """Two CUDA graphs; the activations between them stay where they are, so that the backward can be replayed again."""
+    """Two CUDA graphs; the activations between them stay where they are, so that the backward can be replayed again.
+
+    Args:
+        network: images (N, C, H, W) -> logits (N, K).
+        x: images (N, C, H, W) of the size, on the device.
+
+    Raises:
+        RuntimeError: the network does what no graph can hold, such as to ask the device; or memory has run out.
+    """
 
     def __init__(self, network: Network, x: Tensor) -> None:
         leaf = x.detach().clone().requires_grad_()
@@ -95,7 +105,11 @@ class Captured:
 
 
 def filmed(network: Network, step: Step, state: State) -> Callable[[], None]:
-    """A step as one CUDA graph; what it leaves in the state does not matter."""
+    """A step as one CUDA graph, to be called again and again on the memory of `state`, whose values it spoils.
+
+    Raises:
+        RuntimeError: the step does what no graph can hold; or memory has run out.
+    """
     device = next(iter(state.values())).device
     kept = torch.cuda.current_stream(device)
     with torch.cuda.device(device), torch.random.fork_rng([device]):
@@ -133,7 +147,7 @@ class _Replayed:
 
     def ask(self, x: Tensor) -> Tensor:
         """Logits (B, K) of images (B, C, H, W), in fresh memory."""
-        self.static.images[: len(x)].copy_(x)  # what is in the other rows does not matter
+        _fill(self.static.images, x)
         self.static.forward()
         self.serial += 1
         return self.static.logits[: len(x)].clone()
@@ -171,8 +185,14 @@ class _Question(torch.autograd.Function):
 class Graphed(nn.Module):
     """A network that is replayed.
 
-    Attributes:
+    Args:
         network: captured, and asked where the batch is larger; images (B, C, H, W) -> logits (B, K).
+        capture: makes the graphs of it.
+        device: the kind that images are replayed on.
+        film: makes the graph of a step.
+
+    Attributes:
+        network: as it was given.
     """
 
     def __init__(
@@ -183,6 +203,7 @@ class Graphed(nn.Module):
         self._capture, self._device, self._film = capture, device, film
         self._replayed: dict[tuple[Any, ...], _Replayed] = {}
         self._steps: dict[tuple[Any, ...], tuple[State, Callable[[], None]]] = {}
+        _ALL.add(self)
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits (B, K); of fresh memory, as their gradients are."""
@@ -212,6 +233,9 @@ class Graphed(nn.Module):
         Args:
             step: hashable; one that compares equal is not captured again.
             state: tensors (R, ...) of R rows, and such without rows, ().
+
+        Raises:
+            RuntimeError: the step cannot be captured; or memory has run out.
         """
         rows = next(len(tensor) for tensor in state.values() if tensor.ndim)
         size = next((s for s in SIZES if s >= rows), None)
@@ -220,48 +244,89 @@ class Graphed(nn.Module):
         kinds = tuple((name, tensor.shape[1:], tensor.dtype, tensor.device) for name, tensor in state.items())
         key = (step, size, kinds)
         if key not in self._steps:
-            mine = {name: _filled(tensor, size) if tensor.ndim else tensor.clone() for name, tensor in state.items()}
+            mine = {
+                name: tensor.new_empty(size, *tensor.shape[1:]) if tensor.ndim else tensor.clone()
+                for name, tensor in state.items()
+            }
+            for name, tensor in state.items():
+                _fill(mine[name], tensor)
             self._steps[key] = mine, self._film(self.network, step, mine)
         held, replay = self._steps[key]
-        found = Steps(held, rows, replay)
         for name, tensor in state.items():
-            found.state[name].copy_(tensor)
-        return found
+            _fill(held[name], tensor)
+        return Steps(held, rows, replay)
 
     def _of(self, x: Tensor, size: int) -> _Replayed:
         key = (size, *x.shape[1:], x.dtype, x.device)
         if key not in self._replayed:
-            self._replayed[key] = _Replayed(self._capture(self.network, _filled(x.detach(), size)))
+            filled = x.new_empty(size, *x.shape[1:])
+            _fill(filled, x.detach())
+            self._replayed[key] = _Replayed(self._capture(self.network, filled))
         return self._replayed[key]
 
 
-def _filled(x: Tensor, size: int) -> Tensor:
-    """The rows (B, ...) and as many of the first one as make it (size, ...)."""
-    return torch.cat([x, x[:1].expand(size - len(x), *x.shape[1:])])
+_ALL: WeakSet[Graphed] = WeakSet()
+
+
+def forget() -> None:
+    """Give back the memory of all graphs of this process."""
+    for graphed in list(_ALL):
+        graphed.forget()
+
+
+def _fill(held: Tensor, x: Tensor) -> None:
+    """Write rows (B, ...) into the first of (N, ...), and the first one of them into all others."""
+    if x.ndim == 0 or len(x) == len(held):
+        held.copy_(x)
+        return
+    held[: len(x)].copy_(x)
+    held[len(x) :].copy_(x[:1].expand_as(held[len(x) :]))
+
+
+@dataclass(frozen=True)
+class _Trial:
+    """A step like those of searches."""
+
+    def __call__(self, network: Network, state: State) -> None:
+        x = state["x"]
+        x.copy_(torch.add(x, _both(network, x)[1].sign(), alpha=0.01))
 
 
 def replays(graphed: Graphed, x: Tensor) -> bool:
-    """Whether replays answer as the network does: not where it draws random numbers, or decides by what it sees.
+    """Whether replays answer as the network does.
+
+    They do not where it draws random numbers, decides by what it sees, or looks at a batch as a whole.
 
     Args:
         graphed: the network.
-        x: images (B, C, H, W) to try it on; asked as they are, and darker, which a graph knows nothing of beforehand.
+        x: images (B, C, H, W) to try it on, five at least; asked as they are, and fewer and darker, which a graph knows
+            nothing of beforehand.
 
     Raises:
         RuntimeError: the network cannot be captured, as where it asks the device a question; or memory has run out.
     """
-    for images in (x, x / 2):
+    few = x[:5] / 2
+    for images in (x, few):
         ours, theirs = (_both(network, images) for network in (graphed, graphed.network))
-        for mine, exact in zip(ours, theirs, strict=True):
-            if not bool((mine - exact).abs().max() <= _NEAR * exact.abs().max()):
-                return False
-    return True
+        if not all(_near(mine, exact) for mine, exact in zip(ours, theirs, strict=True)):
+            return False
+    steps = graphed.record(_Trial(), {"x": few})
+    exact = {"x": few.clone()}
+    _Trial()(graphed.network, exact)
+    if steps is None:
+        return False
+    steps.replay()
+    return float((steps.state["x"] == exact["x"]).float().mean()) > 1 - _NEAR  # a sign may turn where there is none
+
+
+def _near(mine: Tensor, exact: Tensor) -> bool:
+    return bool((mine - exact).abs().max() <= _NEAR * exact.abs().max())
 
 
 def _both(network: Network, x: Tensor) -> tuple[Tensor, Tensor]:
-    """Logits (B, K), and the gradient (B, C, H, W) of a sum in which each counts otherwise."""
+    """Logits (B, K), and the gradient (B, C, H, W) of a sum in which each class counts otherwise."""
     with torch.enable_grad():
         leaf = x.detach().requires_grad_()
         out = network(leaf)
-    weights = torch.linspace(-1, 1, out.numel(), device=out.device, dtype=out.dtype).view_as(out)
-    return out.detach(), torch.autograd.grad(out, leaf, weights)[0]
+    weights = torch.linspace(-1, 1, out.shape[1], device=out.device, dtype=out.dtype)
+    return out.detach(), torch.autograd.grad(out, leaf, weights.expand_as(out))[0]

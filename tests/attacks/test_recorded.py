@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import pytest
 import torch
 from torch import Tensor, nn
 
 from attacks import asking
-from attacks.base import State, Step
 from attacks.goal import Goal
 from attacks.pgd import PGD
 from attacks.rng import Rng
@@ -19,47 +16,9 @@ from models.classifier import Classifier
 from models.graphed import Graphed, Network
 from models.reduced import Reduced
 from tests.attacks.small_networks import images, rugged, smooth
+from tests.models.graph_stand_ins import Films, Same
 
 CPU = torch.device("cpu")
-
-
-class Films:
-    """Stands for CUDA graphs: a step on memory that is always the same, and is spoilt by being recorded."""
-
-    def __init__(self) -> None:
-        self.sizes: list[int] = []
-        self.replays = 0
-
-    def __call__(self, network: Network, step: Step, state: State) -> Callable[[], None]:
-        self.sizes.append(len(state["x_adv"]))
-        places = {name: tensor.data_ptr() for name, tensor in state.items()}
-        for tensor in state.values():
-            if tensor.is_floating_point():
-                tensor.fill_(0.5)
-
-        def replay() -> None:
-            self.replays += 1
-            assert {name: tensor.data_ptr() for name, tensor in state.items()} == places
-            step(network, state)
-
-        return replay
-
-
-class Never:
-    """A capture of the network alone, which is asked as it is."""
-
-    def __init__(self, network: Network, x: Tensor) -> None:
-        self.network, self.images = network, x.clone()
-
-    def forward(self) -> None:
-        with torch.enable_grad():
-            self._leaf = self.images.clone().requires_grad_()
-            self._out = self.network(self._leaf)
-        self.logits = self._out.detach()
-        self.cotangent = torch.zeros_like(self.logits)
-
-    def backward(self) -> None:
-        (self.gradient,) = torch.autograd.grad(self._out, self._leaf, self.cotangent, retain_graph=True)
 
 
 @pytest.fixture(autouse=True)
@@ -68,7 +27,7 @@ def waiting(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def graphed(network: nn.Module, films: Films) -> Graphed:
-    return Graphed(network, Never, "cpu", films)
+    return Graphed(network, Same, "cpu", films)
 
 
 def found(network: Network, attack: PGD, x: Tensor, goal: Goal, eps: float) -> tuple[Tensor, Meter]:

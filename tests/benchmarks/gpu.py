@@ -9,9 +9,6 @@ WRN-28-10 of CIFAR-10's. Their weights are drawn, not trained: time does not dep
 the labels. What each leaves standing is judged by the same network in float32. Where `TOASTPROOF_DATA` has them,
 networks with weights are timed on test images as well. Results go into a JSON file, which grows.
 
-Asked: at least 5 times as fast as torchattacks on the CNN, and 1.5 times on the other two by graphs and 16 bits alone,
-with the same robust accuracy.
-
 Source of the WRN: Zagoruyko and Komodakis, "Wide residual networks", BMVC 2016 (arXiv 1605.07146).
 """
 

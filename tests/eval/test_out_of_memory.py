@@ -374,7 +374,7 @@ def test_graphs_of_larger_batches_are_given_back():
     x = torch.rand(3, 1, 2, 2).requires_grad_()
     for _ in range(2):
         graphed(x)
-    Batch("net", 16, release=graphed.forget).halve(16)
+    Batch("net", 16).halve(16)
     graphed(x)
     assert captured == [8, 8]
 
@@ -422,7 +422,7 @@ def test_a_gpu_that_is_full_is_evaluated_on_with_fewer_images(graphs):
 
     whole = on(Batch("net", 16), {})
     graphed = Graphed(classifier)
-    batch = Batch("net", 256, release=graphed.forget)
+    batch = Batch("net", 256)
     torch.cuda.empty_cache()
     # the layer's activations take 205 MB for 256 images, and the search holds several of that kind
     most = torch.cuda.memory_allocated(device) + (300 << 20)

@@ -162,9 +162,10 @@ def test_a_worker_begins_with_what_memory_left_elsewhere(monkeypatch):
         assert serve("run", lambda: None, "part", {}, left) == expected
 
 
-def test_a_batch_that_follows_gives_back_what_larger_ones_held():
+def test_a_batch_that_follows_gives_back_what_larger_ones_held(monkeypatch):
     released: list[int] = []
-    batch = Batch("net", 8, release=lambda: released.append(1))
+    monkeypatch.setattr("eval.batches.forget", lambda: released.append(1))
+    batch = Batch("net", 8)
     assert not batch.follow({"batch_size_first": 8, "batch_size": 8})
     assert batch.follow({"batch_size_first": 8, "batch_size": 4})
     assert not batch.follow({"batch_size_first": 8, "batch_size": 4})

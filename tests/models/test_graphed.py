@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -14,38 +16,11 @@ from attacks.rng import Rng
 from attacks.threat import unlimited
 from eval.speed import graph, replay
 from models.classifier import Classifier
-from models.graphed import SIZES, Captured, Graphed, Network, replays
+from models.graphed import SIZES, Captured, Graphed, Network, State, Step, forget, replays
 from models.reduced import Quick, Reduced
+from tests.models.graph_stand_ins import Films, Noted, Same
 
 NET = nn.Sequential(nn.Flatten(), nn.Linear(12, 9), nn.Tanh(), nn.Linear(9, 4)).requires_grad_(False)
-
-
-class Same:
-    """Stands for two CUDA graphs: the same memory for all questions, and activations of the last one alone."""
-
-    def __init__(self, network: Network, x: Tensor) -> None:
-        self.network, self.images = network, x.clone()
-        self.logits, self.cotangent = torch.full((2, len(x), 4), torch.nan)
-        self.gradient = torch.full_like(x, torch.nan)
-
-    def forward(self) -> None:
-        with torch.enable_grad():
-            self._leaf = self.images.clone().requires_grad_()
-            self._out = self.network(self._leaf)
-        self.logits.copy_(self._out.detach())
-
-    def backward(self) -> None:
-        (found,) = torch.autograd.grad(self._out, self._leaf, self.cotangent, retain_graph=True)
-        self.gradient.copy_(found)
-
-
-class Noted(list[int]):
-    """A capture that keeps the sizes it was asked for."""
-
-    def __call__(self, network: Network, x: Tensor) -> Same:
-        assert not x.requires_grad
-        self.append(len(x))
-        return Same(network, x)
 
 
 def images(batch: int, seed: int = 0) -> Tensor:
@@ -171,54 +146,103 @@ class Frozen(Same):
             self.network = lambda images: NET(images if bright else -images)
 
 
+class Coupled(nn.Module):
+    """Looks at its batch as a whole."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = NET(x - x.mean(0, keepdim=True))
+        return out
+
+
+OTHERWISE = "replays do not answer as the network does"
+
+
 def test_what_cannot_be_replayed_is_not():
     x = images(8)
-    assert replays(Graphed(NET, Same, "cpu"), x)
-    assert graph(NET, x, Same) is not None
-    assert graph(Noise(), x, Same) is None
-    assert graph(Branch(), x, Frozen) is None
+    assert replays(Graphed(NET, Same, "cpu", Films()), x)
+    assert isinstance(graph(NET, x, Same, Films()), Graphed)
+    assert graph(Noise(), x, Same, Films()) == OTHERWISE
+    assert graph(Branch(), x, Frozen, Films()) == OTHERWISE
+    assert graph(Coupled(), x, Same, Films()) == OTHERWISE
 
-    def refuses(network: Network, x: Tensor) -> Same:
-        raise RuntimeError("operation not permitted when stream is capturing")
+    def refuses(network: Network, *_: object) -> Any:
+        raise RuntimeError("operation not permitted when stream is capturing\nmore of it")
 
-    assert graph(NET, x, refuses) is None
+    said = "RuntimeError: operation not permitted when stream is capturing"
+    assert graph(NET, x, refuses, Films()) == said
+    assert graph(NET, x, Same, refuses) == said  # steps are tried too
+
+
+def test_steps_that_come_out_otherwise_are_no_steps():
+    def still(network: Network, step: Step, state: State) -> Callable[[], None]:
+        return lambda: None
+
+    assert graph(NET, images(8), Same, still) == OTHERWISE
 
 
 def test_a_trial_changes_nothing_that_is_drawn_later():
     torch.manual_seed(0)
     drawn = torch.rand(3)
     torch.manual_seed(0)
-    graph(Noise(), images(8), Same)
+    graph(Noise(), images(8), Same, Films())
     assert torch.equal(torch.rand(3), drawn)
 
 
+def classifier(network: nn.Module) -> Classifier:
+    return Classifier(network, name="n", input_shape=(3, 2, 2), num_classes=4, mean=[0.3], std=[0.4])
+
+
 def test_both_forms_of_a_reduced_network_are_replayed():
-    classifier = Classifier(copy.deepcopy(NET), name="n", input_shape=(3, 2, 2), num_classes=4, mean=[0.3], std=[0.4])
-    plain, reduced, noted, x = Reduced(classifier), Reduced(classifier), Noted(), images(8)
-    found = replay(classifier, reduced, x, noted)
-    assert [reduced.whole, reduced.quick] == found
-    assert reduced.exact() is found[0]
+    net = classifier(copy.deepcopy(NET))
+    plain, reduced, noted, x = Reduced(net), Reduced(net), Noted(), images(8)
+    found, why = replay(net, reduced, x, noted, Films())
+    assert why == ""
+    assert reduced.exact() is reduced.whole is found
+    assert isinstance(reduced.quick, Graphed)
     for ours, theirs in zip(of(reduced, x), of(plain, x), strict=True):
         assert torch.allclose(ours, theirs, atol=1e-6)
     with torch.no_grad():
-        assert torch.equal(reduced(x), classifier(x))
+        assert torch.equal(reduced(x), net(x))
     assert noted == [8, 8]
     assert [type(network) for network in (plain.whole, plain.quick)] == [Classifier, Quick]
 
 
-def test_without_graphs_of_the_network_there_are_none_of_its_form_in_16_bits():
-    classifier = Classifier(Noise(), name="n", input_shape=(3, 2, 2), num_classes=4)
-    reduced = Reduced(classifier)
-    assert replay(classifier, reduced, images(8), Same) == []
-    assert reduced.exact() is classifier
+def test_what_is_not_replayed_is_told():
+    net, x = classifier(Noise()), images(8)
+    reduced = Reduced(net)
+    assert replay(net, reduced, x, Same, Films()) == (None, OTHERWISE)
+    assert reduced.exact() is net
+    net = classifier(copy.deepcopy(NET))
+    reduced = Reduced(net)
+
+    def no_16_bits(network: Network, x: Tensor) -> Same:
+        if isinstance(network, Quick):
+            raise RuntimeError("no kernel")
+        return Same(network, x)
+
+    found, why = replay(net, reduced, x, no_16_bits, Films())
+    assert isinstance(found, Graphed)
+    assert why == "in 16 bits: RuntimeError: no kernel"
+    assert reduced.exact() is net  # both or none
 
 
-def test_memory_that_runs_out_is_no_reason_to_go_without():
+def test_without_memory_for_graphs_there_are_none_and_nothing_is_kept():
     def full(network: Network, x: Tensor) -> Same:
-        raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
 
-    with pytest.raises(torch.cuda.OutOfMemoryError):
-        graph(NET, images(8), full)
+    found = graph(NET, images(8), full, Films())
+    assert found == "OutOfMemoryError: CUDA out of memory. Tried to allocate 2 GiB"
+
+
+def test_all_graphs_are_forgotten_at_once():
+    noted = Noted()
+    several = [Graphed(NET, noted, "cpu") for _ in range(2)]
+    for graphed in several:
+        graphed(images(3))
+    forget()
+    for graphed in several:
+        graphed(images(3))
+    assert noted == [8] * 4
 
 
 @pytest.fixture
@@ -254,10 +278,12 @@ def test_on_a_gpu_gradients_are_those_of_their_own_questions(on_gpu):
 def test_on_a_gpu_what_cannot_be_captured_leaves_no_trace(on_gpu):
     x = images(8).cuda()
     before = torch.cuda.current_stream()
-    assert graph(Branch().cuda(), x) is None
-    assert graph(Noise().cuda(), x) is None
+    assert "captur" in str(graph(Branch().cuda(), x))
     assert torch.cuda.current_stream() == before
-    assert graph(on_gpu, x) is not None
+    torch.cuda.empty_cache()  # which fails while a capture is under way
+    assert float(torch.rand(1, device="cuda")) >= 0  # and this where the generator thinks that one is
+    assert graph(Noise().cuda(), x) == OTHERWISE
+    assert isinstance(graph(on_gpu, x), Graphed)
 
 
 @pytest.mark.gpu
