@@ -113,9 +113,15 @@ class _Sweep:
         while len(returns) < len(numbered):
             new = None if len(self.running) == most else again.pop() if again else next(coming, None)
             if new is not None:
+                try:
+                    self.terms.allows(str(new.config.device))
+                except InputError as error:
+                    returns[new.number] = self._excused(new, "refused", task.line(error))
+                    continue
                 self.running[self._hand_out(new)] = new
             ended, _ = ray.wait(list(self.running), timeout=_OFTEN if new is None else 0)
-            numbers = {int(path.stem) for path in self.said.iterdir()}  # of those that began: most may wait still
+            stems = {path.stem for path in self.said.iterdir()}  # of those that began: most may wait still
+            numbers = {int(stem) for stem in stems if stem.isdecimal()}  # a shared file system leaves files of its own
             for job in self.running.values():
                 if job.number in numbers:
                     self._tell(job)

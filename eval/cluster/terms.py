@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import socket
@@ -54,9 +55,11 @@ class Terms:
         """Check that a worker can have the device that a configuration asks for.
 
         Raises:
-            InputError: it is one GPU among many, of which Ray shows a worker those alone that it gives it.
+            InputError: it is one GPU among many, of which Ray shows a worker those alone that it gives it, from 0 on.
         """
-        if self.gpus != 0 and device.startswith("cuda:"):
+        number = device.removeprefix("cuda:")
+        shown = 1 if isinstance(self.gpus, str) else math.ceil(self.gpus)
+        if shown and number != device and number.isdecimal() and int(number) >= shown:
             raise InputError(
                 f"device: must be auto, cpu or cuda where Ray says which GPU a worker gets, got {device}; write "
                 f"device=cuda, and CUDA_VISIBLE_DEVICES before the command that starts Ray, or {self.where}.gpus=0"

@@ -11,6 +11,7 @@ import time
 import pytest
 from hydra import compose, initialize_config_dir
 
+from eval.cluster.sweep import _Sweep
 from eval.cluster.terms import Terms, connected
 from eval.errors import InputError
 from eval.excuse import Excuse
@@ -38,6 +39,20 @@ def test_jobs_on_ray_come_to_what_they_come_to_one_after_the_other(command, tmp_
     names = [{path.name for path in (tmp_path / folder).iterdir()} for folder in ("here", "there")]
     assert names[0] == names[1]
     assert len(left_over(f"TOASTPROOF_MARK=ours{os.getpid()}")) == 0
+
+
+def test_a_job_whose_gpu_ray_does_not_give_is_refused_alone(command, tmp_path, monkeypatch):
+    hand_out = _Sweep._hand_out
+
+    def shared(self, job):
+        (self.said / ".nfs000017").touch()  # as a file system that nodes share leaves them
+        return hand_out(self, job)
+
+    monkeypatch.setattr(_Sweep, "_hand_out", shared)
+    done = command([*QUICK, *RAY, "model=[softmax]", "device=cuda:1,cpu", "hydra.sweep.dir=out"])
+    assert done.code == 2
+    assert "toastproof: job 0: device: must be auto, cpu or cuda where Ray says which GPU" in done.err
+    assert told(tmp_path / "out")["status"] == ["refused", "complete"]
 
 
 def test_the_file_of_the_launcher_says_its_defaults():

@@ -55,6 +55,13 @@ def test_one_gpu_among_many_is_refused_where_ray_says_which(composed, gpus, refu
     assert read(composed(*FEW, "device=cuda:1")).device == "cuda:1"
 
 
+@pytest.mark.parametrize(("gpus", "device"), [("auto", "cuda:0"), (1, "cuda:0"), (0.5, "cuda:0"), (2, "cuda:1")])
+def test_a_gpu_that_a_worker_sees_may_be_named(composed, monkeypatch, gpus, device):
+    monkeypatch.setattr(terms, "_has", lambda name: 4.0)
+    assert Terms(gpus=gpus).gpus_of(device) == (1 if gpus == "auto" else gpus)
+    assert read(composed(*FEW, f"device={device}", "run.backend=ray", f"run.gpus={gpus}")).device == device
+
+
 def test_places_are_those_for_which_there_is_all():
     assert places({"CPU": 8.0, "GPU": 2.0}, 1, 0.5) == 4
     assert places({"CPU": 3.0, "GPU": 2.0}, 2, 0.5) == 1
