@@ -37,44 +37,44 @@ _LOOK = 5.0  # seconds between looks at how large the cluster is
 _SPARE = 1  # tasks handed out beyond those that are at work, so that no worker waits for us
 
 
-def _task(root: str, code: str, gpus: float) -> Callable[..., Sent]:
+def _task(root: str, code: str, gpus: float) -> Callable[..., Sent | tuple[str, str]]:
     """What a worker calls: pickled with its code, since it must first see to it that `eval` is ours.
 
-    Ray puts the folder that a run was started in before everything else, and there may be another `eval` in it.
+    Ray puts the folder that a run was started in before everything else, and there may be another `eval` in it. Where
+    its source is not the one of the hash `code`, nothing of it is called or sent back: what comes is the worker's node
+    and what is wrong there.
     """
 
-    def make(name: str, parcel: list[Any], part: str, files: Files, batches: Batches) -> Sent:
+    def make(name: str, parcel: list[Any], part: str, files: Files, batches: Batches) -> Sent | tuple[str, str]:
+        import platform
         import sys
 
         sys.path[:] = [root, *(path for path in sys.path if path != root)]
         import ray
 
+        try:
+            from eval.shared import CODE
+        except ImportError as error:
+            return platform.node(), f"cannot be imported ({' '.join(str(error).split())})"
+        if code != CODE:
+            return platform.node(), "is another"
         from eval.cluster.parcel import serve
         from eval.cluster.workers import here
 
-        return serve(name, lambda: here(lambda: ray.get(parcel[0]), code, gpus), part, files, batches)
+        return serve(name, lambda: here(lambda: ray.get(parcel[0]), gpus), part, files, batches)
 
     return make
 
 
-def here(fetch: Callable[[], Parcel], code: str, gpus: float) -> Parcel:
+def here(fetch: Callable[[], Parcel], gpus: float) -> Parcel:
     """The run as a worker takes it, which knows with how many others it shares the memory of its node.
 
     Args:
-        fetch: returns the run, in words that this source may not understand if it is another.
-        code: a hash of the source that the run began with.
+        fetch: returns the run.
         gpus: that the worker has.
-
-    Raises:
-        InputError: the source is another here.
     """
     import ray
 
-    if code != CODE:
-        raise InputError(
-            f"run.backend: a worker must have the source that the run began with, but that below {_ROOT} is another; "
-            "install the same everywhere, and give the command again after an edit"
-        )
     parcel = fetch()
     terms, own = parcel.plan.run.terms(), ray.get_runtime_context().get_node_id()
     nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
@@ -209,7 +209,7 @@ class Cluster:
     def _made(self, reference: Any, part: str) -> Made:
         dead = self._ray.exceptions
         try:
-            sent: Sent = self._ray.get(reference)
+            sent: Sent | tuple[str, str] = self._ray.get(reference)
         except (dead.WorkerCrashedError, dead.NodeDiedError, dead.OutOfMemoryError, dead.ObjectLostError) as error:
             return Made([f"its worker died {self._times} ({type(error).__name__})"], "")
         except dead.OutOfDiskError as error:
@@ -218,6 +218,12 @@ class Cluster:
             if not isinstance(error.cause, OSError):
                 raise
             return Made([f"tried {self._times}, {in_one_line(error.cause)}"], "")
+        if not isinstance(sent, Sent):
+            node, what = sent
+            raise InputError(
+                f"on {node}: run.backend: a worker must have the source that the run began with, but that below "
+                f"{_ROOT} {what}; install the same everywhere, and give the command again after an edit"
+            )
         if sent.refused:
             raise InputError(sent.refused)
         for network, left in sent.batches.items():

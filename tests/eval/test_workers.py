@@ -3,41 +3,31 @@
 from __future__ import annotations
 
 import os
+import platform
 import re
 import shutil
-from collections.abc import Callable, Iterator
+import subprocess
+import sys
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
-from rich.console import Console
 
 from eval.cluster import parcel as parcels
-from eval.cluster.parcel import Parcel, serve
+from eval.cluster.parcel import serve
 from eval.cluster.terms import Terms
 from eval.device import kinds
 from eval.errors import InputError
 from eval.make import Made
 from eval.records import Run
-from eval.run import run
 
 ray = pytest.importorskip("ray")
 from eval.cluster import terms, workers  # noqa: E402
-from eval.cluster.workers import Cluster, here  # noqa: E402 - it needs ray
+from eval.cluster.workers import Cluster  # noqa: E402 - it needs ray
 
-ROOT = Path(__file__).parents[2]
 FEW = ("debug=quick", "model=[softmax]", "attack=[fgsm]", "transfer=false", "run.shard=16")
-
-
-@pytest.fixture
-def go(composed) -> Callable[..., Run]:
-    def go(folder: Path, *overrides: str) -> Run:
-        folder.mkdir(parents=True, exist_ok=True)
-        return run(composed(*overrides), folder, list(overrides), Console(quiet=True))
-
-    return go
 
 
 @pytest.fixture(scope="module")
@@ -93,15 +83,26 @@ def test_devices_are_alike_whatever_their_threads_and_numbers():
     assert kinds("NVIDIA A100 (cuda:0); cpu, 2 threads, x86_64") == {"NVIDIA A100", "cpu, x86_64"}
 
 
-def test_a_worker_with_another_source_is_refused_before_it_reads_anything():
-    def fetch() -> Parcel:
-        raise AssertionError("read")
-
-    with pytest.raises(
-        InputError, match=r"run\.backend: a worker must have the source that the run began with"
-    ) as told:
-        here(fetch, "another", 0.0)
-    assert "\n" not in str(told.value)
+@pytest.mark.parametrize(
+    ("older", "what"),
+    [
+        ("CODE = 'older'", "is another"),
+        ("", "cannot be imported (cannot import name 'CODE' from 'eval.shared'"),
+        (None, "cannot be imported (No module named 'eval.shared')"),
+    ],
+)
+def test_a_worker_with_another_source_says_so_before_it_calls_any_of_it(tmp_path, older, what):
+    (tmp_path / "eval").mkdir()
+    (tmp_path / "eval" / "__init__.py").touch()
+    if older is not None:
+        (tmp_path / "eval" / "shared.py").write_text(older)
+    (tmp_path / "task").write_bytes(ray.cloudpickle.dumps(workers._task(str(tmp_path), "ours", 0.0)))
+    calls = "import pathlib, pickle; print(*pickle.loads(pathlib.Path('task').read_bytes())('run', [], 'part', {}, {}))"
+    done = subprocess.run(
+        [sys.executable, "-c", calls], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.stdout.startswith(f"{platform.node()} {what}"), done.stderr
+    assert done.stdout.count("\n") == 1
 
 
 def test_a_run_whose_workers_have_another_source_ends_with_one_line(go, two, tmp_path, monkeypatch):
@@ -171,19 +172,13 @@ def test_a_ray_that_has_no_room_is_ended(two, monkeypatch, tmp_path):
     @contextmanager
     def connected(*_: Any, **__: Any) -> Iterator[None]:
         said.append("begun")
-        yield
-        said.append("ended")
-
-    @contextmanager
-    def always(*_: Any, **__: Any) -> Iterator[None]:
         try:
-            with connected():
-                yield
+            yield
         finally:
             said.append("left")
 
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
-    monkeypatch.setattr(workers, "connected", always)
+    monkeypatch.setattr(workers, "connected", connected)
     many = (os.cpu_count() or 1) + 1
     asked = Terms(workers=1, cpus=many, where="run")
     monkeypatch.setattr(terms, "_has", lambda name: float(many))  # as a Ray has that was told how many

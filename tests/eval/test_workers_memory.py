@@ -6,14 +6,13 @@ import logging
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from rich.console import Console
 from torch import nn
 
 from eval import forms as formed
@@ -24,8 +23,6 @@ from eval.cluster.terms import Terms
 from eval.config import read
 from eval.errors import InputError
 from eval.records import Run
-from eval.run import run
-from eval.shared import CODE
 from models.classifier import Classifier
 
 ray = pytest.importorskip("ray")
@@ -34,15 +31,6 @@ from eval.cluster.workers import here  # noqa: E402 - it needs ray
 
 ROOT = Path(__file__).parents[2]
 FEW = ("debug=quick", "model=[softmax]", "attack=[fgsm]", "transfer=false", "run.shard=16")
-
-
-@pytest.fixture
-def go(composed) -> Callable[..., Run]:
-    def go(folder: Path, *overrides: str) -> Run:
-        folder.mkdir(parents=True, exist_ok=True)
-        return run(composed(*overrides), folder, list(overrides), Console(quiet=True))
-
-    return go
 
 
 @pytest.fixture(scope="module")
@@ -175,13 +163,13 @@ def test_a_batch_that_follows_gives_back_what_larger_ones_held(monkeypatch):
 def test_workers_of_a_node_share_its_memory(two, composed, monkeypatch):
     plan = read(composed(*FEW, "batch_size=auto", "run.backend=ray"))
     parcel = Parcel(plan, None, None, {}, {}, ".")  # type: ignore[arg-type]
-    assert here(lambda: parcel, CODE, 0.0).sharers == {"cpu": 2, "cuda": 2}
+    assert here(lambda: parcel, 0.0).sharers == {"cpu": 2, "cuda": 2}
     one = replace(parcel, plan=read(composed(*FEW, "run.backend=ray", "run.workers=1")))
-    assert here(lambda: one, CODE, 0.0).sharers == {"cpu": 1, "cuda": 1}
+    assert here(lambda: one, 0.0).sharers == {"cpu": 1, "cuda": 1}
     nodes = [{"NodeID": ray.get_runtime_context().get_node_id(), "Resources": {"CPU": 16.0, "GPU": 2.0}}]
     monkeypatch.setattr(ray, "nodes", lambda: nodes)
-    assert here(lambda: parcel, CODE, 0.5).sharers == {"cpu": 4, "cuda": 2}
-    assert here(lambda: parcel, CODE, 1).sharers == {"cpu": 2, "cuda": 1}
+    assert here(lambda: parcel, 0.5).sharers == {"cpu": 4, "cuda": 2}
+    assert here(lambda: parcel, 1).sharers == {"cpu": 2, "cuda": 1}
 
     def entered(plan: Any, *_: Any) -> None:
         raise InputError(f"sharers: {plan.sharers}")
@@ -190,7 +178,7 @@ def test_workers_of_a_node_share_its_memory(two, composed, monkeypatch):
     monkeypatch.setattr(parcels, "enter", entered)
     data = type("Data", (), {"test": None})()
     with pytest.raises(InputError, match="sharers: 16"):
-        Workshop(here(lambda: replace(parcel, data=data), CODE, 0.0))
+        Workshop(here(lambda: replace(parcel, data=data), 0.0))
 
 
 @pytest.mark.parametrize(("sharers", "size"), [(1, 64), (2, 32), (8, 8)])
