@@ -64,6 +64,7 @@ def _run(cfg: DictConfig, folder: Path, overrides: list[str], console: Any, lead
     _say(console, f"[bold]{data.name}[/]: {len(samples)} test images, {len(samples.classes)} classes")
     cohorts, trials = parts(plan, data)
     about = header(plan, data, overrides, device, started)
+    here = about.device
     before = earlier(folder, about)
     if not lead.mine:
         _say(console, f"another process is at work in {folder}: this one helps it")
@@ -86,7 +87,7 @@ def _run(cfg: DictConfig, folder: Path, overrides: list[str], console: Any, lead
     transfer = any(bench.transfer for bench, _ in tried)
     about.attacks = [describe_attack(name, settled(attack, transfer), plan) for name, attack in plan.attacks.items()]
     about.warnings += guessing([bench for bench, _ in tried], {e.name for e in entrants if e.guesses})
-    work = Workload(plan, tried, about, folder, entrants, console, lambda: Parcel.of(plan, about, data, once))
+    work = Workload(plan, tried, about, folder, entrants, console, lambda: Parcel.of(plan, about, data, once), here)
     failures = _worked(work, lead)
     if failures is None:
         about.status = "helped"

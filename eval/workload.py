@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -42,6 +42,8 @@ class Workload:
         entrants: its networks.
         console: to tell how it goes.
         parcel: what workers in other processes are sent.
+        here: the device of this process, in words.
+        makers: the devices that made parts where workers on Ray do, in words; of earlier sessions too.
     """
 
     plan: Plan
@@ -51,12 +53,16 @@ class Workload:
     entrants: list[Entrant]
     console: Any
     parcel: Callable[[], Parcel]
+    here: str
+    makers: set[str] = field(default_factory=set)
 
     def lead(self) -> list[str]:
         """Write all that is not there yet, header included; returns a line for each attack that crashed."""
         parts = self._parts()
         if not (self.folder / "run.json").exists():
             strangers(self.folder, parts)
+        elif any(has_part(self.folder, job.part) for job in self._jobs):
+            self._made_before()
         self.plan.hidden.header(self.about).write(self.folder)
         with self._timed("probes", any(trial.probes for _, trial in self.tried)):
             todo = self._todo()
@@ -73,6 +79,7 @@ class Workload:
         if not lead.take() or Run.read(self.folder).status not in UNFINISHED:
             self.console.print(f"nothing is left to help with: the other process ends the run in {self.folder}")
             return None
+        self._made_before()
         self._parts()
         self._measure()
         return failures
@@ -125,7 +132,7 @@ class Workload:
         for part, (bench, name) in self._clean.items():
             if not has_part(self.folder, part):
                 write_part(self.folder, part, clean_rows(bench, name))
-        shared, wanted = self._shared(self.about.device), self._jobs
+        shared, wanted = self._shared(self.here), self._jobs
         missing = [job for job in wanted if not has_part(self.folder, job.part)]
         if len(missing) < len(wanted):
             there = f"{len(wanted) - len(missing)} of {len(wanted)} parts are there already"
@@ -158,7 +165,7 @@ class Workload:
                     probe = probe.beside({n: c for n, c in bench.classifiers.items() if n != name})  # noqa: PLW2901
                 arrays = halving(batch, partial(self._probed, bench, name, probe_name, probe))
                 write_measured(self.folder, file, probe_name, name, arrays)
-                self._keep_batches()
+                self._keep()
                 bar.advance(1)
 
     def _probed(self, bench: Bench, name: str, probe_name: str, probe: Probe, size: int) -> Arrays:
@@ -166,11 +173,25 @@ class Workload:
         with devices.drawing(bench.device, self.plan.seed, name, probe_name):
             return probe(bench.classifiers[name], bench.samples, size, bench.device, self.plan.seed)
 
-    def _keep_batches(self) -> None:
-        """Write the header where memory ran out: a run that goes on begins with the smaller batches."""
-        models = [e.about() for e in self.entrants]
-        if models != self.about.models:
-            self.about.models = models
+    def _made_before(self) -> None:
+        """Name the devices in the header that is there beside those of this session's workers."""
+        if self.plan.run.backend == "ray":
+            self.makers.update(Run.read(self.folder).device.split("; "))
+            self.about.device = self._device
+
+    @property
+    def _device(self) -> str:
+        """What the header says of the devices that made parts."""
+        return "; ".join(sorted(self.makers)) or self.here
+
+    def _keep(self) -> None:
+        """Write the header where memory ran out, or a device made its first part.
+
+        A run that goes on begins with the smaller batches, and names all the devices.
+        """
+        models, device = [e.about() for e in self.entrants], self._device
+        if (models, device) != (self.about.models, self.about.device):
+            self.about.models, self.about.device = models, device
             self.plan.hidden.header(self.about).write(self.folder)
 
     def _attack(self, todo: list[Job], leads: bool) -> list[str]:
@@ -188,15 +209,15 @@ class Workload:
                     bar.advance(len(unit.index))
                     continue
                 failures |= {f"attack.{unit.attack_name} on {unit.source}": what for what in made.wrong}
+                if made.device and self.plan.run.backend == "ray":
+                    self.makers.add(made.device)
                 if leads:
-                    self._keep_batches()
+                    self._keep()
                 if made.device and made.device not in shared:  # there is none where a part was given up
                     shared[made.device] = self._shared(made.device)
                 if made.device and has_part(self.folder, job.part):
                     shared[made.device].put(job, self.folder)
         self.about.warnings += dict.fromkeys(line for kept in shared.values() for line in kept.troubles)
-        if shared and self.plan.run.backend == "ray":
-            self.about.device = "; ".join(sorted(shared))
         return [f"{where} crashed: {what}" for where, what in failures.items()]
 
     @contextmanager
@@ -220,7 +241,7 @@ class Workload:
             unit = job.unit
             bar.say(f"{unit.source}: {unit.attack_name} {unit.text if unit.text != 'min' else ''}".rstrip())
             speed.share_out(work[unit.source], job.bench.device)
-            return Made(make(job, self.folder, bar.advance, bar.pulse), self.about.device)
+            return Made(make(job, self.folder, bar.advance, bar.pulse), self.here)
 
         yield Alone(do)
 

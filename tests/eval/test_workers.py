@@ -55,6 +55,28 @@ def test_a_header_names_the_devices_of_workers_and_no_empty_one(go, two, tmp_pat
     assert go(tmp_path / "few", *FEW[:-1], "run.backend=ray").device == "cpu, 7 threads, x86_64"  # no part was made
 
 
+def test_a_header_names_the_makers_of_all_sessions(go, two, tmp_path, monkeypatch):
+    made, met = Cluster._made, []
+
+    def first(self: Any, reference: Any, part: str) -> Made:
+        met.append(part)
+        if len(met) == 2:
+            raise KeyboardInterrupt
+        return replace(made(self, reference, part), device="NVIDIA A100 (cuda:0)")
+
+    few = (*FEW, "run.backend=ray", "run.workers=1")  # which is handed one part at a time
+    with monkeypatch.context() as patched:
+        patched.setattr(Cluster, "_made", first)
+        with pytest.raises(KeyboardInterrupt):
+            go(tmp_path, *few)
+    before = Run.read(tmp_path)
+    assert (before.status, before.device) == ("interrupted", "NVIDIA A100 (cuda:0)")
+    after = go(tmp_path, *few).device
+    assert re.fullmatch(r"NVIDIA A100 \(cuda:0\); cpu, \d+ threads, \w+", after)
+    monkeypatch.setattr("eval.header.describe", lambda device: "a GPU that made no part")
+    assert go(tmp_path, *few).device == Run.read(tmp_path).device == after  # nothing was left to make
+
+
 def test_parts_that_workers_make_are_shared_whatever_their_number_of_threads(go, two, tmp_path, monkeypatch):
     monkeypatch.setattr("eval.header.describe", lambda device: "cpu, 7 threads, x86_64")
     monkeypatch.setattr("platform.machine", lambda: "x86_64")
