@@ -14,8 +14,9 @@ def alive(folder: Path) -> bool:
     """Whether a process holds a lock in the folder.
 
     A process that was killed leaves its files but holds none. Locks that belong to somebody else and cannot be asked
-    count as held; on a file system that is mounted read-only nobody is at work. On one that does not share locks,
-    nothing is known of processes on other machines.
+    count as held. A file system that is mounted read-only here may be written elsewhere, so that its locks are asked
+    too, by reading. On one that does not share locks, nothing is known of processes on other machines, and on one that
+    has none, nobody is at work.
     """
     return any(_held(path) for pattern in (LEAD, f"{PARTS}/*") for path in folder.glob(pattern))
 
@@ -27,8 +28,24 @@ def _held(path: Path) -> bool:
     except (Timeout, PermissionError):
         return True
     except OSError as error:
-        if error.errno == errno.EROFS:  # nobody writes there
-            return False
+        if error.errno == errno.EROFS:
+            return _held_by_a_writer(path)
         raise
     lock.release()  # the file stays: whoever comes next takes it
+    return False
+
+
+def _held_by_a_writer(path: Path) -> bool:
+    """The same where nothing can be written from here: whoever may read the file may ask to share its lock."""
+    import fcntl  # where a file system is read-only by this error, there is one
+
+    try:
+        with path.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):
+        return True
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP):  # let go by now, or no locks
+            return False
+        raise
     return False

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import os
 
 import pytest
@@ -35,3 +36,26 @@ def test_a_lock_that_a_process_left_when_it_was_killed_is_not_taken_away(tmp_pat
 def test_a_lock_that_cannot_be_asked_counts_as_held(tmp_path):
     (tmp_path / ".lock").touch(mode=0o000)
     assert alive(tmp_path)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="elsewhere no file system is read-only by this error")
+@pytest.mark.parametrize(("locks", "expected"), [(True, True), (False, False)])
+def test_where_nothing_can_be_written_the_locks_of_others_are_asked_by_reading(tmp_path, monkeypatch, locks, expected):
+    import fcntl
+
+    def refused(self, timeout):
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    def none(file, operation):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    with Lead(tmp_path):
+        monkeypatch.setattr(FileLock, "acquire", refused)
+        with monkeypatch.context() as patch:
+            if not locks:
+                patch.setattr(fcntl, "flock", none)
+            assert alive(tmp_path) is expected
+        (tmp_path / ".claims").mkdir()
+        (tmp_path / ".claims" / "abc").touch(mode=0o444)
+    (tmp_path / ".lock").touch()
+    assert not alive(tmp_path)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from filelock import FileLock
 
 from eval.alive import alive
 from eval.errors import InputError
@@ -197,6 +198,31 @@ def test_where_nothing_can_be_written_nobody_is_at_work(disk):
         (place / left).touch()
     disk("ro")
     assert not alive(place)
+
+
+@pytest.fixture
+def read_only(tmp_path) -> Iterator[tuple[Path, Path]]:
+    """A folder as those see it who write there, and as a machine does that may only read."""
+    here, there = tmp_path / "written", tmp_path / "seen"
+    for place in (here, there):
+        place.mkdir()
+    if subprocess.run(["mount", "--bind", str(here), str(there)], capture_output=True, check=False).returncode:
+        pytest.skip("mounting a file system takes a privilege")
+    try:
+        subprocess.run(["mount", "-o", "remount,bind,ro", str(there)], check=True)
+        yield here, there
+    finally:
+        subprocess.run(["umount", "-l", str(there)], check=True)
+
+
+@pytest.mark.parametrize("lock", [".lock", ".claims/abc"])
+def test_who_may_only_read_sees_that_others_are_at_work(read_only, lock):
+    here, there = read_only
+    (here / ".claims").mkdir()
+    with FileLock(here / lock):
+        assert alive(there)
+    (here / lock).touch()
+    assert not alive(there)
 
 
 @pytest.mark.slow
