@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import os
+import tempfile
 import zipfile
-from collections.abc import Sequence, Set
+from collections.abc import Iterable, Sequence, Set
 from pathlib import Path
 from typing import Any
 
@@ -95,28 +97,55 @@ def mended(folder: Path) -> list[str]:
     return [f"{path.relative_to(folder)} was not whole and is made anew" for path in found]
 
 
-def torn(folder: Path) -> list[Path]:
-    """The files that are no longer whole."""
-    parts = [path for path in sorted((folder / "parts").glob("*.parquet")) if not whole_part(folder, path.stem)]
-    arrays = [path for kind in ("examples", "measured") for path in sorted((folder / kind).glob("*.npz"))]
-    return [*parts, *filter(_torn, arrays)]
+def torn(folder: Path, among: Iterable[Path] | None = None) -> list[Path]:
+    """The files that are no longer whole, of all or of those that are given; one that is gone is none of them."""
+    if among is None:
+        parts = sorted((folder / "parts").glob("*.parquet"))
+        among = [*parts, *(path for kind in ("examples", "measured") for path in sorted((folder / kind).glob("*.npz")))]
+    return [path for path in among if (_torn_part(folder, path) if path.suffix == ".parquet" else _torn(path))]
 
 
-def swept(folder: Path) -> None:
+def written_now(folder: Path) -> int:
+    """When a file that is written in a folder at this moment was written, in ns.
+
+    By the clock of its file system, as for all files there: those of the machines that write them may differ.
+    """
+    with tempfile.TemporaryFile(dir=folder) as file:
+        return os.fstat(file.fileno()).st_mtime_ns
+
+
+def swept(folder: Path, began: int) -> None:
     """Remove what processes that were killed began to write, where the file is there by now: once all is written.
 
-    Before, another process could be at it. Reports may be written at any time, so that theirs is left alone.
+    What was written since this run began is left alone, for another process may be at it. So is what belongs to
+    reports, which may be written at any time.
+
+    Args:
+        folder: of the run.
+        began: what `written_now` said when this process began.
     """
-    for path in left_behind(folder, "run.json*"):
-        path.unlink(missing_ok=True)
+    begun = left_behind(folder, "run.json*")
     for kind in ("parts", "examples", "measured", "pictures"):
-        for path in left_behind(folder / kind):
+        begun += left_behind(folder / kind)
+    for path in begun:
+        try:
+            old = path.stat().st_mtime_ns < began
+        except FileNotFoundError:  # it has got its name by now
+            continue
+        if old:
             path.unlink(missing_ok=True)
+
+
+def _torn_part(folder: Path, path: Path) -> bool:
+    return not whole_part(folder, path.stem) and path.exists()
 
 
 def _torn(path: Path) -> bool:
     """Whether a file of arrays is not what was written: its sums tell, and the number of arrays at its end."""
-    content = path.read_bytes()  # a disk that does not give it is another matter
+    try:
+        content = path.read_bytes()  # a disk that does not give it is another matter
+    except FileNotFoundError:  # whoever leads removed it
+        return False
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as file:
             return file.testzip() is not None or len(file.infolist()) != int.from_bytes(content[_COUNT], "little")

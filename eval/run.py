@@ -20,7 +20,7 @@ from eval.clean import Once, named
 from eval.cluster.parcel import Parcel
 from eval.cluster.terms import reachable
 from eval.config import read
-from eval.earlier import earlier, mended, same_networks, swept, torn
+from eval.earlier import earlier, mended, same_networks, swept, torn, written_now
 from eval.errors import InputError
 from eval.frames import read_frame
 from eval.header import describe_attack, header, now
@@ -51,7 +51,7 @@ def run(cfg: DictConfig, folder: Path, overrides: list[str], console: Any) -> Ru
 
 
 def _run(cfg: DictConfig, folder: Path, overrides: list[str], console: Any, lead: Lead) -> Run:
-    started = now()
+    started, began = now(), written_now(folder)
     plan = read(cfg)
     if plan.run.backend == "ray":
         reachable(plan.run.terms())  # before anything is trained
@@ -78,7 +78,7 @@ def _run(cfg: DictConfig, folder: Path, overrides: list[str], console: Any, lead
     if not lead.mine:
         before = _begun(folder, about, lead)
     if before is not None:
-        _go_on(folder, about, entrants, before, lead)
+        _go_on(folder, about, entrants, before, lead, console)
     about.warnings += [line for e in entrants for line in e.warnings]
     about.wall_seconds |= seconds
     once = Once(plan.seed, device)
@@ -95,7 +95,7 @@ def _run(cfg: DictConfig, folder: Path, overrides: list[str], console: Any, lead
     about.warnings += failures
     about.finished, about.status = now(), "failed" if failures else "complete"
     plan.hidden.header(about).write(folder)
-    swept(folder)
+    swept(folder, began)
     show(about, read_records(folder) if studied(about) else read_frame(folder), folder, console)
     return about
 
@@ -113,7 +113,7 @@ def _worked(work: Workload, lead: Lead) -> list[str] | None:
         raise
 
 
-def _go_on(folder: Path, about: Run, entrants: list[Entrant], before: Run, lead: Lead) -> None:
+def _go_on(folder: Path, about: Run, entrants: list[Entrant], before: Run, lead: Lead, console: Any) -> None:
     """Take over what is known of the same run from its header, and leave only parts that are whole.
 
     Raises:
@@ -127,10 +127,21 @@ def _go_on(folder: Path, about: Run, entrants: list[Entrant], before: Run, lead:
             entrant.forms.batch.go_on(model)
     about.started, about.taken = before.started, before.taken
     about.wall_seconds = {k: v for k, v in before.wall_seconds.items() if k in ("attacks", "probes")}
-    while not lead.mine and torn(folder) and not lead.take():  # whoever leads removes it before anything is made
-        time.sleep(_PATIENCE)
+    if not lead.mine:
+        _await_mending(folder, lead, console)
     if lead.mine:
         about.warnings += mended(folder)
+
+
+def _await_mending(folder: Path, lead: Lead, console: Any) -> None:
+    """Wait until whoever leads has removed what is not whole, before anything is made, or until we lead."""
+    found = torn(folder)
+    if found:
+        what = f"{found[0].relative_to(folder)}{f' and {len(found) - 1} more' if len(found) > 1 else ''}"
+        _say(console, f"not whole: {what}; this one waits until the process that leads has removed what is torn")
+    while found and not lead.take():
+        time.sleep(_PATIENCE)
+        found = torn(folder, found)
 
 
 def _say(console: Any, text: str) -> None:
