@@ -149,6 +149,8 @@ def _torn(path: Path) -> bool:
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as file:
             return file.testzip() is not None or len(file.infolist()) != int.from_bytes(content[_COUNT], "little")
+    except MemoryError:  # which says nothing of the file
+        raise
     except Exception:  # as many kinds as there are fields: it may seem encrypted, or of another method
         return True
 

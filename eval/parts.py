@@ -190,6 +190,8 @@ def _read(path: Path, schema: pa.Schema) -> pa.Table:
     except KeyError:  # a column of names is missing
         table = None
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        if isinstance(error, MemoryError) and place >= len(_SEAL):  # Arrow's: the file is as it was written
+            raise
         what = " ".join(str(error).split())
         raise InputError(f"{path}: must be a whole Parquet part, got: {what}; delete it and run again") from None
     if table is None or table.schema != schema:

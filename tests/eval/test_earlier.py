@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import time
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -89,6 +90,17 @@ def test_a_file_that_is_removed_before_it_is_read_is_not_torn(tmp_path, monkeypa
     monkeypatch.setattr(Path, "read_bytes", late)
     assert torn(tmp_path) == []
     assert len(removed) == 3
+
+
+def test_where_memory_runs_out_no_file_is_taken_for_a_damaged_one(tmp_path, monkeypatch):
+    def full(self):
+        raise MemoryError
+
+    write_examples(tmp_path, "p", x=np.zeros(3, dtype=np.float32), sample=np.array(["a"]))
+    monkeypatch.setattr(zipfile.ZipFile, "testzip", full)
+    with pytest.raises(MemoryError):
+        mended(tmp_path)
+    assert example_file(tmp_path, "p").exists()
 
 
 def test_what_a_process_that_was_killed_began_to_write_is_gone_when_all_is_written(small_run, tmp_path):

@@ -105,6 +105,15 @@ def test_a_torn_part_is_noticed(tmp_path, part, left):
         read_part(tmp_path, "a")
 
 
+def test_where_memory_runs_out_a_part_with_its_checksum_is_not_taken_for_a_torn_one(tmp_path, part, monkeypatch):
+    def full(*arguments, **keywords):
+        raise pa.ArrowMemoryError("malloc of size 64 failed")
+
+    monkeypatch.setattr(pq.ParquetFile, "read", full)
+    with pytest.raises(MemoryError):
+        whole_part(tmp_path, "a")
+
+
 def test_parts_of_earlier_versions_without_a_checksum_are_read(tmp_path, part):
     pq.write_table(without_checksum(part), part, compression="lz4")
     assert same(read_part(tmp_path, "a"), columns())
