@@ -11,8 +11,9 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from models.captured import Capture, Captured, Film, filmed
 from models.classifier import Classifier
-from models.graphed import SIZES, Capture, Captured, Film, Graphed, filmed, replays
+from models.graphed import SIZES, Graphed, replays
 from models.reduced import Reduced, agrees, native
 
 _SMALL = 1_000_000  # multiplications per image below which threads, or 16 bits, cost more than they give

@@ -19,8 +19,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from models.captured import State, Step
 from models.classifier import Classifier
-from models.graphed import Graphed, State, Step, Steps
+from models.graphed import Graphed, Steps
 
 
 class Quick(nn.Module):

@@ -12,8 +12,9 @@ from attacks.pgd import PGD
 from attacks.rng import Rng
 from attacks.threat import ThreatModel
 from eval.meter import Meter
+from models.captured import Network
 from models.classifier import Classifier
-from models.graphed import Graphed, Network
+from models.graphed import Graphed
 from models.reduced import Reduced
 from tests.attacks.small_networks import images, rugged, smooth
 from tests.models.graph_stand_ins import Films, Same

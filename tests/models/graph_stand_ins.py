@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from models.graphed import Network, State, Step
+from models.captured import Network, State, Step
 
 
 class Same:

@@ -15,8 +15,9 @@ from attacks.lbfgs import LBFGS
 from attacks.rng import Rng
 from attacks.threat import unlimited
 from eval.speed import graph, replay
+from models.captured import Captured, Network, State, Step
 from models.classifier import Classifier
-from models.graphed import SIZES, Captured, Graphed, Network, State, Step, forget, replays
+from models.graphed import SIZES, Graphed, forget, replays
 from models.reduced import Quick, Reduced
 from tests.models.graph_stand_ins import Films, Noted, Same
 
