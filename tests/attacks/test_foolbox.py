@@ -64,7 +64,11 @@ def test_every_name_of_ours_has_a_configuration() -> None:
     assert {path.stem for path in CONFIGS} == set(SHORT)
 
 
-@pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.stem)
+LONG = ("boundary",)
+EACH = [pytest.param(p, id=p.stem, marks=[pytest.mark.slow] if p.stem in LONG else []) for p in CONFIGS]
+
+
+@pytest.mark.parametrize("path", EACH)
 def test_shipped_configuration_finds_what_it_should(path: Path, digits: tuple[nn.Module, Tensor, Tensor]) -> None:
     net, x, y = digits
     x, y = x[:8], y[:8]

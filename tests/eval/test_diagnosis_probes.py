@@ -207,7 +207,7 @@ def test_outcomes_do_not_depend_on_the_batch_size():
                 assert values.tolist() == large[name].tolist()
 
 
-@pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
+@pytest.mark.parametrize("norm", ["linf", "l2", pytest.param("l1", marks=pytest.mark.slow)])
 def test_the_way_to_a_neighbour_crosses_the_boundary_where_halving_says(norm):
     torch.manual_seed(3)
     network = nn.Sequential(nn.Flatten(), nn.Linear(64, 4))

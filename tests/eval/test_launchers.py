@@ -41,6 +41,7 @@ def test_jobs_on_ray_come_to_what_they_come_to_one_after_the_other(command, tmp_
     assert len(left_over(f"TOASTPROOF_MARK=ours{os.getpid()}")) == 0
 
 
+@pytest.mark.slow
 def test_a_job_whose_gpu_ray_does_not_give_is_refused_alone(command, tmp_path, monkeypatch):
     hand_out = _Sweep._hand_out
 

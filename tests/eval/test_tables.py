@@ -96,6 +96,7 @@ def test_an_interrupted_run_goes_on_and_ends_the_same(go, tmp_path):
     assert [t.frame().to_csv() for t in whole] == [t.frame().to_csv() for t in again]
 
 
+@pytest.mark.slow
 def test_the_shape_of_the_findings_holds_on_digits(go, tmp_path):
     _, made = go(tmp_path, "study.images=300", "goal=untargeted", "study.nearest=false")
     by = {table.name: table for table in made}
