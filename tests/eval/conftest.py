@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -82,6 +82,16 @@ def factory(tmp_path: Path) -> str:
         "    return torch.nn.Sequential(pool, torch.nn.Flatten(), torch.nn.Linear(192, 1000))\n"
     )
     return f"model.path={tmp_path / 'nets.py'}:net"
+
+
+@pytest.fixture(scope="module")
+def two() -> Iterator[None]:
+    """Ray on this machine, with room for two workers."""
+    pytest.importorskip("ray")
+    from eval.cluster.terms import Terms, connected
+
+    with connected(Terms(), num_cpus=2):
+        yield
 
 
 @dataclass

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import platform
 import re
-from collections.abc import Iterator
 
 import pandas as pd
 import pytest
@@ -18,15 +17,8 @@ from tests.eval.ray_runs import SMALL, parts
 from tests.eval.slow_runs import records
 
 ray = pytest.importorskip("ray")
-from eval.cluster.terms import Terms, connected  # noqa: E402
+from eval.cluster.terms import Terms  # noqa: E402
 from eval.cluster.workers import Cluster  # noqa: E402 - it needs ray
-
-
-@pytest.fixture(scope="module")
-def two() -> Iterator[None]:
-    """Ray on this machine, with room for two workers."""
-    with connected(Terms(), num_cpus=2):
-        yield
 
 
 def test_workers_make_the_parts_that_one_process_makes(go, two, tmp_path):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +17,6 @@ from eval.errors import InputError
 ray = pytest.importorskip("ray")
 ROOT = Path(__file__).parents[2]
 FEW = ("debug=quick", "model=[softmax]", "attack=[fgsm]", "transfer=false", "run.shard=16")
-
-
-@pytest.fixture(scope="module")
-def two() -> Iterator[None]:
-    """Ray on this machine, with room for two workers."""
-    with terms.connected(Terms(), num_cpus=2):
-        yield
 
 
 def test_ray_begins_a_part_that_its_memory_monitor_ends_no_more_often_than_it_is_told(monkeypatch):

@@ -30,13 +30,6 @@ from eval.cluster.workers import Cluster  # noqa: E402 - it needs ray
 FEW = ("debug=quick", "model=[softmax]", "attack=[fgsm]", "transfer=false", "run.shard=16")
 
 
-@pytest.fixture(scope="module")
-def two() -> Iterator[None]:
-    """Ray on this machine, with room for two workers."""
-    with terms.connected(Terms(), num_cpus=2):
-        yield
-
-
 def test_a_header_names_the_devices_of_workers_and_no_empty_one(go, two, tmp_path, monkeypatch):
     made, met = Cluster._made, []
 

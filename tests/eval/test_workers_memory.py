@@ -6,7 +6,6 @@ import logging
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,25 +18,16 @@ from eval import forms as formed
 from eval.batches import Batch
 from eval.cluster import parcel as parcels
 from eval.cluster.parcel import Parcel, Workshop, serve
-from eval.cluster.terms import Terms
 from eval.config import read
 from eval.errors import InputError
 from eval.records import Run
 from models.classifier import Classifier
 
 ray = pytest.importorskip("ray")
-from eval.cluster import terms  # noqa: E402
 from eval.cluster.workers import here  # noqa: E402 - it needs ray
 
 ROOT = Path(__file__).parents[2]
 FEW = ("debug=quick", "model=[softmax]", "attack=[fgsm]", "transfer=false", "run.shard=16")
-
-
-@pytest.fixture(scope="module")
-def two() -> Iterator[None]:
-    """Ray on this machine, with room for two workers."""
-    with terms.connected(Terms(), num_cpus=2):
-        yield
 
 
 LITTLE = """
