@@ -106,19 +106,8 @@ class Recording(Protocol):
         """Do the step."""
 
 
-@runtime_checkable
-class Recorder(Protocol):
-    """A network whose steps may be recorded and replayed, where to launch them one by one takes longer than they do."""
-
-    def __call__(self, x: Tensor) -> Tensor:
-        """Logits (B, K) of images (B, C, H, W)."""
-
-    def record(self, step: Step, state: State) -> Recording | None:
-        """The step, whose state is a copy of this one; None where steps are not replayed."""
-
-
 def record(logits: Logits, step: Step, state: State) -> Recording | None:
-    """The step as a recording that asks this network, where it offers any."""
+    """The step as a recording whose state is a copy of this one; None where the network replays no steps."""
     offered = getattr(logits, "record", None)
     found: Recording | None = None if offered is None else offered(step, state)
     return found
