@@ -103,6 +103,7 @@ class Cube:
         self.place: Codes = self.pair * self.shape[2] + sample  # into (M, A, S)
         self.failed = rows["failed"].to_numpy(bool)
         self.size, self.size_8bit = self.least("size"), self.least("size_8bit")
+        self._tried: dict[float, Bools] = {}
 
     @classmethod
     def of(cls, rows: pd.DataFrame | Cube) -> Cube:
@@ -130,8 +131,10 @@ class Cube:
 
     def tried(self, eps: float) -> Bools:
         """Which rows are attempts at this eps."""
-        near = np.isclose(self.rows["eps"].to_numpy(np.float64), eps, rtol=1e-9, atol=0.0)
-        return np.asarray(near | self.rows["everywhere"].to_numpy(bool), dtype=bool)
+        if eps not in self._tried:
+            near = np.isclose(self.rows["eps"].to_numpy(np.float64), eps, rtol=1e-9, atol=0.0)
+            self._tried[eps] = near | self.rows["everywhere"].to_numpy(bool)
+        return self._tried[eps]
 
     def at(self, eps: float, threat: Threat) -> tuple[dict[str, Bools], dict[str, Bools]]:
         """What became of the samples under each attack (M, A, S), and in the worst case (M, S)."""
@@ -205,16 +208,21 @@ def robust_accuracy(rows: pd.DataFrame | Cube, threat: Threat) -> pd.DataFrame:
     return rate(table, "robust_8bit", "n", "robust_accuracy_8bit", "_8bit")
 
 
-def curve(rows: pd.DataFrame | Cube, threat: Threat) -> pd.DataFrame:
+def curve(rows: pd.DataFrame | Cube, threat: Threat, robust: pd.DataFrame | None = None) -> pd.DataFrame:
     """Accuracy against eps: one row per model x attack x point, the worst case among the attacks.
 
     Columns: model, attack, steps, eps, n, robust, robust_accuracy, low, high. A minimal attack, and
     the worst case of minimal attacks alone, is a step function (`steps` true): it falls at each
     distance that broke a sample. Others are known at eps 0 and at the levels alone: between two
     budgets nobody searched, and a step function would draw a cliff at each of them.
+
+    Args:
+        rows: from `outcomes`; or their `Cube`.
+        threat: its levels are the eps.
+        robust: what `robust_accuracy` makes of the same, where it is known already.
     """
     cube = Cube.of(rows)
-    table = robust_accuracy(cube, threat)
+    table = robust_accuracy(cube, threat) if robust is None else robust
     valid, parts = cube.where(~cube.failed), []
     budgeted: Bools = np.asarray(cube.where(~cube.rows["everywhere"].to_numpy(bool)).any(2))  # (M, A)
     for key, part in table.groupby(["model", "attack"], sort=False):

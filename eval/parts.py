@@ -7,10 +7,12 @@ pages alone: a bit that flips in the head of a page can change the rows without 
 
 from __future__ import annotations
 
+import os
 import re
 import secrets
 import zlib
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +66,8 @@ ARROW = pa.schema(list(COLUMNS.items()))
 _SEAL, _DIGITS = b"crc32 of all other bytes: ", 8
 _RANDOM = 8  # bytes
 _BESIDE = re.compile(rf"\.(.+)\.[0-9a-f]{{{2 * _RANDOM}}}\.tmp")
-_TOGETHER = 256  # small parts that become one: each by itself takes as much memory again for its 31 columns
+_TOGETHER = 64  # small parts that become one: each by itself takes as much memory again for its 31 columns
+_READERS = 4  # threads at most: Arrow reads without Python's lock
 _READ = pa.schema([(c, pa.dictionary(pa.int32(), kind) if c in NAMES else kind) for c, kind in COLUMNS.items()])
 
 
@@ -170,11 +173,15 @@ def read_table(folder: Path, parts: Sequence[str] | None = None, columns: Sequen
         paths = sorted((folder / "parts").glob("*.parquet"), key=lambda path: path.stem)
     else:
         paths = [part_file(folder, name) for name in parts]
-    batches = []
-    for first in range(0, len(paths), _TOGETHER):
-        several = pa.concat_tables([_read(path, schema) for path in paths[first : first + _TOGETHER]])
-        batches.append(several.unify_dictionaries().combine_chunks())
-    return pa.concat_tables(batches or [schema.empty_table()])  # which imports pandas
+    groups = [paths[first : first + _TOGETHER] for first in range(0, len(paths), _TOGETHER)]
+
+    def joined(group: Sequence[Path]) -> pa.Table:
+        return pa.concat_tables([_read(path, schema) for path in group]).unify_dictionaries().combine_chunks()
+
+    if len(groups) <= 1:
+        return pa.concat_tables([*map(joined, groups)] or [schema.empty_table()])  # which imports pandas
+    with ThreadPoolExecutor(min(_READERS, os.cpu_count() or 1)) as readers:
+        return pa.concat_tables([*readers.map(joined, groups)])
 
 
 def _read(path: Path, schema: pa.Schema) -> pa.Table:

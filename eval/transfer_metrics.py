@@ -8,7 +8,7 @@ the same RMS, on the same samples.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import reduce
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -22,6 +22,7 @@ _KEPT = [
     "role", "sample", "label", "target_class", "clean_pred", "adv_pred", "success", "in_box", "in_budget", "rms",
     "error",
 ]  # fmt: skip
+_MOST_KINDS = 2**62
 
 
 def _missing(rows: pd.DataFrame) -> Bools:
@@ -34,14 +35,24 @@ def _fooled(rows: pd.DataFrame, missing: Bools) -> Bools:
     return wrong(rows, "adv_pred") & flag(rows["in_box"]) & flag(rows["in_budget"]) & ~missing
 
 
+def _codes(column: pd.Series[Any]) -> tuple[Codes, int]:
+    """Numbers from 0 on, one per row, equal where the column is; and the number that all are below."""
+    if isinstance(column.dtype, pd.CategoricalDtype):
+        return np.asarray(column.cat.codes, dtype=np.int64) + 1, len(column.dtype.categories) + 1
+    codes, names = pd.factorize(column, use_na_sentinel=False)
+    return np.asarray(codes, dtype=np.int64), max(1, len(names))
+
+
 def _keys(rows: pd.DataFrame, columns: list[str], base: Codes | None = None) -> Codes:
     """One number per row, equal where the columns, and those behind `base`, are; ascending as they first appear."""
-
-    def join(codes: Codes, column: str) -> Codes:
-        fresh, names = pd.factorize(rows[column], use_na_sentinel=False)
-        return np.asarray(pd.factorize(codes * (len(names) + 1) + fresh)[0], dtype=np.int64)
-
-    return reduce(join, columns, np.zeros(len(rows), dtype=np.int64) if base is None else base)
+    keys = np.zeros(len(rows), dtype=np.int64) if base is None else base
+    below = _kinds(keys)
+    for codes, kinds in (_codes(rows[column]) for column in columns):
+        if below * kinds > _MOST_KINDS:
+            keys = pd.factorize(keys)[0]
+            below = _kinds(keys)
+        keys, below = keys * kinds + codes, below * kinds
+    return np.asarray(pd.factorize(keys)[0], dtype=np.int64)
 
 
 def _kinds(codes: Codes) -> int:

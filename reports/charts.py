@@ -51,14 +51,14 @@ def _series(name: str, part: pd.DataFrame, *, band: bool = True, strong: bool = 
     steps = bool(part["steps"].any())
 
     def note(x: float, y: float, low: float, high: float, n: int) -> str:
-        """Of a dot; steps have none."""
-        if steps:
-            return ""
+        """Of a dot."""
         return f"{name}: {percent(y)} at \u03b5 = {amount(x)} ({percent(low)} to {percent(high)}, n = {n})"
 
     columns = (part[c].tolist() for c in ("eps", "robust_accuracy", "low", "high", "n"))
     points = tuple(
-        Point(x, y, low, high, note(x, y, low, high, n)) for x, y, low, high, n in zip(*columns, strict=True) if n > 0
+        Point(x, y, low, high, "" if steps else note(x, y, low, high, n))
+        for x, y, low, high, n in zip(*columns, strict=True)
+        if n > 0
     )
     return Series(name if points else f"{name} (no result)", points, steps, band, strong)
 

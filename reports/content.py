@@ -276,7 +276,7 @@ def read(folder: Path) -> Page:
         eps=tuple(eps_label(text) for text, _ in threat.levels),
         overview=overview(run, threat),
         cards=_cards(run, clean, robust, threat.headline, right),
-        curves=accuracy_charts(ranked(metrics.curve(cube, threat)), threat, measure),
+        curves=accuracy_charts(ranked(metrics.curve(cube, threat, robust)), threat, measure),
         robust=_robust_rows(robust, threat, minimal, right),
         matrices=matrices(cross, list(order), list(attacks), threat.headline),
         models=tuple(order),

@@ -298,6 +298,15 @@ def test_transfer_counts_as_loops_do(table):
             assert cell.transferred == 1
 
 
+@settings(deadline=None, max_examples=5)
+@given(runs(), st.sampled_from([1, 10, 100]))
+def test_cells_are_the_same_however_many_kinds_a_number_can_hold(table, most):
+    expected = transfer(table)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("eval.transfer_metrics._MOST_KINDS", most)
+        pd.testing.assert_frame_equal(transfer(table), expected)
+
+
 def test_a_candidate_outside_its_budget_fools_nobody():
     assert transfer(frame(row(adv_pred=1, in_budget=False)))["error"].item() == 0
     assert transfer(frame(row(adv_pred=1, in_box=False)))["error"].item() == 0
@@ -392,6 +401,13 @@ def test_the_worst_case_of_a_mixture_is_known_at_the_levels_alone():
     points = curve(outcomes(frame(row(), row(eps=0.2), minimal), THREAT), THREAT).query("attack == @WORST")
     assert points["eps"].tolist() == [0, 0.1, 0.2]
     assert points["robust"].tolist() == [1, 1, 0]
+
+
+@settings(deadline=None, max_examples=5)
+@given(runs())
+def test_a_curve_is_the_same_with_the_levels_that_are_known_already(table):
+    rows = outcomes(table, THREAT)
+    pd.testing.assert_frame_equal(curve(rows, THREAT, robust_accuracy(rows, THREAT)), curve(rows, THREAT))
 
 
 def test_no_records_give_empty_tables():

@@ -144,5 +144,8 @@ def test_parts_come_in_the_order_of_their_names_whatever_how_many_become_one(tmp
     expected = [columns("cabed".index(name)) for name in "abcde"]
     assert found["label"].to_pylist() == [value for one in expected for value in one["label"]]
     assert found["sample"].to_pylist() == [value for one in expected for value in one["sample"]]
+    part_file(tmp_path, "d").write_bytes(b"torn")
+    with pytest.raises(InputError, match=r"d\.parquet: must be a whole Parquet part"):
+        read_table(tmp_path)
     assert read_table(tmp_path, ["b"])["label"].to_pylist() == columns(2)["label"].tolist()
     assert read_table(tmp_path / "nowhere").num_rows == 0
