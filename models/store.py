@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from filelock import FileLock
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from models.errors import ModelError
 from models.history import History, Progress
@@ -228,18 +228,23 @@ def _alone(root: Path, key: str, path: Path) -> Iterator[None]:
 
 
 def write_checkpoint(path: Path, network: Network, header: Mapping[str, Any]) -> None:
-    """Write the module's weights with a header, in one step."""
+    """Write the module's weights with a header, in one step; whoever may read other files here may read this one."""
     state = {k: v.detach().cpu().contiguous().clone() for k, v in network.module.state_dict().items()}
     metadata = {"format": "pt", "toastproof": json.dumps(header, sort_keys=True)}
-    replace(path, lambda beside: save_file(state, beside, metadata=metadata))
+    content = save(state, metadata)  # a file that safetensors makes is its owner's alone
+    replace(path, lambda beside: beside.write_bytes(content))
 
 
 def read_header(path: Path) -> dict[str, Any]:
     """The header of a checkpoint.
 
     Raises:
-        ModelError: the file is damaged, or was not written here.
+        ModelError: the file cannot be read, is damaged, or was not written here.
     """
+    try:
+        path.open("rb").close()  # safetensors calls a file that is another user's absent
+    except OSError as error:
+        raise ModelError(f"{path}: must be a file that can be read, got: {error.strerror or error}") from None
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}

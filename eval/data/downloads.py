@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -85,6 +86,7 @@ class Torchvision(Spec):
         arrays = self._arrays(root)
         if arrays is not None:
             return arrays
+        _datasets()
         try:
             _fetch(source, root)
             return self._data(_open(source, root), "downloaded by torchvision")
@@ -125,11 +127,25 @@ class Torchvision(Spec):
 _UNREADABLE = (OSError, RuntimeError, ValueError, AssertionError, EOFError, LookupError, TypeError)
 
 
+def _datasets() -> Any:
+    """The data sets of torchvision.
+
+    Raises:
+        InputError: it cannot be imported.
+    """
+    try:
+        from torchvision import datasets
+    except (ImportError, RuntimeError) as error:  # RuntimeError: its operators are of another torch
+        raise InputError(
+            f"torchvision: must be of the release that belongs to torch {version('torch')}, got one that cannot be "
+            f"imported: {_line(error)}; install both together, or use data=digits"
+        ) from None
+    return datasets
+
+
 def _open(source: Source, root: Path) -> dict[str, Samples]:
     """Both parts from files under `root`."""
-    from torchvision import datasets
-
-    kind: Callable[..., Any] = getattr(datasets, source.kind)
+    kind: Callable[..., Any] = getattr(_datasets(), source.kind)
     return {part: _samples(kind(root, train=part == "train"), source, part) for part in ("train", "test")}
 
 
@@ -141,13 +157,11 @@ def _samples(dataset: Any, source: Source, part: str) -> Samples:
 
 def _fetch(source: Source, root: Path) -> None:
     """Download beside, check, and move the files in place one by one: an interruption leaves nothing torn."""
-    from torchvision import datasets
-
     absent = [folder for folder in (root, *root.parents) if not folder.exists()]
     root.mkdir(parents=True, exist_ok=True)
     try:
         with tempfile.TemporaryDirectory(prefix=".download-", dir=root) as beside:
-            getattr(datasets, source.kind)(beside, download=True)
+            getattr(_datasets(), source.kind)(beside, download=True)
             for file in sorted((Path(beside) / source.folder).iterdir()):
                 if file.suffix != ".gz":
                     (root / source.folder).mkdir(parents=True, exist_ok=True)

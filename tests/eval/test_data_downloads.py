@@ -5,6 +5,7 @@ import hashlib
 import os
 import pickle
 import struct
+import sys
 from pathlib import Path
 from urllib.error import URLError
 
@@ -78,6 +79,20 @@ def test_neither_files_nor_network_gets_one_line_and_leaves_nothing(tmp_path, no
     assert str(root / SOURCES[name].folder) in str(caught.value)
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "deep").exists()
+
+
+def test_a_torchvision_of_another_torch_is_told_and_needless_for_arrays(tmp_path, monkeypatch, no_network):
+    folder = tmp_path / "modules" / "torchvision"
+    folder.mkdir(parents=True)
+    (folder / "__init__.py").write_text("raise RuntimeError('operator torchvision::nms does not exist')")
+    for name in [name for name in sys.modules if name.partition(".")[0] == "torchvision"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.syspath_prepend(folder.parent)
+    write_mnist(tmp_path / SOURCES["mnist"].folder)
+    with pytest.raises(InputError, match=r"torchvision: must be of the release that belongs to torch \d.*nms.*both"):
+        Torchvision(name="mnist", root=str(tmp_path)).load(0)
+    write_arrays(tmp_path / "mnist", "train.npz", "test.npz")
+    assert "read from arrays" in Torchvision(name="mnist", root=str(tmp_path)).load(0).description
 
 
 def test_a_torn_file_is_not_read(tmp_path, no_network):

@@ -113,6 +113,16 @@ def test_a_truncated_checkpoint_is_one_clear_line(blobs: Source, tmp_path: Path,
     assert "\n" not in str(caught.value)
 
 
+def test_who_may_read_other_files_may_read_a_checkpoint(blobs: Source, tmp_path: Path) -> None:
+    (tmp_path / "other").write_text("")
+    assert obtain(tmp_path, blobs)[0].path.stat().st_mode == (tmp_path / "other").stat().st_mode
+
+
+def test_a_checkpoint_that_cannot_be_opened_is_not_called_damaged(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"must be a file that can be read, got: Is a directory$"):
+        read_header(tmp_path)
+
+
 def test_an_unwritable_folder_is_one_clear_line(blobs: Source, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ModelError, match="must be a writable folder"):
