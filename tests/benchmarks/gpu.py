@@ -2,6 +2,7 @@
 
     python -m tests.benchmarks.gpu                                        # about ten minutes
     python -m tests.benchmarks.gpu --networks mnist_cnn --images 128 --no-tests
+    python -m tests.benchmarks.gpu --device cpu --networks mlp,cifar10_resnet20 --images 128 --rounds 3 --no-tests
 
 The tests are those marked `gpu`. PGD of 40 steps is timed beside its floor, lever by lever, and beside the libraries
 that are installed, with TF32 and without (`eval.timing`), on a small CNN of MNIST's size, and on a ResNet-18 and a
@@ -39,7 +40,7 @@ from models.spec import Spec, build
 from tests.benchmarks.networks import load
 
 ROOT = Path(__file__).parents[2]
-OUT = ROOT / "docs" / "benchmarks" / "gpu" / "pgd.json"
+OUT = ROOT / "docs" / "benchmarks"
 _MNIST, _CIFAR = (1, 28, 28), (3, 32, 32)
 
 
@@ -89,8 +90,14 @@ DRAWN: dict[str, Callable[[str], Classifier]] = {
     "wrn_28_10": _wide,
 }
 """Networks whose weights are drawn."""
-KNOWN = {"mnist_lenet5_clean": "0.3", "mnist_lenet5_adv": "0.3", "cifar10_resnet20": "8/255"}
-"""Networks in the data folder, and their budgets."""
+KNOWN = {
+    "mlp": "0.1",
+    "mnist_lenet5_clean": "0.3",
+    "mnist_lenet5_adv": "0.3",
+    "cifar10_resnet20": "8/255",
+    "cifar10_resnet4b": "8/255",
+}
+"""Networks of the data folder, and an MLP that learns from its images; their budgets."""
 
 
 def problem(name: str, images: int) -> tuple[Classifier, Samples, str]:
@@ -189,16 +196,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--no-tests", action="store_true", help="time alone")
-    parser.add_argument("--out", type=Path, default=OUT)
+    parser.add_argument("--out", type=Path, help="JSON (default: docs/benchmarks/gpu/pgd.json, on a CPU cpu/pgd.json)")
     asked = parser.parse_args(arguments)
     device = choose(asked.device)
+    out = asked.out or OUT / ("cpu" if device.type == "cpu" else "gpu") / "pgd.json"
     keep_memory(device)
     failed = 0
     if not asked.no_tests:
         failed = subprocess.run([sys.executable, "-m", "pytest", "-q", "-m", "gpu"], cwd=ROOT, check=False).returncode
     for name in asked.networks.split(","):
         one = measured(name, asked.images, asked.steps, asked.rounds, device)
-        keep(asked.out, one)
+        keep(out, one)
         print(f"\n{table(one)}", flush=True)
     raise SystemExit(failed)
 
