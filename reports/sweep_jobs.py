@@ -12,7 +12,7 @@ from typing import Any
 from eval.alive import alive
 from eval.errors import InputError
 from eval.excuse import FILE, Excuse
-from eval.records import Run
+from eval.records import UNFINISHED, Run
 from reports.varied import shared
 
 STATUSES: Mapping[str, str] = {
@@ -154,7 +154,7 @@ def read_job(folder: Path, name: str, like: Run | None = None) -> Job:
     run = run if like is None else _like(run, like)
     if excuse is not None and not at_work:  # else it is of an earlier attempt
         status, problem = excuse.status, excuse.error
-    elif run.status == "running":
+    elif run.status in UNFINISHED:
         status = "running" if alive(folder) else "interrupted"
         problem = status
     elif run.status == "complete":

@@ -46,6 +46,17 @@ def test_a_job_runs_while_a_process_holds_its_folder(mixed):
     assert told["6"] == ("running", "loads data or trains: it has no run.json yet")
 
 
+def test_a_job_that_was_told_to_end_is_interrupted_like_one_that_was_killed(mixed):
+    header = Run.read(mixed / "3")
+    header.status, header.finished = "interrupted", "2026-11-20T12:00:30+00:00"
+    header.write(mixed / "3")
+    page = read([mixed], mixed)
+    assert {j.name: (j.status, j.problem) for j in page.jobs}["3"] == ("interrupted", "40 of 80 results (50%)")
+    assert (page.open["interrupted"], page.fallen["failed"]) == (1, 1)
+    with FileLock(mixed / "3" / ".lock"):
+        assert read_job(mixed / "3", "3").status == "running"
+
+
 def test_an_error_of_an_earlier_attempt_is_forgotten_while_a_process_tries_again(mixed):
     Excuse("crashed", "ValueError: no luck").write(mixed / "3")
     assert read_job(mixed / "3", "3").status == "crashed"
