@@ -13,7 +13,7 @@ import torch
 from eval.errors import InputError
 from models.spec import derive
 
-_WHICH = re.compile(r", \d+ threads| \(cuda(:\d+)?\)$")
+_WHICH = re.compile(r", \d+ threads?| \(cuda(:\d+)?\)$")
 
 
 def choose(name: str) -> torch.device:
@@ -57,7 +57,8 @@ def describe(device: torch.device) -> str:
     """The device in words."""
     if device.type == "cuda":
         return f"{torch.cuda.get_device_name(device)} ({device})"
-    return f"{device.type}, {torch.get_num_threads()} threads, {platform.machine()}"
+    threads = torch.get_num_threads()
+    return f"{device.type}, {threads} thread{'s' if threads != 1 else ''}, {platform.machine()}"
 
 
 def kinds(words: str) -> set[str]:

@@ -14,11 +14,12 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+import torch
 
 from eval.cluster import parcel as parcels
 from eval.cluster.parcel import serve
 from eval.cluster.terms import Terms
-from eval.device import kinds
+from eval.device import describe, kinds
 from eval.errors import InputError
 from eval.make import Made
 from eval.records import Run
@@ -40,7 +41,7 @@ def test_a_header_names_the_devices_of_workers_and_no_empty_one(go, two, tmp_pat
     monkeypatch.setattr(Cluster, "_made", given_up)
     about = go(tmp_path / "out", *FEW, "run.backend=ray")
     assert about.status == "failed"
-    assert re.fullmatch(r"cpu, \d+ threads, \w+", about.device)
+    assert re.fullmatch(r"cpu, (1 thread|\d+ threads), \w+", about.device)
     monkeypatch.setattr("eval.header.describe", lambda device: "a GPU that made no part")
     assert go(tmp_path / "other", *FEW, "run.backend=ray").device == about.device
     met.clear()
@@ -65,7 +66,7 @@ def test_a_header_names_the_makers_of_all_sessions(go, two, tmp_path, monkeypatc
     before = Run.read(tmp_path)
     assert (before.status, before.device) == ("interrupted", "NVIDIA A100 (cuda:0)")
     after = go(tmp_path, *few).device
-    assert re.fullmatch(r"NVIDIA A100 \(cuda:0\); cpu, \d+ threads, \w+", after)
+    assert re.fullmatch(r"NVIDIA A100 \(cuda:0\); cpu, (1 thread|\d+ threads), \w+", after)
     monkeypatch.setattr("eval.header.describe", lambda device: "a GPU that made no part")
     assert go(tmp_path, *few).device == Run.read(tmp_path).device == after  # nothing was left to make
 
@@ -91,9 +92,15 @@ def test_what_another_kind_of_device_made_is_kept_under_its_name(go, two, tmp_pa
     assert go(tmp_path / "gpu", *FEW, place).taken > 1
 
 
+@pytest.mark.parametrize(("threads", "said"), [(1, "cpu, 1 thread, "), (2, "cpu, 2 threads, ")])
+def test_a_processor_has_one_thread_or_several(monkeypatch, threads, said):
+    monkeypatch.setattr("torch.get_num_threads", lambda: threads)
+    assert describe(torch.device("cpu")).startswith(said)
+
+
 def test_devices_are_alike_whatever_their_threads_and_numbers():
-    assert kinds("cpu, 1 threads, x86_64") == kinds("cpu, 16 threads, x86_64") == {"cpu, x86_64"}
-    assert kinds("cpu, 1 threads, arm64") != kinds("cpu, 1 threads, x86_64")
+    assert kinds("cpu, 1 thread, x86_64") == kinds("cpu, 16 threads, x86_64") == {"cpu, x86_64"}
+    assert kinds("cpu, 1 thread, arm64") != kinds("cpu, 1 thread, x86_64")
     assert kinds("NVIDIA A100 (cuda)") == kinds("NVIDIA A100 (cuda:3)") == {"NVIDIA A100"}
     assert kinds("NVIDIA A100 (cuda:0); cpu, 2 threads, x86_64") == {"NVIDIA A100", "cpu, x86_64"}
 
