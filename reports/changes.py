@@ -87,12 +87,14 @@ def compared(folders: Sequence[Path], names: Sequence[str]) -> Compared:
             why_not = str(error)
             continue
         apart = differences(first.question, after.question)
-        apart += [("network", old.model, new.model) for new, old in pairs.items() if old.model != new.model][:1]
+        renamed = [(old.model, new.model) for new, old in pairs.items() if old.model != new.model]
+        networks = f"{renamed[0][0]} in {names[0]}, {renamed[0][1]} in {name}" if renamed else ""
         notes = tuple(
             f"{key}: {old} in {names[0]}, {new} in {name}" for key, old, new in apart if not key.startswith("data.")
         )
         comparison = compare(first, after, Rules(), pairs)
-        found.append(read(comparison, names[0], name, notes, most=_PICTURES // (len(folders) - 1)))
+        most = _PICTURES // (len(folders) - 1)
+        found.append(read(comparison, names[0], name, notes, networks=networks, most=most))
         told = changes(found[-1].comparison, pairs)
         rows += [{"run_before": names[0], "run_after": name, **row} for row in told]
     return Compared(tuple(found), why_not if len(folders) == 2 else "", tuple(rows))

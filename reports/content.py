@@ -207,6 +207,7 @@ def overview(run: Run, threat: Threat) -> tuple[tuple[str, str], ...]:
     attacks = ", ".join(
         f"{a['name']} ({minimises(str(a['norm']))})" if a.get("minimal") else str(a["name"]) for a in run.attacks
     )
+    ended = "Interrupted" if run.status == "interrupted" else "Finished"
     return (
         ("Data", f"{data['name']} ({data.get('split', '')}), {data['n']} images of {shape}"),
         ("Classes", str(len(data.get("classes", ())))),
@@ -217,7 +218,7 @@ def overview(run: Run, threat: Threat) -> tuple[tuple[str, str], ...]:
         ("Device", run.device),
         ("Seed", str(run.seed)),
         ("Started", moment(run.started)),
-        ("Finished", moment(run.finished) if run.finished else "not yet"),
+        (ended, moment(run.finished) if run.finished else "not yet"),
         ("Toastproof", " ".join(filter(None, [run.versions.get("toastproof", ""), run.commit[:12]]))),
         ("Python, torch", ", ".join(filter(None, [run.versions.get("python"), run.versions.get("torch")]))),
     )

@@ -26,11 +26,11 @@ from reports.sweep_charts import charts
 from reports.sweep_jobs import STATUSES, Job, Own, folders, progress, read_job, with_plan
 from reports.sweep_numbers import COUNTED, SUMMARY, count
 from reports.sweep_rows import Row, is_seed
+from reports.sweep_settings import of_jobs
 from reports.sweep_store import Numbers, Store
 from reports.sweep_table import Table, ordered, table
 from reports.texts import Share, eps_label, norm_label
-from reports.varied import apart as told_apart
-from reports.varied import differences, varied
+from reports.varied import differences
 
 __all__ = ["Job", "Sweep", "differences", "folders", "read"]
 
@@ -171,8 +171,8 @@ def read(paths: Sequence[Path], output: Path) -> Sweep:
         elif job.status in ("running", "interrupted"):
             jobs[place] = replace(job, problem=progress(run, numbers.results))
     jobs = with_plan(jobs, paths, [_name(path, root, "") for path in paths])
-    settings = _settings(jobs)
-    keys = sorted(told_apart(settings), key=is_seed)  # else in their order
+    settings = of_jobs(jobs)
+    keys = sorted(settings, key=is_seed)  # else in their order
     runs = [job.run for job in jobs if job.run is not None]
     goals = sorted({run.goal for run in runs}, key=lambda goal: goal != "untargeted")
     measure, apart = Measure.of(goals[-1] if goals else "untargeted"), differ(runs)
@@ -202,30 +202,13 @@ def _name(folder: Path, base: Path, here: str = ".") -> str:
     return here if text == "." else text
 
 
-def _settings(jobs: Sequence[Job]) -> dict[str, list[str]]:
-    """What varied, with the value of each job: of its configuration, else of its overrides, else nothing."""
-    begun = [(job, job.run) for job in jobs if job.run is not None]
-    by_run = varied([run.config for _, run in begun], [job.folder for job, _ in begun])
-    said = [dict(o.split("=", 1) for o in job.overrides if "=" in o) for job in jobs]
-    if len(begun) < 2:
-        keys = dict.fromkeys(key for mine in said for key in mine)
-        by_said = {key: [mine.get(key, "") for mine in said] for key in keys}
-        return {key: values for key, values in by_said.items() if len(set(values) - {""}) > 1}
-    result = {}
-    for key, values in by_run.items():
-        known = iter(values)
-        result[key] = [
-            next(known) if job.run is not None else mine.get(key, "") for job, mine in zip(jobs, said, strict=True)
-        ]
-    return result
-
-
 def _link(folder: Path, base: Path) -> str:
-    """The address of a job's own page as seen from the folder `base`, or nothing where there is none."""
-    page = folder.resolve() / "report.html"
-    if not page.exists() or page.anchor != base.anchor:  # from one drive to another no relative path leads
+    """The address of a job's own page, else of its header, as seen from the folder `base`; else nothing."""
+    home = folder.resolve()
+    there = next((home / name for name in ("report.html", "run.json") if (home / name).exists()), None)
+    if there is None or there.anchor != base.anchor:  # from one drive to another no relative path leads
         return ""
-    return quote(Path(os.path.relpath(page, base)).as_posix())
+    return quote(Path(os.path.relpath(there, base)).as_posix())
 
 
 def _rows(job: Job, numbers: Numbers, values: tuple[str, ...], apart: Sequence[str], href: str) -> list[Row]:

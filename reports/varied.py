@@ -10,7 +10,8 @@ from typing import Any
 _PLACES = ("run.dir",)  # has the time in it: another one for each job
 
 
-def _text(value: Any) -> str:
+def text(value: Any) -> str:
+    """A value of a configuration as it is shown."""
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
@@ -46,7 +47,7 @@ def differences(configs: Sequence[Mapping[str, Any]], path: str = "") -> dict[st
         if all(isinstance(v, Mapping) for v in values):
             result |= differences(values, where)
         elif any(v != values[0] for v in values):
-            result[where] = [_text(v) for v in values]
+            result[where] = [text(v) for v in values]
     return result
 
 

@@ -69,7 +69,10 @@ class Moved:
 
 @dataclass(frozen=True)
 class Changes:
-    """Two snapshots side by side; `pictures` counts the samples shown with one, of `shown`."""
+    """Two snapshots side by side; `pictures` counts the samples shown with one, of `shown`.
+
+    `notes` say in what they differ besides the networks; `networks` which two are paired that have other names.
+    """
 
     comparison: Comparison
     before: str
@@ -79,6 +82,7 @@ class Changes:
     pictures: int
     shown: int
     notes: tuple[str, ...] = ()
+    networks: str = ""
 
 
 def _share(k: int, n: int) -> Share:
@@ -87,7 +91,13 @@ def _share(k: int, n: int) -> Share:
 
 
 def read(
-    comparison: Comparison, before: str, after: str, notes: tuple[str, ...] = (), *, most: int = _SHOWN
+    comparison: Comparison,
+    before: str,
+    after: str,
+    notes: tuple[str, ...] = (),
+    *,
+    networks: str = "",
+    most: int = _SHOWN,
 ) -> Changes:
     """What a page says of a comparison.
 
@@ -96,6 +106,7 @@ def read(
         before: what the first is called.
         after: what the second is called.
         notes: in what they differ besides.
+        networks: which are paired, where they have other names.
         most: samples with pictures, roughly; few of cells that did not fail.
     """
     album = Album(comparison.after)
@@ -118,6 +129,7 @@ def read(
         pictures=sum(one.picture is not None for one in everything),
         shown=len(everything),
         notes=notes,
+        networks=networks,
     )
 
 

@@ -39,8 +39,16 @@ def test_two_networks_of_other_names_are_paired(tmp_path):
     found = compared(folders, ["old", "new"])
     finding = found.pairs[0].comparison.findings[1]
     assert (finding.cell.model, len(finding.lost)) == ("cnn", 20)
-    assert "network: mlp in old, cnn in new" in found.pairs[0].notes
+    assert found.pairs[0].networks == "mlp in old, cnn in new"
     assert {row["model_before"] for row in found.rows} == {"mlp"}
+
+
+@pytest.mark.parametrize(("more", "warned"), [({}, False), ({"seed": 3}, True)])
+def test_other_networks_are_no_difference_besides_the_networks(tmp_path, more, warned):
+    folders = [run(tmp_path / "old", "mlp"), run(tmp_path / "new", "cnn", **more)]
+    page = section(write_sweep(folders, tmp_path / "out"))
+    assert "The network is mlp in old, cnn in new." in page.replace(str(tmp_path) + "/", "")
+    assert ("They differ in more than the networks." in page) is warned
 
 
 def test_what_differs_besides_is_told(tmp_path):

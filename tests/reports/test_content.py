@@ -16,6 +16,14 @@ def test_a_card_counts_the_attacks_that_have_a_result(tmp_path, make_run):
     assert all(card.errors > 0 for card in page.cards)
 
 
+@pytest.mark.parametrize(("status", "word"), [("complete", "Finished"), ("interrupted", "Interrupted")])
+def test_when_it_ended_is_called_what_it_was(tmp_path, make_run, status, word):
+    header = Run.read(make_run(tmp_path, n=20))
+    header.status = status
+    header.write(tmp_path)
+    assert (word, "2026-11-20 12:00:42 UTC") in read(tmp_path).overview
+
+
 def test_the_worst_case_stands_last_and_lowest(run_folder):
     rows = [r for r in read(run_folder).robust if r.model == "mlp"]
     assert [r.attack for r in rows] == ["fgsm", "pgd", "lbfgs", WORST]

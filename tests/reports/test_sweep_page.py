@@ -63,7 +63,9 @@ def test_the_wording_of_a_partial_page(partial):
 
 def test_every_number_of_the_table_is_that_of_the_records(partial):
     _, held, page = partial
-    rows = re.findall(r"<tr><th scope=\"row\">(\d+)</th>(.*?)</tr>", page.partition('id="all-runs"')[2])
+    rows = re.findall(
+        r"<tr><th scope=\"row\">(?:<a[^>]*>)?(\d+)(?:</a>)?</th>(.*?)</tr>", page.partition('id="all-runs"')[2]
+    )
     assert [number for number, _ in rows] == [str(i) for i in range(30)]
     for number, cells in rows:
         robust = re.findall(r"<td[^>]*>([^<]*)", cells)[5]
@@ -194,8 +196,27 @@ def test_an_output_elsewhere_calls_jobs_by_their_numbers_and_links_to_their_page
     sweep(tmp_path / "sweep", ["mlp"], ["0.1", "0.2"], [0])
     (tmp_path / "sweep" / "1" / "report.html").touch()
     page = write_sweep([tmp_path / "sweep"], tmp_path / "out").read_text()
-    assert '<th scope="row">0</th>' in page
+    assert '<th scope="row"><a href="../sweep/0/run.json">0</a></th>' in page
     assert '<a href="../sweep/1/report.html">1</a>' in page
+
+
+def test_a_job_without_a_page_links_to_its_header_and_one_without_a_header_to_nothing(partial):
+    page = partial[2].partition('id="all-runs"')[2]
+    assert '<th scope="row"><a href="28/run.json">28</a></th>' in page
+    assert '<th scope="row">5</th>' in page
+
+
+def test_how_to_go_on_is_said_as_the_terminal_says_it(partial):
+    words = said(partial[2])
+    assert "The same command with the same run.dir goes on with what was begun." in words
+    assert "hydra.sweep.dir" not in words
+
+
+def test_one_run_is_no_runs(tmp_path):
+    sweep(tmp_path, ["mlp"], ["0.1"], [0])
+    page = write_sweep([tmp_path], tmp_path).read_text()
+    assert "<title>Grid: 1 run</title>" in page
+    assert "<h1>Grid: 1 run</h1>" in page
 
 
 REPORT = """
