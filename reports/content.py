@@ -18,6 +18,7 @@ from eval.metrics import WORST, Threat
 from eval.records import COLUMNS, Run, parts_made
 from eval.transfer_metrics import transfer
 from reports import tables
+from reports.cards import Card, cards
 from reports.charts import Chart, accuracy_charts, distortion_charts
 from reports.gallery import Example, foremost, gallery
 from reports.hurt import Hurt, hurt
@@ -30,31 +31,6 @@ if TYPE_CHECKING:
 
 _UNSEEN = ("clean_rank", "adv_rank")
 """Columns that the page says nothing of."""
-
-
-@dataclass(frozen=True)
-class Card:
-    """The headline of a model: `robust` in the worst case over `attacks` attacks.
-
-    `right` is its accuracy under the attack that left it the least, `against`; known for a targeted goal only, where
-    `robust` is no accuracy.
-    """
-
-    model: str
-    description: str
-    clean: Share
-    robust: Share
-    rounded: Share
-    attacks: int
-    strongest: str
-    errors: int
-    right: Share
-    against: str
-
-    @property
-    def worse_rounded(self) -> bool:
-        """Whether rounding to 8 bits leaves a lower bound."""
-        return self.rounded.known and self.robust.known and self.rounded.value < self.robust.value
 
 
 @dataclass(frozen=True)
@@ -133,35 +109,6 @@ def _right(run: Run, cross: pd.DataFrame) -> dict[tuple[str, str, str], Share]:
         )
         for row in rows_of(cross[(cross["source"] == cross["target"]) & (cross["n"] > 0)])
     }
-
-
-def _cards(
-    run: Run, clean: pd.DataFrame, robust: pd.DataFrame, headline: str, right: Mapping[tuple[str, str, str], Share]
-) -> tuple[Card, ...]:
-    said = {row["model"]: share_of(row, "clean_accuracy") for row in rows_of(clean)}
-    at = rows_of(robust[robust["eps_text"] == headline])
-    cards = []
-    for model in run.models:
-        mine = [row for row in at if row["model"] == model["name"]]
-        worst = next((row for row in mine if row["attack"] == WORST), None)
-        single = [row for row in mine if row["attack"] != WORST and row["n"] > 0]
-        accuracies = {a: share for (m, a, text), share in right.items() if (m, text) == (model["name"], headline)}
-        against = min(accuracies, key=lambda a: accuracies[a].value, default="")
-        cards.append(
-            Card(
-                model=model["name"],
-                description=str(model.get("description") or ""),
-                clean=said.get(model["name"], Share.unknown()),
-                robust=Share.unknown() if worst is None else share_of(worst, "robust_accuracy"),
-                rounded=Share.unknown() if worst is None else share_of(worst, "robust_accuracy_8bit", suffix="_8bit"),
-                attacks=len(single),
-                strongest=min(single, key=lambda row: row["robust_accuracy"])["attack"] if single else "",
-                errors=0 if worst is None else int(worst["errors"]),
-                right=accuracies.get(against, Share.unknown()),
-                against=against,
-            )
-        )
-    return tuple(cards)
 
 
 def _robust_rows(
@@ -276,7 +223,7 @@ def read(folder: Path) -> Page:
         norm=norm_label(threat.norm),
         eps=tuple(eps_label(text) for text, _ in threat.levels),
         overview=overview(run, threat),
-        cards=_cards(run, clean, robust, threat.headline, right),
+        cards=cards(run, clean, robust, threat.headline, right),
         curves=accuracy_charts(ranked(metrics.curve(cube, threat, robust)), threat, measure),
         robust=_robust_rows(robust, threat, minimal, right),
         matrices=matrices(cross, list(order), list(attacks), threat.headline),

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from eval.records import UNFINISHED
 from reports.measure import Measure
 from reports.sweep_rows import Row, numeric
 from reports.texts import Share, amount, duration, eps_label, norm_label
@@ -77,7 +78,7 @@ def table(keys: Sequence[str], shown: Sequence[int], rows: Sequence[Row], measur
         column, cells = _words("status", [row.status for row in rows])
         parts.append((column, [replace(cell, flag=cell.text != "complete") for cell in cells]))
     parts.append((Column("clean"), [_share(row.clean) for row in rows]))
-    parts.append((Column(measure.column), [_share(row.robust) for row in rows]))
+    parts.append((Column(measure.column), [_so_far(row, _share(row.robust)) for row in rows]))
     samples = [Cell(f"{row.robust.n}", f"{row.errors} errors" if row.errors else "") for row in rows]
     parts.append((Column("n"), [cell if row.model else Cell(_NONE) for cell, row in zip(samples, rows, strict=True)]))
     budgets = {row.headline for row in rows if row.headline}
@@ -112,6 +113,11 @@ def _digits(value: float) -> str:
 
 def _share(share: Share) -> Cell:
     return Cell(share.text, share.interval, _digits(share.value)) if share.known else Cell(_NONE)
+
+
+def _so_far(row: Row, cell: Cell) -> Cell:
+    """A share of a run that has still attacks and samples to come says so."""
+    return replace(cell, text=f"{cell.text} so far") if row.robust.known and row.status in UNFINISHED else cell
 
 
 def _distance(row: Row) -> Cell:

@@ -31,8 +31,8 @@ class Elements(HTMLParser):
         self.comments += 1
 
 
-def harmless(page: str) -> bool:
-    """Whether a page has no element, attribute, comment or address but its own; and it does show the text."""
+def harmless(page: str, *own: str) -> bool:
+    """Whether a page has no element, attribute, comment or address but its `own`; and it does show the text."""
     seen = Elements(page)
     addresses = [value or "" for name, value in seen.attributes if name in ("src", "href", "xlink:href")]
     return (
@@ -40,7 +40,7 @@ def harmless(page: str) -> bool:
         and seen.tags.count("script") <= 1
         and seen.comments == 0
         and not any(name.startswith("on") for name, _ in seen.attributes)
-        and all(address.startswith(("data:", "#")) for address in addresses)
+        and all(address in own or address.startswith(("data:", "#")) for address in addresses)
         and "&lt;evil" in page
         and "49&" not in page
     )

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import re
+
 import pandas as pd
 import pytest
 
@@ -22,6 +24,69 @@ def test_when_it_ended_is_called_what_it_was(tmp_path, make_run, status, word):
     header.status = status
     header.write(tmp_path)
     assert (word, "2026-11-20 12:00:42 UTC") in read(tmp_path).overview
+
+
+def unfinished(folder, make_run, lacking, none=(), status="interrupted", crash=()):
+    """A run of 60 samples in which PGD has the first 60 - `lacking`, and networks `none` have no attack yet."""
+    header = Run.read(make_run(folder, status=status, crash=crash, transfer=False, attacks=("fgsm", "pgd")))
+    for path in (folder / "parts").iterdir():
+        table = pd.read_parquet(path)
+        if table["source"][0] in none and table["role"][0] != "clean":
+            path.unlink()
+        elif table["attack"][0] == "pgd":
+            write_part(folder, path.stem, {c: table[c][: 60 - lacking] for c in table})
+    header.parts = 18
+    header.write(folder)
+    return folder
+
+
+def test_a_card_says_which_attacks_lack_samples(tmp_path, make_run):
+    folder = unfinished(tmp_path, make_run, 16, none=("None",))
+    first, _, last = read(folder).cards
+    assert (first.robust.n, first.attacks, first.strongest) == (60, 2, "")
+    assert first.incomplete == ("pgd: 44 of 60 samples so far",)
+    assert last.incomplete == ("fgsm: no result yet", "pgd: no result yet")
+    page = write(folder).read_text()
+    assert "strongest alone" not in page
+    assert page.count("Not complete: pgd: 44 of 60 samples so far.") == 2
+    assert (
+        "At \u03b5 = 8/255 no result yet: None; not complete: softmax (pgd: 44 of 60 samples so far), "
+        "mlp (pgd: 44 of 60 samples so far). The same command"
+    ) in page
+
+
+def test_a_cell_of_fewer_samples_than_its_row_says_so(tmp_path, make_run):
+    folder = make_run(tmp_path, models=("mlp",), status="interrupted", transfer=False, attacks=("fgsm", "pgd"))
+    for path in (folder / "parts").iterdir():
+        table = pd.read_parquet(path)
+        if (table["attack"][0], table["eps_text"][0]) == ("pgd", "8/255"):
+            write_part(folder, path.stem, {c: table[c][:44] for c in table})
+    section = write(folder).read_text().split('<section id="robust">')[1].split("</section>")[0]
+    assert re.findall(r"%, n = \d+</small>", section) == ["%, n = 44</small>"]
+
+
+@pytest.mark.parametrize("lacking", [0, 16])
+def test_what_crashed_is_not_called_incomplete(tmp_path, make_run, lacking):
+    card = read(unfinished(tmp_path, make_run, lacking, crash=("pgd",))).cards[0]
+    assert (card.attacks, card.strongest) == (1, "fgsm")
+    assert card.incomplete == (("pgd: 44 of 60 samples so far",) if lacking else ())
+
+
+@pytest.mark.parametrize("status", ["complete", "failed"])
+def test_a_run_that_is_done_lacks_nothing(tmp_path, make_run, status):
+    cards = read(make_run(tmp_path, status=status, crash=("pgd",) if status == "failed" else ())).cards
+    assert {card.incomplete for card in cards} == {()}
+
+
+def test_the_strongest_attack_is_told_of_the_same_samples_alone(tmp_path, make_run):
+    folder = make_run(tmp_path, models=("mlp",), status="failed", transfer=False, attacks=("fgsm", "pgd"))
+    assert read(folder).cards[0].strongest == "pgd"
+    for path in (folder / "parts").iterdir():
+        table = pd.read_parquet(path)
+        if table["attack"][0] == "fgsm":
+            table.loc[:9, ["error", "success", "success_8bit"]] = "RuntimeError: out of memory", False, False
+            write_part(folder, path.stem, {c: table[c] for c in table})
+    assert read(folder).cards[0].strongest == ""
 
 
 def test_the_worst_case_stands_last_and_lowest(run_folder):
