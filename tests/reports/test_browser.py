@@ -13,7 +13,7 @@ from html import unescape
 import pytest
 
 from reports.build import write, write_sweep
-from tests.reports.swept import budgets, sweep
+from tests.reports.swept import budgets, job, sweep
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
@@ -164,3 +164,20 @@ def test_nor_of_a_sweep(tmp_path, width):
     page.write_text(measured)
     dom, _ = dump(page, tmp_path / "profile", width)
     assert "<title>true,true</title>" in dom
+
+
+ALIGNED = """<script>
+const settings = document.querySelectorAll(".settings dd");
+const lefts = [...settings].map((value) => Math.round(value.getBoundingClientRect().left));
+document.title = [lefts.length, new Set(lefts).size].join();
+</script></body>"""
+
+
+def test_the_values_that_varied_stand_in_one_column(tmp_path):
+    for number in range(2):
+        more = {"train": {"decay": number, "a_parameter_with_a_name_of_some_length": number}}
+        job(tmp_path / "sweep" / str(number), "mlp", "0.1", number, more=more)
+    page = write_sweep([tmp_path / "sweep"], tmp_path / "sweep")
+    page.write_text(re.sub(r"<meta http-equiv=[^>]*>", "", page.read_text()).replace("</body>", ALIGNED))
+    dom, _ = dump(page, tmp_path / "profile")
+    assert "<title>3,1</title>" in dom
