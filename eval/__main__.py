@@ -13,6 +13,7 @@ from signal import SIGINT, SIGTERM
 
 _ROOT = Path(__file__).resolve().parent.parent
 _ONLY_TEXT = ("--hydra-help", "--info", "--shell-completion", "-sc")  # what needs no schemas
+_SWEEP = ("-m", "--multirun")
 _FULL = "HYDRA_FULL_ERROR"  # else Hydra prints and exits by itself, with status 1
 
 
@@ -27,10 +28,15 @@ def _own_packages() -> None:
             raise SystemExit(2)
 
 
+def _sweep_first(arguments: list[str]) -> list[str]:
+    """The same with the word for a sweep before all else: behind an override Hydra's parser takes no other."""
+    return sorted(arguments, key=lambda argument: argument not in _SWEEP)
+
+
 def main() -> None:
     """Run the command line."""
     _own_packages()
-    arguments = sys.argv[1:]
+    arguments = sys.argv[1:] = _sweep_first(sys.argv[1:])
     if "--help" in arguments or "-h" in arguments:
         from eval.usage import usage
 

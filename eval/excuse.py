@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 FILE = "error.json"
+PLAN = "multirun.yaml"
+"""The file that Hydra leaves in the folder of a sweep when it begins."""
 CODES: Mapping[str, int] = {"refused": 2, "crashed": 1, "failed": 1}
 """The exit status that a job comes to, by its own; of one that is not here it is 0. A sweep comes to the largest."""
 

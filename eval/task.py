@@ -96,7 +96,7 @@ def interruption() -> str:
     """What to say to someone who interrupted: how to go on, where something was written."""
     if not begun and {"-m", "--multirun"} & set(sys.argv):  # the jobs may have begun in other processes
         return "interrupted; the same command with the same run.dir goes on with what was begun"
-    if not begun or not any(begun[0][1].glob("*/run.json" if begun[0][0] else "run.json")):
+    if not begun or not (begun[0][1] / (excuse.PLAN if begun[0][0] else "run.json")).exists():
         return "interrupted before there was a record; networks that were trained are kept, the same command finds them"
     folder = begun[0][1]
     if folder.is_relative_to(Path.cwd()):
@@ -104,8 +104,11 @@ def interruption() -> str:
     return f"interrupted; the same command with {shlex.quote(f'run.dir={folder}')} goes on"
 
 
-def _partial(folder: Path, sweep: bool) -> None:
-    """Have reports written on what there is of a job that was interrupted, and of its sweep: Hydra has none written."""
+def _partial(folder: Path, sweep: bool, records: bool) -> None:
+    """Have reports written on what there is of a job that was interrupted, and of its sweep: Hydra has none written.
+
+    Of a sweep whose jobs make `records` there is one even before the first of them.
+    """
     from hydra.core.utils import JobReturn, JobStatus
     from hydra.utils import instantiate
 
@@ -118,7 +121,7 @@ def _partial(folder: Path, sweep: bool) -> None:
             if (folder / "run.json").exists():
                 callback.on_job_end(config=cfg, job_return=ended)
             if sweep:
-                callback.on_multirun_end(config=cfg)
+                callback.on_multirun_end(config=cfg, interrupted=records)
 
 
 def _hide(cfg: Any, text: str, overrides: list[str]) -> tuple[str, list[str]]:
@@ -187,7 +190,7 @@ def task(cfg: Any) -> str:
         return "refused"
     except KeyboardInterrupt:
         leave_nothing(folder)
-        _partial(folder, sweep)
+        _partial(folder, sweep, cfg.task == "run")
         raise
     except Exception as error:
         if not sweep:

@@ -72,10 +72,14 @@ class Report(Callback):
 
         print(f"Report: {_told(write)}")
 
-    def on_multirun_end(self, config: Any, **kwargs: Any) -> None:
-        """Write one report on all jobs of the sweep, if any left records; fail where a job did, in any process."""
+    def on_multirun_end(self, config: Any, interrupted: bool = False, **kwargs: Any) -> None:
+        """Write one report on all jobs of the sweep, if any left records; fail where a job did, in any process.
+
+        Where they were `interrupted`, all that are still to come are in it, even if none left anything yet.
+        """
         folder = Path(str(config.hydra.sweep.dir))
-        if any(folder.glob("*/run.json")) or any(folder.glob(f"*/{excuse.FILE}")):
+        left = any(folder.glob("*/run.json")) or any(folder.glob(f"*/{excuse.FILE}"))
+        if left or (interrupted and (folder / excuse.PLAN).exists()):
 
             def write() -> Path:
                 from reports import build

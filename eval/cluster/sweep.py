@@ -82,7 +82,8 @@ def launch(
             except KeyboardInterrupt:
                 sweep.stop()
                 with suppress(SystemExit):  # it has said what is in the way; the exit status is that of the interrupt
-                    context.callbacks.on_multirun_end(config=config, config_name=config.hydra.job.config_name)
+                    records, name = config.task == "run", config.hydra.job.config_name
+                    context.callbacks.on_multirun_end(config=config, config_name=name, interrupted=records)
                 raise
     except InputError:
         if [path.name for path in folder.iterdir()] == ["multirun.yaml"]:  # Hydra's, and nothing was begun

@@ -262,6 +262,38 @@ def test_an_interrupt_before_the_first_record_leaves_nothing(command, tmp_path, 
     assert not (tmp_path / "runs").exists()
 
 
+def test_an_interrupt_in_the_first_job_of_a_sweep_names_its_folder_and_leaves_its_page(command, tmp_path, monkeypatch):
+    def interrupted(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("eval.run.enter", interrupted)
+    stopped = command(["-m", *SMALL, "seed=0,1"])
+    assert stopped.code == 130
+    assert len(stopped.err.strip().splitlines()) == 1
+    folder = tmp_path / next(w for w in stopped.err.split() if w.startswith("run.dir=runs/")).partition("=")[2]
+    assert {path.name for path in folder.iterdir()} == {"multirun.yaml", "report.html", "sweep.csv"}
+    assert list(pd.read_csv(folder / "sweep.csv")["status"]) == ["waiting", "waiting"]
+
+
+def test_an_interrupted_sweep_of_what_makes_no_records_gets_no_page(command, tmp_path, monkeypatch):
+    def interrupted(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("eval.classify.classify", interrupted)
+    assert command(["-m", "task=classify", "seed=0,1", "run.dir=out"]).code == 130
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["multirun.yaml"]
+
+
+def test_an_interrupt_while_jobs_are_composed_names_the_folder_of_the_sweep(command, monkeypatch):
+    def interrupted(*arguments, **keywords):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("hydra._internal.config_loader_impl.ConfigLoaderImpl.load_sweep_config", interrupted)
+    stopped = command(["-m", *SMALL, "seed=0,1", "run.dir=out"])
+    assert stopped.code == 130
+    assert stopped.err == "toastproof: interrupted; the same command with run.dir=out goes on\n"
+
+
 def test_an_interrupted_launcher_does_not_say_that_nothing_was_done(monkeypatch):
     from eval import task
 

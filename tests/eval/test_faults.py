@@ -130,8 +130,8 @@ def test_a_folder_that_cannot_be_written_is_one_line(tmp_path, place):
     process = begin(tmp_path, 0.0, f"run.dir={place}")
     code, said = ended(process)
     assert code == 2
-    assert said.strip().splitlines()[-1].startswith(f"toastproof: {place}: ")
-    assert "Traceback" not in said
+    assert said.startswith(f"toastproof: run.dir: must be a folder that can be written, got {place} (")
+    assert said.count("\n") == 1
 
 
 @pytest.fixture

@@ -51,6 +51,14 @@ def test_a_sweep_gets_one_report(sweep_folder, tmp_path):
     Report().on_multirun_end(config(sweep=tmp_path / "nothing"))
 
 
+def test_a_sweep_that_was_interrupted_before_any_record_gets_its_page(tmp_path, capsys):
+    (tmp_path / "multirun.yaml").write_text("hydra: {overrides: {task: ['seed=0,1']}}\n")
+    Report().on_multirun_end(config(sweep=tmp_path))
+    assert capsys.readouterr().out == ""
+    Report().on_multirun_end(config(sweep=tmp_path), interrupted=True)
+    assert capsys.readouterr().out == f"Report: {tmp_path / 'report.html'}\n"
+
+
 @pytest.mark.parametrize(
     ("header", "excuses", "code"),
     [
