@@ -36,21 +36,25 @@ def report(runs: Sequence[Path], output: Path | None = None, *, records_csv: boo
     """Write the report of one run, or one of several; returns the path of the page.
 
     Raises:
-        InputError: a folder is none of a run or of a sweep, or cannot be read.
-        OSError: the output cannot be written.
+        InputError: a folder is none of a run or of a sweep, or cannot be read, or the output cannot be written.
+        OSError: the disk fails while it is written.
     """
     with importing():
         from eval.errors import InputError
+        from eval.writable import unwritable
         from reports.build import write, write_sweep
 
     single = len(runs) == 1 and ((runs[0] / "run.json").exists() or not runs[0].is_dir())
     if single and not runs[0].is_dir():
         raise InputError(f"{runs[0]}: must be the folder of a run or of a sweep, but is no folder")
-    if single:
-        return write(runs[0], output=output, records_csv=records_csv)
-    if records_csv:
+    if records_csv and not single:
         raise InputError("--records-csv: must be given with the folder of one run; name the runs one by one")
-    return write_sweep(runs, output or (runs[0] if len(runs) == 1 else COMPARISON))
+    folder = output or (runs[0] if len(runs) == 1 else COMPARISON)
+    if why := unwritable(folder):
+        raise InputError(
+            f"{folder}: must be a folder that can be written, but is not ({why}); name another by --output"
+        )
+    return write(runs[0], output=folder, records_csv=records_csv) if single else write_sweep(runs, folder)
 
 
 def line(error: BaseException) -> str:

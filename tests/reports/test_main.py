@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import os
 import re
 import shutil
@@ -84,7 +85,35 @@ def test_an_output_that_cannot_be_written_is_one_line(run_folder, tmp_path, caps
     with pytest.raises(SystemExit) as caught:
         main([str(run_folder), "--output", str(tmp_path / "file")])
     assert caught.value.code == 2
-    assert capsys.readouterr().err.count("\n") == 1
+    assert capsys.readouterr().err == (
+        f"toastproof-report: {tmp_path / 'file'}: must be a folder that can be written, but is not (Not a directory); "
+        "name another by --output\n"
+    )
+
+
+@pytest.mark.parametrize("job", [True, False])
+def test_of_a_folder_that_may_only_be_read_a_page_is_written_elsewhere(
+    sweep_folder, tmp_path, capsys, monkeypatch, job
+):
+    """The right to write in it is taken from root too, who has all."""
+    real, folder = os.open, sweep_folder / "0" if job else sweep_folder
+    (sweep_folder / "0" / ".lock").touch(0o444)
+
+    def may_read(path, flags, *rest, **keywords):
+        if flags & (os.O_WRONLY | os.O_RDWR) and Path(os.fsdecode(path)).is_relative_to(sweep_folder):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+        return real(path, flags, *rest, **keywords)
+
+    monkeypatch.setattr(os, "open", may_read)
+    with pytest.raises(SystemExit) as caught:
+        main([str(folder)])
+    assert caught.value.code == 2
+    assert capsys.readouterr().err == (
+        f"toastproof-report: {folder}: must be a folder that can be written, but is not (Permission denied); "
+        "name another by --output\n"
+    )
+    main([str(folder), "--output", str(tmp_path / "page")])
+    assert capsys.readouterr().out == f"{tmp_path / 'page' / 'report.html'}\n"
 
 
 @pytest.mark.skipif(os.name != "posix", reason="symbolic links")
