@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import torch
 from omegaconf import DictConfig
 
 from eval import device as devices
@@ -18,7 +19,7 @@ from eval.benches import benches, guessing
 from eval.claim import Lead
 from eval.clean import Once, named
 from eval.cluster.parcel import Parcel
-from eval.cluster.terms import reachable
+from eval.cluster.terms import reachable, room_here
 from eval.config import read
 from eval.earlier import earlier, mended, same_networks, swept, torn, written_now
 from eval.errors import InputError
@@ -55,6 +56,7 @@ def _run(cfg: DictConfig, folder: Path, overrides: list[str], console: Any, lead
     plan = read(cfg)
     if plan.run.backend == "ray":
         reachable(plan.run.terms())  # before anything is trained
+        room_here(plan.run.terms(), torch.cuda.device_count())
     device = devices.choose(plan.device)
     speed.keep_memory(device)
     clock = time.perf_counter()

@@ -121,12 +121,35 @@ def room(terms: Terms, gpus: float) -> None:
     Raises:
         InputError: it does not.
     """
+    has = _has("CPU")
+    _fits(terms, gpus, min(has, os.cpu_count() or has), _has("GPU"))
+
+
+def room_here(terms: Terms, gpus: int) -> None:
+    """Check the same as `room` before a Ray is started here, which takes long: as far as can be known without it.
+
+    Args:
+        terms: what is asked for.
+        gpus: that this machine has.
+
+    Raises:
+        InputError: a worker does not fit.
+    """
+    imported = sys.modules.get("ray")
+    if imported is None or not imported.is_initialized():
+        asked = 0.0 if isinstance(terms.gpus, str) else terms.gpus
+        _fits(terms, asked, os.cpu_count() or terms.cpus, gpus)
+
+
+def _fits(terms: Terms, gpus: float, has_cpus: float, has_gpus: float) -> None:
+    """Check that a worker of so many `gpus` fits where a Ray of our own has that much.
+
+    Raises:
+        InputError: it does not.
+    """
     if terms.address != "local":
         return
-    for key, name, asked in (("cpus", "CPU", terms.cpus), ("gpus", "GPU", gpus)):
-        has = _has(name)
-        if name == "CPU":
-            has = min(has, os.cpu_count() or has)
+    for key, asked, has in (("cpus", terms.cpus, has_cpus), ("gpus", gpus, has_gpus)):
         if asked > has:
             raise InputError(f"{terms.where}.{key}: must be at most {has:g}, what this machine has, got {asked:g}")
 

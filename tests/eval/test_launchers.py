@@ -142,7 +142,19 @@ def test_where_no_ray_is_found_it_says_how_to_begin_one(monkeypatch):
     )
 
 
-def test_a_job_that_is_too_large_for_the_machine_leaves_nothing(command, tmp_path, monkeypatch):
+def test_a_job_that_is_too_large_for_the_machine_is_refused_before_ray_is_begun(command, tmp_path, monkeypatch):
+    monkeypatch.setattr("eval.cluster.sweep.launch", None)
+    many = (os.cpu_count() or 1) + 1
+    done = command([*QUICK, "hydra/launcher=ray", f"hydra.launcher.cpus={many}", "seed=0,1", "hydra.sweep.dir=a/out"])
+    assert done.code == 2
+    assert (
+        done.err == f"toastproof: hydra.launcher.cpus: must be at most {many - 1}, what this machine has, got {many}\n"
+    )
+    assert not (tmp_path / "a").exists()
+
+
+def test_a_job_that_is_too_large_for_what_ray_finds_leaves_nothing(command, tmp_path, monkeypatch):
+    monkeypatch.setattr("os.cpu_count", lambda: 4096)  # of which a container may have two
     monkeypatch.setattr("eval.cluster.sweep.connected", nothing)
     monkeypatch.setattr("eval.cluster.terms._has", lambda name: 2.0 if name == "CPU" else 0.0)
     done = command([*QUICK, "hydra/launcher=ray", "hydra.launcher.cpus=4096", "seed=0,1", "hydra.sweep.dir=a/out"])

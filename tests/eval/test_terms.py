@@ -94,6 +94,25 @@ def test_a_process_that_has_another_ray_is_refused(two):
             terms.reachable(Terms(address, where="run"))
 
 
+@pytest.mark.parametrize(("key", "many"), [("cpus", (os.cpu_count() or 1) + 1), ("gpus", 1), ("gpus", 0.5)])
+def test_a_worker_that_this_machine_has_no_room_for_is_refused_before_anything(go, tmp_path, monkeypatch, key, many):
+    monkeypatch.setattr("eval.run.load", None)  # nothing is loaded
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
+    has = 0 if key == "gpus" else many - 1
+    with pytest.raises(InputError, match=rf"^run\.{key}: must be at most {has}, what this machine has, got {many}$"):
+        go(tmp_path, *FEW, "run.backend=ray", f"run.{key}={many}")
+    assert not list(tmp_path.iterdir())
+
+
+def test_room_is_asked_for_where_a_ray_is_begun_alone(monkeypatch):
+    for asked in (Terms(gpus=1), Terms(gpus="auto", cpus=os.cpu_count() or 1), Terms("192.0.2.1:5", cpus=4096, gpus=8)):
+        monkeypatch.setattr(ray, "is_initialized", lambda: False)
+        terms.room_here(asked, gpus=1)
+    monkeypatch.setattr(ray, "is_initialized", lambda: True)  # which knows for itself
+    terms.room_here(Terms(cpus=4096), gpus=0)
+
+
 def test_one_worker_must_have_its_processors_and_all_together_need_not(monkeypatch):
     many = (os.cpu_count() or 1) + 1
     monkeypatch.setattr(terms, "_has", lambda name: float(8 * many))  # as a Ray has that was told how many

@@ -27,12 +27,15 @@ class RayLauncher(Launcher):
         """Check what is asked for, before anything is written.
 
         Raises:
-            eval.errors.InputError: a value is not allowed, or Ray is not installed.
+            eval.errors.InputError: a value is not allowed, Ray is not installed, or this machine has no room for a job.
         """
-        from eval.cluster.terms import Terms, installed
+        from torch.cuda import device_count
+
+        from eval.cluster.terms import Terms, installed, room_here
 
         installed("hydra.launcher")
         self._terms = Terms(**self._given)
+        room_here(self._terms, device_count())
         self._sweep = (hydra_context, task_function, config)
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
