@@ -230,7 +230,7 @@ class Workload:
             batches = {e.name: e.forms.batch for e in self.entrants}
             with Cluster(terms, self.plan.device, self.parcel(), self.folder, bar.advance, batches) as cluster:
                 self.console.print(cluster.about, highlight=False, soft_wrap=True)
-                bar.say(f"{len(todo)} parts on Ray")
+                bar.say(f"{len(todo)} part{'' if len(todo) == 1 else 's'} on Ray")
                 yield cluster
             return
         work = {e.name: e.work for e in self.entrants}

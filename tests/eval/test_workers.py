@@ -9,8 +9,9 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -23,6 +24,7 @@ from eval.device import describe, kinds
 from eval.errors import InputError
 from eval.make import Made
 from eval.records import Run
+from eval.workload import Workload
 
 ray = pytest.importorskip("ray")
 from eval.cluster import terms, workers  # noqa: E402
@@ -186,6 +188,19 @@ def test_a_cluster_says_what_it_has_and_what_it_waits_for(asked, gpus, line):
     assert crew.about.startswith(f"Ray: {line}")
     found.clear()
     assert crew.about.endswith("waits for it to grow")
+
+
+@pytest.mark.parametrize(("many", "says"), [(1, "1 part on Ray"), (2, "2 parts on Ray")])
+def test_the_bar_counts_the_parts_that_are_handed_out(monkeypatch, tmp_path, many, says):
+    said: list[str] = []
+    monkeypatch.setattr(workers, "Cluster", lambda *told: nullcontext(SimpleNamespace(about="")))
+    plan = SimpleNamespace(run=SimpleNamespace(backend="ray", terms=Terms), device="cpu")
+    console = SimpleNamespace(print=lambda *_, **__: None)
+    work: Any = SimpleNamespace(plan=plan, entrants=[], parcel=lambda: None, folder=tmp_path, console=console)
+    bar: Any = SimpleNamespace(say=said.append, advance=None)
+    todo: Any = [None] * many
+    with Workload._crew(work, todo, bar):
+        assert said == [says]
 
 
 def test_a_ray_that_has_no_room_is_ended(two, monkeypatch, tmp_path):
