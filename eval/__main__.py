@@ -11,6 +11,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from signal import SIGINT, SIGTERM
 
+from eval.errors import TRACEBACK
+
 _ROOT = Path(__file__).resolve().parent.parent
 _ONLY_TEXT = ("--hydra-help", "--info", "--shell-completion", "-sc")  # what needs no schemas
 _SWEEP = ("-m", "--multirun")
@@ -47,24 +49,19 @@ def main() -> None:
 
         print(f"toastproof {__version__}")
         return
-    from eval.importing import importing
-
-    with importing():
-        from eval import task
-
-    with _full_errors(task.TRACEBACK):
+    with _full_errors():
         _run(arguments)
 
 
 @contextmanager
-def _full_errors(traceback: str) -> Iterator[None]:
-    """Have Hydra raise its errors; a user who asks it for them gets ours too, by the variable `traceback`.
+def _full_errors() -> Iterator[None]:
+    """Have Hydra raise its errors; a user who asks it for them gets ours too.
 
     The variables are as before in the end: who calls this once more, or begins a process, has not asked for anything.
     """
-    before = {name: os.environ.get(name) for name in (_FULL, traceback)}
+    before = {name: os.environ.get(name) for name in (_FULL, TRACEBACK)}
     if before[_FULL] == "1":
-        os.environ[traceback] = "1"
+        os.environ[TRACEBACK] = "1"
     os.environ[_FULL] = "1"
     try:
         yield
@@ -78,10 +75,12 @@ def _full_errors(traceback: str) -> Iterator[None]:
 
 def _run(arguments: list[str]) -> None:
     """Have Hydra do what is asked."""
-    import hydra
-
-    from eval import task
     from eval.importing import importing
+
+    with importing():
+        import hydra
+
+        from eval import task
 
     task.forget()
     signal.signal(SIGTERM, task.terminate)
@@ -96,7 +95,7 @@ def _run(arguments: list[str]) -> None:
         print(f"toastproof: {task.interruption()}", file=sys.stderr)
         raise SystemExit(128 + (SIGTERM if isinstance(interrupt, task.Terminated) else SIGINT)) from None
     except task.refusals() as error:
-        if os.environ.get(task.TRACEBACK):
+        if os.environ.get(TRACEBACK):
             raise
         print(f"toastproof: {task.line(error)}", file=sys.stderr)
         raise SystemExit(2) from None

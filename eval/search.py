@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from itertools import pairwise
+from traceback import walk_tb
 from typing import Any
 
 import numpy as np
@@ -21,9 +24,11 @@ from attacks.rng import Rng
 from eval.batches import REMEDY, in_batches, shortage
 from eval.bench import Bench, Unit
 from eval.device import synchronize
+from eval.errors import TRACEBACK
 from eval.goals import make
 from eval.meter import Meter
 from eval.watch import Watcher
+from models.foreign import told
 
 log = logging.getLogger(__name__)
 Pulse = Callable[[], None]
@@ -131,7 +136,9 @@ class _Ledger:
             if memory and batch.size > 1:
                 self.meter.recall(before)
                 raise
-            log.exception("attack.%s on %s failed on %d samples", unit.attack_name, unit.source, len(where))
+            what = "attack.%s on %s failed on %d samples: %s"
+            trace = bool(os.environ.get(TRACEBACK)) or not _of_network(problem)
+            log.error(what, unit.attack_name, unit.source, len(where), told(problem), exc_info=trace)
             self.error = f"{type(problem).__name__}: {problem}".splitlines()[0]
             if memory:
                 self.error = f"{memory}; memory ran out with one image at once: {REMEDY}"
@@ -148,6 +155,12 @@ class _Ledger:
                 columns[i] = np.zeros(len(x_adv), dtype=column.dtype)
                 columns[i][where] = column
         return Made(x_adv, columns[0], columns[1], self.seconds, stage, self.error)
+
+
+def _of_network(problem: Exception) -> bool:
+    """Whether it comes from within the network, which is somebody else's code: where, is told in one line."""
+    frames = pairwise(frame.f_code for frame, _ in walk_tb(problem.__traceback__))
+    return any(code is Meter.run.__code__ and inner.co_filename != code.co_filename for code, inner in frames)
 
 
 def search(

@@ -16,11 +16,10 @@ from hydra.types import RunMode
 from omegaconf.errors import OmegaConfBaseException
 
 from eval import excuse
+from eval.errors import TRACEBACK
 from eval.importing import importing
 from eval.slips import remedy
 
-TRACEBACK = "TOASTPROOF_TRACEBACK"
-"""Environment variable: set by a user who wants tracebacks instead of one line."""
 codes: list[int] = []
 """Exit codes of this process's jobs that were refused or failed."""
 begun: list[tuple[bool, Path]] = []
