@@ -41,9 +41,9 @@ def check(folder: str, sweep: bool) -> None:
 
 def _of_a_run(folder: Path) -> str:
     """What shows that a run was begun in a folder, in words; empty where nothing does."""
-    for name in ("run.json", "parts"):
-        if (folder / name).exists():
-            return name
+    for pattern in ("run.json", "parts/*.parquet"):
+        for path in folder.glob(pattern):
+            return str(path.relative_to(folder))
     return "the lock of a process at work" if alive(folder) else ""
 
 

@@ -64,7 +64,7 @@ def test_jobs_without_a_plan_are_a_sweep_too(tmp_path, what):
 
 def test_parts_without_a_header_are_a_run_too(tmp_path):
     left(tmp_path, "parts/abc.parquet")
-    with pytest.raises(InputError, match="holds parts; choose another folder"):
+    with pytest.raises(InputError, match=r"holds parts/abc\.parquet; choose another folder"):
         check(str(tmp_path), sweep=True)
 
 
@@ -128,3 +128,9 @@ def test_whether_a_folder_can_be_written_is_found_out_without_a_trace(tmp_path):
 def test_a_folder_without_the_right_to_write_is_told(tmp_path):
     tmp_path.chmod(0o500)
     assert unwritable(tmp_path / "runs") == "Permission denied"
+
+
+def test_parts_that_jobs_of_a_sweep_share_in_its_folder_are_no_run(tmp_path):
+    left(tmp_path, "0/run.json")
+    left(tmp_path, "parts/cpu/abc.parquet")
+    check(str(tmp_path), sweep=True)
