@@ -11,7 +11,7 @@ from typing import Any
 
 from eval.alive import alive
 from eval.errors import InputError
-from eval.excuse import FILE, Excuse
+from eval.excuse import FILE, PLAN, Excuse
 from eval.records import UNFINISHED, Run
 from reports.varied import shared
 
@@ -29,8 +29,6 @@ STATUSES: Mapping[str, str] = {
 """What may have become of a job; the table and the counts are in this order."""
 NEVER = "no run.json: it never started"
 EARLY = "loads data or trains: it has no run.json yet"
-PLAN = "multirun.yaml"
-"""The file that Hydra leaves in the folder of a sweep when it begins."""
 _NUMBERED = ("${hydra:job.num}", "${hydra.job.num}")
 
 

@@ -27,7 +27,7 @@ from eval import environment, task
 from eval.cluster.job import Order, files
 from eval.cluster.terms import Terms, connected, in_one_line, room
 from eval.errors import InputError
-from eval.excuse import CODES, Excuse
+from eval.excuse import CODES, PLAN, Excuse
 
 _ROOT = str(Path(__file__).resolve().parents[2])
 _ASKED = re.compile(r"\$\{\s*oc\.env:\s*['\"]?(\w+)")
@@ -86,8 +86,8 @@ def launch(
                     context.callbacks.on_multirun_end(config=config, config_name=name, interrupted=records)
                 raise
     except InputError:
-        if [path.name for path in folder.iterdir()] == ["multirun.yaml"]:  # Hydra's, and nothing was begun
-            (folder / "multirun.yaml").unlink()
+        if [path.name for path in folder.iterdir()] == [PLAN]:  # Hydra's, and nothing was begun
+            (folder / PLAN).unlink()
             task.leave_nothing(folder)
         raise
     return [returns[number] for number, _ in numbered]
