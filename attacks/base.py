@@ -113,6 +113,17 @@ def record(logits: Logits, step: Step, state: State) -> Recording | None:
     return found
 
 
+Pull = Callable[[Tensor], Tensor]
+"""From a cotangent (B, K), the derivative of something by the logits, to its gradient (B, C, H, W) by the images."""
+
+
+def vjp(logits: Logits, x: Tensor) -> tuple[Tensor, Pull] | None:
+    """Logits (B, K) of images (B, C, H, W) and the way back, to be gone once; None where autograd has to find it."""
+    offered = getattr(logits, "vjp", None)
+    found: tuple[Tensor, Pull] | None = None if offered is None else offered(x)
+    return found
+
+
 def bears_rounding(attack: object) -> bool:
     """Whether a search may ask a `Rough` network: it lets samples leave by what is confirmed, and ends exactly."""
     return bool(getattr(attack, "bears_rounding", False))

@@ -17,6 +17,7 @@ from eval.clean import Clean
 from eval.data import Samples
 from eval.derived import Derived
 from models.classifier import Classifier
+from models.fused import Fused
 from models.graphed import Graphed
 from models.reduced import Reduced
 
@@ -49,7 +50,7 @@ class Bench:
         examples: images to keep per unit.
         access: what the attacks see of the networks.
         reduced: of some classifiers, a form whose gradients are rounded, for attacks that bear it.
-        replayed: of some classifiers, a form that answers the same and is launched faster, for all attacks.
+        quicker: of some classifiers, a form that answers the same sooner, for all attacks.
         victims: the network that perturbations made for a substitute are meant to fool, by the substitute's name.
         batches: images at once, by the network's name, shared by all that asks it; one each for those not named.
     """
@@ -67,7 +68,7 @@ class Bench:
     access: Access = field(default_factory=Access)
     victims: Mapping[str, str] = field(default_factory=dict)
     reduced: Mapping[str, Reduced] = field(default_factory=dict)
-    replayed: Mapping[str, Graphed] = field(default_factory=dict)
+    quicker: Mapping[str, Graphed | Fused] = field(default_factory=dict)
     batches: Mapping[str, Batch] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

@@ -44,7 +44,7 @@ def _bench(plan: Plan, trial: Trial, chosen: list[Entrant], once: Once) -> Bench
         examples=plan.examples,
         access=trial.access or plan.access,
         reduced={e.name: e.forms.reduced for e in chosen if e.forms.reduced is not None},
-        replayed={e.name: e.forms.replayed for e in chosen if e.forms.replayed is not None},
+        quicker={e.name: e.forms.quicker for e in chosen if e.forms.quicker is not None},
         victims={e.name: e.oracle for e in chosen if trial.substitutes and e.oracle is not None},
     )
 

@@ -37,6 +37,7 @@ class Plan:
         batch_size: images per forward pass; None for what fits into memory.
         data: spec of the data set; `load(seed)` reads it.
         fold: whether batch norms are folded into the layers before them, where they can be.
+        fuse: whether a CPU asks a network of dense layers and its gradient in one piece.
         channels_last: whether a CPU keeps the channels of a pixel side by side, where it can.
         precision: of gradients for attacks that bear rounded ones, one of `eval.speed.PRECISIONS`.
         graphs: whether attacks replay networks as CUDA graphs.
@@ -62,6 +63,7 @@ class Plan:
     batch_size: int | None
     device: str
     fold: bool
+    fuse: bool
     channels_last: bool
     precision: str
     graphs: bool
@@ -252,6 +254,7 @@ def read(cfg: DictConfig) -> Plan:
         batch_size=None if batch_size == "auto" else batch_size,
         device=content["device"],
         fold=content["fold"],
+        fuse=content["fuse"],
         channels_last=content["channels_last"],
         precision=content["precision"],
         graphs=content["graphs"],

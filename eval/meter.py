@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from attacks.base import Logits, Recording, State, Step, exact, record, stand_in
+from attacks.base import Logits, Pull, Recording, State, Step, exact, record, stand_in, vjp
 
 
 class Meter:
@@ -61,6 +61,10 @@ class Meter:
         other = stand_in(self._network)
         return None if other is None else _Rows(self, None, other)
 
+    def vjp(self, x: Tensor) -> tuple[Tensor, Pull] | None:
+        """Logits of `x` and the way back, where the network has them in one piece; counted as they are used."""
+        return self.differentiated(x, None, self._network)
+
     def exact(self) -> Logits | None:
         """The network as it is, where this one's answers are rounded; counted with it."""
         return _exact(self, None, self._network)
@@ -76,18 +80,36 @@ class Meter:
         if self._pulse is not None:
             self._pulse()
 
+    def differentiated(self, x: Tensor, index: Tensor | None, network: Logits) -> tuple[Tensor, Pull] | None:
+        """Logits of `x` and the way back, of a form of the network that has both; charged to the samples `index`."""
+        found = vjp(network, x)
+        if found is None:
+            return None
+        self._asked(x, index)
+        logits, pull = found
+
+        def counted(cotangent: Tensor) -> Tensor:
+            self._charge(1, index, len(x))
+            return pull(cotangent)
+
+        return logits, counted
+
     def run(self, x: Tensor, index: Tensor | None, network: Logits | None = None) -> Tensor:
         """Logits of `x`, charged to the samples `index` (b,), or to all; of a stand-in where that is the `network`."""
-        if index is not None and len(index) != len(x):
-            raise ValueError(f"Meter: rows must name one sample per row, got {len(index)} for {len(x)} rows")
-        self._charge(0, index, len(x))
-        if self._pulse is not None:
-            self._pulse()
+        self._asked(x, index)
         out = (network or self._network)(x)
         if out.requires_grad:
             count = len(x)
             out.register_hook(lambda _: self._charge(1, index, count))  # type: ignore[no-untyped-call]
         return out
+
+    def _asked(self, x: Tensor, index: Tensor | None) -> None:
+        """Count a forward of `x`, and tell of it."""
+        if index is not None and len(index) != len(x):
+            raise ValueError(f"Meter: rows must name one sample per row, got {len(index)} for {len(x)} rows")
+        self._charge(0, index, len(x))
+        if self._pulse is not None:
+            self._pulse()
 
     def counted(self) -> tuple[Tensor, Tensor, list[int]]:
         """All counts as they are, for `recall`."""
@@ -167,6 +189,9 @@ class _Rows:
     def stand_in(self) -> Logits | None:
         other = stand_in(self._network)
         return None if other is None else _Rows(self._meter, self._index, other)
+
+    def vjp(self, x: Tensor) -> tuple[Tensor, Pull] | None:
+        return self._meter.differentiated(x, self._index, self._network)
 
     def exact(self) -> Logits | None:
         return _exact(self._meter, self._index, self._network)

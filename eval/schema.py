@@ -117,6 +117,7 @@ class Config:
     batch_size: Any = MISSING
     device: str = MISSING
     fold: bool = MISSING
+    fuse: bool = MISSING
     channels_last: bool = MISSING
     precision: str = MISSING
     graphs: bool = MISSING

@@ -109,7 +109,7 @@ class _Ledger:
     """Costs and crashes of one search: on `n` samples, its seconds among those (B,) of all that were given."""
 
     def __init__(self, bench: Bench, unit: Unit, n: int, seconds: np.ndarray[Any, Any], pulse: Pulse | None) -> None:
-        self.meter = Meter(bench.replayed.get(unit.source) or bench.classifiers[unit.source], n, bench.device, pulse)
+        self.meter = Meter(bench.quicker.get(unit.source) or bench.classifiers[unit.source], n, bench.device, pulse)
         self.seconds = seconds
         self.error = ""
         self._bench, self._unit = bench, unit

@@ -13,8 +13,9 @@ from torch import Tensor, nn
 
 from models.captured import Capture, Captured, Film, filmed
 from models.classifier import Classifier
+from models.fused import Fused, fuse
 from models.graphed import SIZES, Graphed, replays
-from models.reduced import Reduced, agrees, native
+from models.reduced import Quick, Reduced, agrees, native
 
 _SMALL = 1_000_000  # multiplications per image below which threads, or 16 bits, cost more than they give
 PRECISIONS = ("auto", "float32", "bfloat16")
@@ -115,6 +116,22 @@ def replay(
             return found, f"in 16 bits: {quick}"
         reduced.whole, reduced.quick = found, quick
     return found, ""
+
+
+def in_one_piece(network: Classifier, reduced: Reduced | None, x: Tensor) -> Fused | None:
+    """On a CPU, a network of dense layers with its gradient in one piece, and its form in 16 bits as well.
+
+    Args:
+        network: images (B, C, H, W) -> logits (B, K).
+        reduced: its form in 16 bits, if it has one; asks these from here on.
+        x: images (B, C, H, W) on which they are tried.
+    """
+    found = fuse(network, x) if x.device.type == "cpu" else None
+    if found is not None and reduced is not None:
+        reduced.whole = found
+        if isinstance(reduced.quick, Quick):
+            reduced.quick = fuse(reduced.quick, x) or reduced.quick
+    return found
 
 
 def share_out(work: int, device: torch.device) -> None:

@@ -7,6 +7,7 @@ what it made is judged by that network; then the clock runs, all in turns. The l
     every step    our loop, each sample to its last step
     folded        batch norms are part of the layers before them
     laid out      on a CPU, the channels of a pixel side by side
+    in one piece  on a CPU, a network of dense layers with its gradient: `models.fused`
     graphs        on a GPU, replayed as CUDA graphs: `models.graphed`
     16 bits       searched in bfloat16 (channels side by side), every success asked again in float32: `models.reduced`
     leaving       samples leave once they are broken
@@ -35,7 +36,7 @@ from eval.floor import floor, in_turns
 from eval.judge import judge
 from eval.libraries import LIBRARIES, Asked, Library
 from eval.meter import Meter
-from eval.speed import lay_out, reduce, replay
+from eval.speed import in_one_piece, lay_out, reduce, replay
 from eval.trial import Arrays
 from models.classifier import Classifier
 from models.fold import fold
@@ -188,6 +189,9 @@ def _levers(plain: Classifier, x: Tensor) -> dict[str, nn.Module]:
     if x.is_cuda and (replayed := replay(last, reduced, x)[0]) is not None:
         told += ", graphs"
         found[told] = replayed
+    if (fused := in_one_piece(last, reduced, x)) is not None:
+        told += ", in one piece"
+        found[told] = fused
     if reduced is not None:
         found[f"{told}, 16 bits"] = reduced
     return found

@@ -85,6 +85,10 @@ class Classifier(nn.Module):
         """The images (B, C, H, W) as the network takes them."""
         return x if self.identity else (x - self.mean) / self.std
 
+    def pulled(self, gradient: Tensor) -> Tensor:
+        """The gradient by the images, of one (B, C, H, W) by what `normalised` makes of them."""
+        return gradient if self.identity else gradient / self.std
+
     def forward(self, x: Tensor) -> Tensor:
         """Logits (B, K) of images (B, C, H, W) in box units, of the images' dtype whatever the network computes in."""
         logits = self.bare(x)

@@ -14,6 +14,7 @@ for answers in 32. What it gains on a network is what `experiment=benchmark` mea
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -21,6 +22,7 @@ from torch import Tensor, nn
 
 from models.captured import State, Step
 from models.classifier import Classifier
+from models.fused import Fused
 from models.graphed import Graphed, Steps
 
 
@@ -34,11 +36,12 @@ class Quick(nn.Module):
     def __init__(self, classifier: Classifier) -> None:
         super().__init__()
         self.network: nn.Module = copy.deepcopy(classifier.network).to(torch.bfloat16)
-        self._normalised = classifier.normalised  # a method: the classifier is no part of this
+        self.normalised = classifier.normalised  # methods: the classifier is no part of this
+        self.pulled = classifier.pulled
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits (B, K) of images (B, C, H, W) in box units, of the images' dtype."""
-        logits: Tensor = self.network(self._normalised(x).to(torch.bfloat16))
+        logits: Tensor = self.network(self.normalised(x).to(torch.bfloat16))
         return logits.to(x.dtype)
 
 
@@ -64,6 +67,10 @@ class Reduced(nn.Module):
     def record(self, step: Step, state: State) -> Steps | None:
         """A step that follows the rounded gradients, where these are replayed."""
         return self.quick.record(step, state) if isinstance(self.quick, Graphed) else None
+
+    def vjp(self, x: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]] | None:
+        """Logits (B, K) of images (B, C, H, W), and from cotangents (B, K) to gradients, both rounded, in one piece."""
+        return self.quick.vjp(x) if isinstance(self.quick, Fused) else None
 
     def exact(self) -> nn.Module:
         """The network as it is, gradients included."""

@@ -415,7 +415,7 @@ def test_a_gpu_that_is_full_is_evaluated_on_with_fewer_images(graphs):
     def on(batch: Batch, replayed: dict[str, Graphed]) -> pd.DataFrame:
         bench = Bench(
             samples, {"net": classifier}, clean, device, 3, "untargeted", batch.size, False, CONTROL, 2,
-            replayed=replayed, batches={"net": batch},
+            quicker=replayed, batches={"net": batch},
         )  # fmt: skip
         rows = records(bench, PGD(steps=10, early_stop=True))
         return rows[["sample", "role", "error", "in_box", "in_budget"]]

@@ -125,9 +125,10 @@ def test_an_unknown_precision_is_refused(composed):
 
 def test_each_form_can_be_switched_off(composed, place):
     about, _ = made(
-        composed(*SMALL, "attack=[fgsm]", "fold=false", "channels_last=false", "precision=float32"), place / "plain"
+        composed(*SMALL, "attack=[fgsm]", "fold=false", "channels_last=false", "fuse=false", "precision=float32"),
+        place / "plain",
     )
-    said = {key: about.models[0][key] for key in ("folded", "channels_last", "gradients", "graphs")}
-    assert said == {"folded": False, "channels_last": False, "gradients": "float32", "graphs": False}
+    said = {key: about.models[0][key] for key in ("folded", "channels_last", "gradients", "graphs", "fused")}
+    assert said == {"folded": False, "channels_last": False, "gradients": "float32", "graphs": False, "fused": False}
     about, _ = made(composed(*SMALL, "attack=[fgsm]"), place / "usual")
     assert about.models[0]["channels_last"] is True
