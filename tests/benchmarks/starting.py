@@ -31,7 +31,7 @@ if what == "import":
     told()
 if what == "first":
     import eval.meter
-    eval.meter.Meter.__call__ = told
+    eval.meter.Meter._asked = told
     what = "eval.__main__"
 try:
     __import__(what, fromlist=["main"]).main()

@@ -11,12 +11,12 @@ _CODE = """
 import os, sys
 from eval import __main__, meter
 
-def first(self, x):
+def first(self, x, index):
     print("first:", sorted(set({names!r}) & set(sys.modules)), flush=True)
     os._exit(0)
 
 if sys.argv[1] == "stop":
-    meter.Meter.__call__ = first
+    meter.Meter._asked = first
 sys.argv[1:] = sys.argv[2:]
 __main__.main()
 """
