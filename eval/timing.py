@@ -150,11 +150,12 @@ class Timing:
 
         found = [Contender(FLOOR, f"{self.steps} forwards and gradients", plain, least, threat)]
         networks = _levers(plain, x)
-        for k, (lever, network) in enumerate(networks.items()):
-            found.append(Contender(LEVER, f"every step{lever}", network, ours(whole), threat))
-            if k in (0, len(networks) - 1):
-                found.append(Contender(LEVER, f"samples leave{lever}", network, ours(leaving), threat))
         quick = [network for network in networks.values() if not isinstance(network, Reduced)][-1]
+        left = (plain, quick, list(networks.values())[-1])  # as it came, all in float32, and with 16 bits
+        for lever, network in networks.items():
+            found.append(Contender(LEVER, f"every step{lever}", network, ours(whole), threat))
+            if network in left:
+                found.append(Contender(LEVER, f"samples leave{lever}", network, ours(leaving), threat))
         for name, attack in self.attacks:
             within = unlimited(self.norm, plain.bounds) if attack.minimal else threat
             found.append(Contender(ATTACK, name, quick, ours(attack, within), within))
