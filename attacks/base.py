@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Protocol, runtime_checkable
+from typing import Protocol, cast, runtime_checkable
 
 from torch import Tensor
 
@@ -117,11 +117,23 @@ Pull = Callable[[Tensor], Tensor]
 """From a cotangent (B, K), the derivative of something by the logits, to its gradient (B, C, H, W) by the images."""
 
 
-def vjp(logits: Logits, x: Tensor) -> tuple[Tensor, Pull] | None:
-    """Logits (B, K) of images (B, C, H, W) and the way back, to be gone once; None where autograd has to find it."""
-    offered = getattr(logits, "vjp", None)
-    found: tuple[Tensor, Pull] | None = None if offered is None else offered(x)
-    return found
+class Differentiated(Protocol):
+    """A network that has its gradient at hand, without autograd."""
+
+    @property
+    def offers_vjp(self) -> bool:
+        """Whether `vjp` may be asked."""
+
+    def vjp(self, x: Tensor) -> tuple[Tensor, Pull]:
+        """Logits (B, K) of images (B, C, H, W), not to be written to before the gradient is there, and the way back."""
+
+
+def differentiated(logits: Logits) -> Differentiated | None:
+    """The network, where it has its gradient at hand; None where autograd has to find it."""
+    if not hasattr(type(logits), "offers_vjp"):  # of its own: what wraps a network may hand on all that it has not
+        return None
+    found = cast(Differentiated, logits)
+    return found if found.offers_vjp else None
 
 
 def bears_rounding(attack: object) -> bool:

@@ -18,7 +18,7 @@ from types import MappingProxyType
 import torch
 from torch import Tensor
 
-from attacks.base import Logits, vjp
+from attacks.base import Logits, differentiated
 from attacks.goal import Goal
 
 _LEAST_SPREAD = 1e-12  # divided by where logits are equal
@@ -134,9 +134,9 @@ def logits_and_gradient(logits: Logits, x: Tensor, loss: Loss, goal: Goal) -> tu
 
     It is 0 where the logits depend on something else that has a gradient, and on the images not at all.
     """
-    known = vjp(logits, x)
+    known = differentiated(logits)
     if known is not None:
-        value, pull = known
+        value, pull = known.vjp(x)
         return value, pull(loss.cotangent(value, goal))
     with torch.enable_grad():
         leaf = x.detach().requires_grad_()

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from attacks.base import Logits, Pull, Recording, State, Step, exact, record, stand_in, vjp
+from attacks.base import Logits, Pull, Recording, State, Step, differentiated, exact, record, stand_in
 
 
 class Meter:
@@ -61,9 +61,14 @@ class Meter:
         other = stand_in(self._network)
         return None if other is None else _Rows(self, None, other)
 
-    def vjp(self, x: Tensor) -> tuple[Tensor, Pull] | None:
-        """Logits of `x` and the way back, where the network has them in one piece; counted as they are used."""
-        return self.differentiated(x, None, self._network)
+    @property
+    def offers_vjp(self) -> bool:
+        """Whether the network has its gradient at hand."""
+        return differentiated(self._network) is not None
+
+    def vjp(self, x: Tensor) -> tuple[Tensor, Pull]:
+        """Logits of `x` and the way back, where the network has it at hand; counted as they are used."""
+        return self.both(x, None, self._network)
 
     def exact(self) -> Logits | None:
         """The network as it is, where this one's answers are rounded; counted with it."""
@@ -80,13 +85,12 @@ class Meter:
         if self._pulse is not None:
             self._pulse()
 
-    def differentiated(self, x: Tensor, index: Tensor | None, network: Logits) -> tuple[Tensor, Pull] | None:
-        """Logits of `x` and the way back, of a form of the network that has both; charged to the samples `index`."""
-        found = vjp(network, x)
-        if found is None:
-            return None
+    def both(self, x: Tensor, index: Tensor | None, network: Logits) -> tuple[Tensor, Pull]:
+        """Logits of `x` and the way back, of a form of the network that has it; charged to the samples `index` (b,)."""
+        found = differentiated(network)
+        assert found is not None
         self._asked(x, index)
-        logits, pull = found
+        logits, pull = found.vjp(x)
 
         def counted(cotangent: Tensor) -> Tensor:
             self._charge(1, index, len(x))
@@ -190,8 +194,12 @@ class _Rows:
         other = stand_in(self._network)
         return None if other is None else _Rows(self._meter, self._index, other)
 
-    def vjp(self, x: Tensor) -> tuple[Tensor, Pull] | None:
-        return self._meter.differentiated(x, self._index, self._network)
+    @property
+    def offers_vjp(self) -> bool:
+        return differentiated(self._network) is not None
+
+    def vjp(self, x: Tensor) -> tuple[Tensor, Pull]:
+        return self._meter.both(x, self._index, self._network)
 
     def exact(self) -> Logits | None:
         return _exact(self._meter, self._index, self._network)

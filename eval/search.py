@@ -160,7 +160,8 @@ class _Ledger:
 def _of_network(problem: Exception) -> bool:
     """Whether it comes from within the network, which is somebody else's code: where, is told in one line."""
     frames = pairwise(frame.f_code for frame, _ in walk_tb(problem.__traceback__))
-    return any(code is Meter.run.__code__ and inner.co_filename != code.co_filename for code, inner in frames)
+    ours = (Meter.run.__code__, Meter.both.__code__)
+    return any(code in ours and inner.co_filename != code.co_filename for code, inner in frames)
 
 
 def search(

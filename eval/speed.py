@@ -15,7 +15,8 @@ from models.captured import Capture, Captured, Film, filmed
 from models.classifier import Classifier
 from models.fused import Fused, fuse
 from models.graphed import SIZES, Graphed, replays
-from models.reduced import Quick, Reduced, agrees, native
+from models.quick import Quick
+from models.reduced import Reduced, agrees, native
 
 _SMALL = 1_000_000  # multiplications per image below which threads, or 16 bits, cost more than they give
 PRECISIONS = ("auto", "float32", "bfloat16")

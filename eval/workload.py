@@ -251,6 +251,7 @@ class Workload:
         same = {
             "device": sorted(devices.kinds(device)),
             "fold": plan.fold,
+            "fuse": plan.fuse,
             "channels_last": plan.channels_last,
             "graphs": plan.graphs,
             "examples": plan.examples,

@@ -8,97 +8,75 @@ makes of them, follows and drops. Of dense layers one after the other both ways 
 and are done here by the functions that autograd would come to call, one by one. Whoever follows gradients asks for both
 at once (`Fused.vjp`); to everybody else it is the network as it is.
 
-Which layers there are is read off a trace by `torch.fx`; a form whose logits or gradients differ from the network's in
-a single bit, on images that it is tried on, is not used.
+Only PyTorch's own layers in `nn.Sequential` are taken, with nothing that anybody has added to them: there is no code in
+between that could decide, draw or count. A form that differs from the network in a single bit of logits or gradients,
+on images that it is tried on, is not used.
 
 Source: Rumelhart, Hinton and Williams, "Learning representations by back-propagating errors", Nature 323, 1986.
-Cost: a trace, and two forwards and backwards each of the network and of the form.
+Cost: two forwards and backwards each of the network and of the form.
 """
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import torch
-from torch import Tensor, fx, nn
+from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.modules import module as _globally
+
+from models.classifier import Classifier
+from models.quick import Quick
 
 _aten: Any = torch.ops.aten
 
 
-class Normalised(Protocol):
-    """A network with the normalisation of its images beside it, as `Classifier` has them.
-
-    Attributes:
-        network: normalised images -> logits (B, K), of any dtype.
-    """
-
-    network: nn.Module
-
-    def __call__(self, x: Tensor) -> Tensor:
-        """Logits (B, K) of images (B, C, H, W) in box units."""
-
-    def normalised(self, x: Tensor) -> Tensor:
-        """The images (B, C, H, W) as the network takes them."""
-
-    def pulled(self, gradient: Tensor) -> Tensor:
-        """The gradient by the images, of one (B, C, H, W) by what `normalised` makes of them."""
-
-
 @dataclass(frozen=True)
 class _Rule:
-    """An activation f; `forward` may write into u where `backward` reads f(u) alone.
+    """An activation f; `forward` may write into u where `backward` does not read it.
 
     Attributes:
         forward: u -> f(u).
-        backward: (gradient by f(u), u, f(u)) -> gradient by u.
+        backward: (gradient by f(u), what it reads) -> gradient by u.
+        reads: "u", "h" for f(u), or "" for neither.
     """
 
     forward: Callable[[Tensor], Tensor]
-    backward: Callable[[Tensor, Tensor, Tensor], Tensor]
+    backward: Callable[[Tensor, Tensor], Tensor]
+    reads: str
 
 
-_NONE = _Rule(lambda u: u, lambda g, u, h: g)
-_RELU = _Rule(torch.relu_, lambda g, u, h: _aten.threshold_backward(g, h, 0))
-_SIGMOID = _Rule(torch.sigmoid_, lambda g, u, h: _aten.sigmoid_backward(g, h))
-_TANH = _Rule(torch.tanh_, lambda g, u, h: _aten.tanh_backward(g, h))
-_SILU = _Rule(F.silu, lambda g, u, h: _aten.silu_backward(g, u))
+_NONE = _Rule(lambda u: u, lambda g, _: g, "")
+_RELU = _Rule(torch.relu_, lambda g, h: _aten.threshold_backward(g, h, 0), "h")
+_SIGMOID = _Rule(torch.sigmoid_, _aten.sigmoid_backward, "h")
+_TANH = _Rule(torch.tanh_, _aten.tanh_backward, "h")
+_SILU = _Rule(F.silu, _aten.silu_backward, "u")
 
 
-def _gelu(module: nn.Module) -> _Rule:
-    form = str(module.approximate)
+def _gelu(module: nn.GELU) -> _Rule:
+    form = module.approximate
     return _Rule(
-        lambda u: F.gelu(u, approximate=form), lambda g, u, h: _aten.gelu_backward(g, u, approximate=form)
+        lambda u: F.gelu(u, approximate=form), lambda g, u: _aten.gelu_backward(g, u, approximate=form), "u"
     )  # fmt: skip
 
 
-def _leaky(module: nn.Module) -> _Rule:
-    slope: Any = module.negative_slope
+def _leaky(module: nn.LeakyReLU) -> _Rule:
+    slope = module.negative_slope
     return _Rule(
-        lambda u: F.leaky_relu(u, slope), lambda g, u, h: _aten.leaky_relu_backward(g, u, slope, False)
+        lambda u: F.leaky_relu(u, slope), lambda g, u: _aten.leaky_relu_backward(g, u, slope, False), "u"
     )  # fmt: skip
 
 
-_MODULES: dict[type[nn.Module], Callable[[nn.Module], _Rule]] = {
-    nn.ReLU: lambda module: _RELU,
-    nn.Sigmoid: lambda module: _SIGMOID,
-    nn.Tanh: lambda module: _TANH,
-    nn.SiLU: lambda module: _SILU,
+_ACTIVATIONS: dict[type[nn.Module], Callable[[Any], _Rule]] = {
+    nn.ReLU: lambda _: _RELU,
+    nn.Sigmoid: lambda _: _SIGMOID,
+    nn.Tanh: lambda _: _TANH,
+    nn.SiLU: lambda _: _SILU,
     nn.GELU: _gelu,
     nn.LeakyReLU: _leaky,
 }
-_CALLS: dict[Any, _Rule] = {
-    **dict.fromkeys((F.relu, torch.relu, "relu"), _RELU),
-    **dict.fromkeys((F.sigmoid, torch.sigmoid, "sigmoid"), _SIGMOID),
-    **dict.fromkeys((F.tanh, torch.tanh, "tanh"), _TANH),
-}
-_PASSING = (nn.Identity, nn.Dropout)  # in evaluation mode
-_KNOWN = {nn.Linear, nn.Flatten, nn.Sequential, nn.ModuleList, nn.ModuleDict, *_PASSING, *_MODULES}
-_SHAPING = {torch.flatten, torch.reshape, "flatten", "reshape", "view"}
-_SIZING = {getattr, "size"}
 
 
 @dataclass(frozen=True)
@@ -111,67 +89,60 @@ class Fused(nn.Module):
     """A network of dense layers, for who asks for logits and a gradient at once.
 
     Attributes:
-        network: as it was given.
+        network: as it was given; its weights may change in place from here on, and nothing else.
     """
 
-    def __init__(self, network: Normalised, layers: list[_Layer]) -> None:
+    offers_vjp = True
+
+    def __init__(self, network: Classifier | Quick, layers: list[_Layer]) -> None:
         super().__init__()
         self.network = network
         self._layers = layers
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits (B, K) of images (B, C, H, W) in box units: those of the network."""
-        return self.network(x)
-
-    def stand_in(self) -> Callable[[Tensor], Tensor] | None:
-        """What the network offers to follow the gradients of in its place, if anything."""
-        offered: Callable[[], Callable[[Tensor], Tensor] | None] | None = getattr(self.network, "stand_in", None)
-        return None if offered is None else offered()
+        answer: Tensor = self.network(x)
+        return answer
 
     @torch.no_grad()
     def vjp(self, x: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
-        """Logits (B, K) of images (B, C, H, W), and what gives the gradient (B, C, H, W) for a cotangent (B, K)."""
-        made = self.network.normalised(x)
-        h = made.flatten(1).to(self._layers[0].dense.weight.dtype)
-        kept: list[tuple[Tensor, Tensor]] = []
+        """Logits (B, K) of images (B, C, H, W), and what gives the gradient (B, C, H, W) for a cotangent (B, K).
+
+        Whoever has the logits must not write to them before the gradient is there.
+        """
+        h = self.network.normalised(x).flatten(1)
+        kept: list[Any] = []  # what the way back reads, and nothing else
         for layer in self._layers:
             u = F.linear(h, layer.dense.weight, layer.dense.bias)
             h = layer.rule.forward(u)
-            kept.append((u, h))
+            kept.append({"u": u, "h": h}.get(layer.rule.reads))
+        logits, shape = h, x.shape
 
         @torch.no_grad()
         def pull(cotangent: Tensor) -> Tensor:
-            g = cotangent.to(h.dtype)
-            for layer, (u, out) in zip(reversed(self._layers), reversed(kept), strict=True):
-                g = torch.mm(layer.rule.backward(g, u, out), layer.dense.weight)
-            return self.network.pulled(g.view(made.shape).to(made.dtype))
+            g = cotangent.to(logits.dtype)
+            for layer, read in zip(reversed(self._layers), reversed(kept), strict=True):
+                g = torch.mm(layer.rule.backward(g, read), layer.dense.weight)
+            return self.network.pulled(g.view(shape))
 
-        return h.to(x.dtype), pull
+        return logits.to(x.dtype), pull
 
 
-def fuse(network: Normalised, x: Tensor) -> Fused | None:
-    """The network in one piece; None where it is not made of dense layers one after the other, or differs from them.
+def fuse(network: Classifier | Quick, x: Tensor) -> Fused | None:
+    """The network in one piece; None where it is anything but dense layers one after the other, or differs from them.
 
-    Layers may be followed by ReLU, leaky ReLU, sigmoid, tanh, GELU or SiLU. Networks that have hooks or parametrised
-    weights, or offer a differentiable stand-in, stay as they are.
+    These are `nn.Sequential`, however deep, of flattened images and `nn.Linear`, each of these followed by ReLU, leaky
+    ReLU, sigmoid, tanh, GELU, SiLU or nothing.
 
     Args:
         network: frozen and in evaluation mode; nothing of it is changed.
         x: images (B, C, H, W) on which the two are compared.
     """
-    kinds = {type(module) for module in network.network.modules()}
-    theirs = {kind for kind in kinds if kind.__module__.startswith("torch.nn")}
-    if nn.Linear not in kinds or not theirs <= _KNOWN:
-        return None  # without a copy of a large network
-    try:
-        layers = _layers(network.network)
-        if layers is None:
-            return None
-        fused = Fused(network, layers)
-        same = all(_same(fused, images) for images in (x, x[:1] / 2))
-    except Exception:  # a network is the user's code, and may do anything when it is copied, traced, or asked
+    layers = _layers(network)
+    if layers is None:
         return None
-    return fused if same else None
+    fused = Fused(network, layers)
+    return fused if all(_same(fused, images) for images in (x, x[:1] / 2)) else None
 
 
 def _same(fused: Fused, x: Tensor) -> bool:
@@ -185,51 +156,42 @@ def _same(fused: Fused, x: Tensor) -> bool:
     return torch.equal(mine, logits.detach()) and torch.equal(pull(weights), gradient)
 
 
-def _layers(network: nn.Module) -> list[_Layer] | None:
+def _layers(network: Classifier | Quick) -> list[_Layer] | None:
     """The layers of a network that has nothing else, from the first to the last; else None."""
-    hooked = any(m._forward_hooks or m._forward_pre_hooks or m._backward_hooks for m in network.modules())
-    if hooked or hasattr(network, "differentiable"):
+    if type(network) not in (Classifier, Quick) or _added_to(network):
         return None
     layers: list[_Layer] = []
-    value: fx.Node | None = None
-    sizes: set[fx.Node] = set()
-    for node in fx.Tracer().trace(copy.deepcopy(network)).nodes:
-        if node.op == "placeholder":
-            if value is not None:
+    flat = False
+    for module in _in_turn(network.network):
+        kind = type(module)
+        if kind is nn.Flatten:
+            if layers or (module.start_dim, module.end_dim) != (1, -1):
                 return None
-            value = node
-        elif node.op == "output":
-            return layers if layers and node.args == (value,) else None
-        elif node.target in _SIZING or (sizes and set(node.all_input_nodes) <= sizes):
-            sizes.add(node)
-        elif (
-            node.args[:1] != (value,)
-            or not set(node.all_input_nodes) <= {value, *sizes}
-            or not _step(network, node, layers)
-        ):
+            flat = True
+        elif kind is nn.Linear:
+            if not flat or module.in_features == 1:  # a column alone, autograd goes back through by another product
+                return None
+            layers.append(_Layer(module, _NONE))
+        elif kind in _ACTIVATIONS:
+            if not layers or layers[-1].rule is not _NONE:
+                return None
+            layers[-1] = _Layer(layers[-1].dense, _ACTIVATIONS[kind](module))
+        elif kind is not nn.Identity and (kind is not nn.Dropout or module.training):
             return None
-        else:
-            value = node
-    return None
+    return layers or None
 
 
-def _step(network: nn.Module, node: fx.Node, layers: list[_Layer]) -> bool:
-    """Add what a call does to the layers; whether that can be."""
-    module = network.get_submodule(str(node.target)) if node.op == "call_module" else None
-    if isinstance(module, nn.Linear):
-        layers.append(_Layer(module, _NONE))
-        return module.in_features > 1  # a column of one number, autograd goes back through by another product
-    if isinstance(module, nn.Flatten) or node.target in _SHAPING:
-        return not layers  # of images; how, the trial shows
-    if isinstance(module, _PASSING):
-        return not module.training
-    if module is not None:
-        made = _MODULES.get(type(module))
-        rule = None if made is None else made(module)
-    else:
-        plain = len(node.args) == 1 and set(node.kwargs) <= {"inplace"}
-        rule = _CALLS.get(node.target) if plain else None
-    if rule is None or not layers or layers[-1].rule is not _NONE:
-        return False
-    layers[-1] = _Layer(layers[-1].dense, rule)
-    return True
+def _in_turn(network: nn.Module) -> Iterator[Any]:
+    """What a network does, in its order: the parts of `nn.Sequential`, and of those within."""
+    if type(network) is not nn.Sequential:
+        yield network
+        return
+    for part in network:
+        yield from _in_turn(part)
+
+
+def _added_to(network: nn.Module) -> bool:
+    """Whether anybody wants to see what goes through a module, or does it otherwise than its class."""
+    hooks = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+    own = any("forward" in vars(m) or any(getattr(m, name) for name in hooks) for m in network.modules())
+    return own or any(getattr(_globally, f"_global{name}") for name in hooks)

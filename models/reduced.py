@@ -13,7 +13,6 @@ for answers in 32. What it gains on a network is what `experiment=benchmark` mea
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -24,25 +23,7 @@ from models.captured import State, Step
 from models.classifier import Classifier
 from models.fused import Fused
 from models.graphed import Graphed, Steps
-
-
-class Quick(nn.Module):
-    """A classifier in bfloat16, between images and logits in float32.
-
-    Attributes:
-        network: a copy of the classifier's network in bfloat16.
-    """
-
-    def __init__(self, classifier: Classifier) -> None:
-        super().__init__()
-        self.network: nn.Module = copy.deepcopy(classifier.network).to(torch.bfloat16)
-        self.normalised = classifier.normalised  # methods: the classifier is no part of this
-        self.pulled = classifier.pulled
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Logits (B, K) of images (B, C, H, W) in box units, of the images' dtype."""
-        logits: Tensor = self.network(self.normalised(x).to(torch.bfloat16))
-        return logits.to(x.dtype)
+from models.quick import Quick
 
 
 class Reduced(nn.Module):
@@ -68,9 +49,15 @@ class Reduced(nn.Module):
         """A step that follows the rounded gradients, where these are replayed."""
         return self.quick.record(step, state) if isinstance(self.quick, Graphed) else None
 
-    def vjp(self, x: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]] | None:
+    @property
+    def offers_vjp(self) -> bool:
+        """Whether `vjp` may be asked."""
+        return isinstance(self.quick, Fused)
+
+    def vjp(self, x: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
         """Logits (B, K) of images (B, C, H, W), and from cotangents (B, K) to gradients, both rounded, in one piece."""
-        return self.quick.vjp(x) if isinstance(self.quick, Fused) else None
+        assert isinstance(self.quick, Fused)
+        return self.quick.vjp(x)
 
     def exact(self) -> nn.Module:
         """The network as it is, gradients included."""

@@ -83,6 +83,12 @@ def test_each_contender_is_timed_and_judged(done):
     assert held[labels[0]].sum() >= held["fgsm"].sum() >= held["every step"].sum()
 
 
+def test_a_perceptron_is_timed_in_one_piece_too(composed, tmp_path):
+    run(composed(*SMALL[:-2], "model=mlp", "study.rounds=1"), tmp_path, [], Console(quiet=True))
+    labels = read_measured(tmp_path, TIMING)["mlp"]["label"].tolist()
+    assert {"every step", "every step, in one piece", "samples leave, in one piece"} <= set(labels)
+
+
 def test_the_page_says_how_far_from_the_floor_and_beside_whom(done, tmp_path):
     about, folder = done
     (section,) = read(about, read_records(folder), folder).sections

@@ -18,6 +18,7 @@ from eval.run import run
 from models import reduced
 from models.classifier import Classifier
 from models.convnets import CNN
+from models.fused import Fused
 from models.spec import build
 
 SMALL = ("model=cnn", "train.epochs=2", "data.limit=60", "transfer=false", "attack=[pgd,quick]", "controls=false")
@@ -132,3 +133,23 @@ def test_each_form_can_be_switched_off(composed, place):
     assert said == {"folded": False, "channels_last": False, "gradients": "float32", "graphs": False, "fused": False}
     about, _ = made(composed(*SMALL, "attack=[fgsm]"), place / "usual")
     assert about.models[0]["channels_last"] is True
+
+
+def test_a_perceptron_in_one_piece_has_the_very_records_of_one_layer_by_layer(composed, place):
+    small = ("model=mlp", "train.epochs=2", "data.limit=40", "attack=[fgsm,pgd,quick]", "threat.curve=[]")
+    (once, rows), (apart, others) = (
+        made(composed(*small, f"fuse={f}"), place / f"fuse-{f}") for f in ("true", "false")
+    )
+    assert (once.models[0]["fused"], apart.models[0]["fused"]) == (True, False)
+    timeless = [column for column in rows if not column.startswith("seconds")]
+    pd.testing.assert_frame_equal(rows[timeless], others[timeless])
+    assert rows["backwards"].sum() > 0
+
+
+def test_attacks_ask_it_in_one_piece(composed, place, monkeypatch):
+    asked = []
+    vjp = Fused.vjp
+    monkeypatch.setattr(Fused, "vjp", lambda self, x: asked.append(len(x)) or vjp(self, x))
+    small = ("model=mlp", "train.epochs=2", "data.limit=40", "attack=[pgd]", "threat.curve=[]", "controls=false")
+    made(composed(*small), place / "asked")
+    assert len(asked) > 10  # more than two trials

@@ -116,6 +116,7 @@ def test_what_would_be_made_otherwise_is_not_taken(go, monkeypatch, tmp_path):
         ("seed", "seed=1"),
         ("examples", "examples=1"),
         ("fold", "fold=false"),
+        ("fuse", "fuse=false"),
         ("goal", "goal=next"),
         ("field", "attack.pgd.steps=3"),
         ("controls", "controls=false"),

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import inspect
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.nn.utils import parametrizations
 
 from attacks.apgd import APGD
-from attacks.base import Attack
+from attacks.base import Attack, differentiated
 from attacks.fgsm import FGSM
 from attacks.goal import Goal
+from attacks.losses import logits_and_gradient, loss_named
 from attacks.pgd import PGD
 from attacks.rng import Rng
 from attacks.threat import ThreatModel
@@ -22,7 +24,8 @@ from eval.meter import Meter
 from eval.speed import in_one_piece
 from models.classifier import Classifier
 from models.fused import Fused, fuse
-from models.reduced import Quick, Reduced, agrees
+from models.quick import Quick
+from models.reduced import Reduced, agrees
 
 SHAPE = (2, 4, 3)
 X = torch.rand(7, *SHAPE, generator=torch.Generator().manual_seed(0))
@@ -89,34 +92,86 @@ def test_the_gradient_is_the_product_of_the_layers_written_out():
     np.testing.assert_allclose(gradient.flatten(1), g @ first[0] / 0.25, rtol=1e-12)
 
 
-class Written(nn.Module):
-    """Layers as people write them."""
+class Own(nn.Module):
+    """Dense layers in a forward of somebody's own, which may do anything beside."""
 
-    def __init__(self, way: str) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        torch.manual_seed(1)
-        self.way, self.first, self.middle, self.last = way, nn.Linear(24, 9), nn.Linear(9, 9), nn.Linear(9, 5)
-        self.drop, self.act = nn.Dropout(0.4), nn.ReLU(inplace=True)
+        self.last = nn.Linear(24, 5)
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.way == "view":
-            x = x.view(x.size(0), -1)
-        elif self.way == "shape":
-            x = x.reshape(x.shape[0], 24)
-        elif self.way == "number":
-            x = x.view(-1, 24)
-        else:
-            x = torch.flatten(x, start_dim=1)
-        x = self.drop(self.act(self.first(x)))
-        x = {"view": F.relu, "shape": torch.tanh, "number": torch.sigmoid}.get(self.way, lambda u: u.relu())(
-            self.middle(x)
-        )
-        return self.last(x)
+        return self.last(x.flatten(1))
 
 
-@pytest.mark.parametrize("way", ["view", "shape", "number", "flatten"])
-def test_it_is_found_however_it_is_written(way):
-    net = classifier(Written(way))
+class Clamped(nn.Linear):
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x).clamp(max=9)
+
+
+def with_hook(kind: str) -> nn.Module:
+    """Somebody looks, and changes nothing."""
+    net = dense(4)
+    getattr(net[1], f"register_{kind}")(lambda *_: None)
+    return net
+
+
+def with_forward() -> nn.Module:
+    net = dense(4)
+    forward = net[1].forward
+    net[1].forward = lambda x: forward(x).clamp(max=9)
+    return net
+
+
+OTHERS: dict[str, nn.Module] = {
+    "a forward of its own": Own(),
+    "a layer of its own": nn.Sequential(nn.Flatten(), Clamped(24, 5)),
+    "weights of others": nn.Sequential(nn.Flatten(), parametrizations.weight_norm(nn.Linear(24, 5))),
+    **{kind: with_hook(kind) for kind in (
+        "forward_hook", "forward_pre_hook", "full_backward_hook", "full_backward_pre_hook"
+    )},
+    "a forward put in its place": with_forward(),
+    "dropout that drops": nn.Sequential(nn.Flatten(), nn.Linear(24, 5), nn.Dropout(1e-9)),
+    "two activations": nn.Sequential(nn.Flatten(), nn.Linear(24, 5), nn.ReLU(), nn.Tanh()),
+    "an activation of images": nn.Sequential(nn.Flatten(), nn.Tanh(), nn.Linear(24, 5)),
+    "softmax": nn.Sequential(nn.Flatten(), nn.Linear(24, 5), nn.Softmax(1)),
+    "a norm": nn.Sequential(nn.Flatten(), nn.Linear(24, 5), nn.LayerNorm(5)),
+    "convolutions": nn.Sequential(nn.Conv2d(2, 3, 1), nn.Flatten(), nn.Linear(36, 5)),
+    "columns": nn.Sequential(nn.Linear(3, 2), nn.Flatten(), nn.Linear(16, 5)),
+    "flattened in part": nn.Sequential(nn.Flatten(2), nn.Linear(12, 5)),
+    "one unit": dense(1),
+    "nothing dense": nn.Sequential(nn.Flatten(), nn.ReLU()),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_what_is_something_else_stays_as_it_is(name, monkeypatch):
+    net = classifier(OTHERS[name])
+    if name == "dropout that drops":
+        net.network.train()
+    monkeypatch.setattr("models.fused._same", lambda *_: True)  # by its structure, not by what it answers
+    assert fuse(net, X) is None
+
+
+def test_a_classifier_that_somebody_changed_or_watches_stays_as_it_is(monkeypatch):
+    class Another(Classifier):
+        pass
+
+    monkeypatch.setattr("models.fused._same", lambda *_: True)
+    net = classifier(dense(4))
+    assert fuse(net, X) is not None
+    net.register_forward_hook(lambda *_: None)
+    assert fuse(net, X) is None
+    assert fuse(Another(dense(4), name="net", input_shape=SHAPE, num_classes=5), X) is None
+    hook = nn.modules.module.register_module_forward_hook(lambda *_: None)
+    try:
+        assert fuse(classifier(dense(4)), X) is None
+    finally:
+        hook.remove()
+
+
+def test_sequences_within_sequences_are_followed():
+    inner = nn.Sequential(nn.Linear(24, 6), nn.Sequential(nn.Identity(), nn.ReLU(inplace=True), nn.Dropout(0.5)))
+    net = classifier(nn.Sequential(nn.Flatten(), inner, nn.Sequential(nn.Linear(6, 6), nn.Linear(6, 5)), nn.Tanh()))
     found = fuse(net, X)
     assert found is not None
     cotangent = torch.ones(7, 5)
@@ -124,100 +179,14 @@ def test_it_is_found_however_it_is_written(way):
         assert torch.equal(mine, theirs)
 
 
-class Past(nn.Module):
-    """A way past a layer."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.first, self.middle, self.last = nn.Linear(24, 9), nn.Linear(9, 9), nn.Linear(9, 5)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.first(x.flatten(1))
-        return self.last(x + self.middle(x))
-
-
-class Scaled(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.last = nn.Linear(24, 5)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return 3 * self.last(x.flatten(1))
-
-
-class Bright(Scaled):
-    """Decides by what it sees, which no trace shows."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.last(x.flatten(1)) if x.mean() > 0.1 else self.last(x.flatten(1)) * 2
-
-
-class Guided(Scaled):
-    """Offers another network to follow the gradients of."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.last(x.flatten(1))
-
-    def differentiable(self, x: Tensor) -> Tensor:
-        return self.last(x.flatten(1)).tanh()
-
-
-class Other(Guided):
-    """Weights that a wrapper computes of others."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.last = parametrizations.weight_norm(self.last)
-
-
-Other.differentiable = None  # type: ignore[assignment, method-assign]
-
-
-class Columns(nn.Module):
-    """Flattened another way."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.last = nn.Linear(24, 5)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.last(x.transpose(1, 3).flatten(1))
-
-
-def hooked() -> nn.Module:
-    net = dense(4)
-    net[1].register_forward_hook(lambda module, inputs, output: output * 2)
-    return net
-
-
-OTHERS = {
-    "a way past": Past(),
-    "scaled": Scaled(),
-    "decides": Bright(),
-    "a stand-in": Guided(),
-    "weights of others": Other(),
-    "flattened another way": Columns(),
-    "a hook": hooked(),
-    "two activations": nn.Sequential(nn.Flatten(), nn.Linear(24, 5), nn.ReLU(), nn.Tanh()),
-    "an activation of images": nn.Sequential(nn.Flatten(), nn.Tanh(), nn.Linear(24, 5)),
-    "softmax": nn.Sequential(nn.Flatten(), nn.Linear(24, 5), nn.Softmax(1)),
-    "a norm": nn.Sequential(nn.Flatten(), nn.Linear(24, 5), nn.LayerNorm(5)),
-    "convolutions": nn.Sequential(nn.Conv2d(2, 3, 1), nn.Flatten(), nn.Linear(36, 5)),
-    "columns": nn.Sequential(nn.Linear(3, 2), nn.Flatten(), nn.Linear(16, 5)),
-    "one unit": dense(1),
-    "nothing dense": nn.Sequential(nn.Flatten(), nn.ReLU()),
-}
-
-
-@pytest.mark.parametrize("name", OTHERS)
-def test_what_is_something_else_stays_as_it_is(name):
-    assert fuse(classifier(OTHERS[name]), X) is None
-
-
-def test_a_network_that_drops_units_when_asked_stays_as_it_is():
-    net = classifier(Written("view"))
-    net.network.drop.train()
-    assert fuse(net, X) is None
+@pytest.mark.parametrize(("activation", "reads"), [(nn.ReLU, True), (nn.SiLU, True), (nn.Identity, False)])
+def test_nothing_is_held_but_what_the_way_back_reads(activation, reads):
+    net = classifier(dense(64, 64, 64, activation=activation))
+    found = fuse(net, X)
+    assert found is not None
+    _, pull = found.vjp(X)
+    held = inspect.getclosurevars(inspect.unwrap(pull)).nonlocals["kept"]
+    assert [tensor is not None for tensor in held] == [reads] * 3 + [False]
 
 
 def test_a_form_that_differs_in_one_bit_is_not_used(monkeypatch):
@@ -238,7 +207,6 @@ def test_the_network_stays_as_it_was_and_is_asked_as_before():
     assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
     assert torch.equal(found(X), net(X))
     assert torch.equal(followed(found, X, cotangent)[1], followed(net, X, cotangent)[1])
-    assert found.stand_in() is None
 
 
 @pytest.mark.parametrize("restarts", [1, 2])
@@ -280,23 +248,69 @@ def test_a_meter_refuses_rows_that_are_not_there():
         some.vjp(X)
 
 
+def test_every_row_of_a_meter_is_counted_and_heard_before_the_network_is_asked():
+    fused = fuse(classifier(dense(6)), X)
+    assert fused is not None
+    heard: list[int] = []
+    meter = Meter(fused, len(X), X.device, lambda: heard.append(1))
+    logits, pull = meter.vjp(X)
+    assert torch.equal(logits, fused(X))
+    assert (meter.forwards.tolist(), meter.backwards.tolist(), len(heard)) == ([1] * 7, [0] * 7, 1)
+    pull(torch.ones(7, 5))
+    assert meter.backwards.tolist() == [1] * 7
+    with pytest.raises(RuntimeError):
+        meter.vjp(X[:, :1])  # which the network cannot take
+    assert (meter.shared, meter.forwards.tolist(), len(heard)) == ([0, 0], [2] * 7, 2)
+
+
+class Wrapped:
+    """Somebody's own form of a network, which hands on all that it has not itself."""
+
+    def __init__(self, inner: Meter) -> None:
+        self.inner = inner
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return self.inner(x * 0.5)
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self.inner, name)
+
+
+def test_what_wraps_a_network_is_not_gone_past():
+    net = classifier(dense(6))
+    fused = fuse(net, X)
+    assert fused is not None
+    meter = Meter(fused, len(X), X.device)
+    assert differentiated(meter) is meter
+    wrapped = Wrapped(meter)
+    assert wrapped.offers_vjp is True
+    assert differentiated(wrapped) is None
+    logits, _ = logits_and_gradient(wrapped, X, loss_named("ce"), Goal(net(X).argmax(1)))
+    assert torch.equal(logits, net(X * 0.5))
+
+
 def test_its_form_in_16_bits_is_in_one_piece_too():
     net = classifier(dense(16, 16), 0.4, 0.3)
     reduced = Reduced(net)
-    assert reduced.vjp(X) is None
+    assert not reduced.offers_vjp
     cotangent = torch.ones(7, 5)
     theirs = followed(reduced, X, cotangent)
     whole = in_one_piece(net, reduced, X)
     assert reduced.exact() is whole
     assert isinstance(reduced.quick, Fused)
     assert isinstance(reduced.quick.network, Quick)
-    known = reduced.vjp(X)
-    assert known is not None
-    for mine, other in zip((known[0], known[1](cotangent)), theirs, strict=True):
+    assert reduced.offers_vjp
+    logits, pull = reduced.vjp(X)
+    for mine, other in zip((logits, pull(cotangent)), theirs, strict=True):
         assert mine.dtype == torch.float32
         assert torch.equal(mine, other)
     assert torch.equal(reduced(X), net(X))
     assert agrees(net, reduced, X)
+
+
+def test_elsewhere_than_on_a_cpu_nobody_asks_for_it():
+    assert in_one_piece(classifier(dense(6)), None, X) is not None
+    assert in_one_piece(classifier(dense(6)).to("meta"), None, X.to("meta")) is None
 
 
 def test_convolutions_have_no_such_form_anywhere():
