@@ -7,8 +7,8 @@ what it made is judged by that network; then the clock runs, all in turns. The l
     every step    our loop, each sample to its last step
     folded        batch norms are part of the layers before them
     laid out      on a CPU, the channels of a pixel side by side
-    in one piece  on a CPU, a network of dense layers with its gradient: `models.fused`
     graphs        on a GPU, replayed as CUDA graphs: `models.graphed`
+    in one piece  on a CPU, a network of dense layers with its gradient: `models.fused`
     16 bits       searched in bfloat16 (channels side by side), every success asked again in float32: `models.reduced`
     leaving       samples leave once they are broken
 """
