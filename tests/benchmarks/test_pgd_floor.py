@@ -74,7 +74,9 @@ def test_every_step_costs_little_more_than_its_forward_and_backward(benchmark, n
     assert found < WHOLE[name][2]
 
 
-@pytest.mark.parametrize("name", [name for name in WHOLE if name != "narrow mlp"])  # which one image slows
+@pytest.mark.parametrize(
+    "name", [name for name in WHOLE if name != "narrow mlp"]
+)  # whose steps take as long for few images
 def test_broken_samples_leave(benchmark, name):
     """A network that is not defended falls in a few steps: at most a quarter of the floor."""
     network, x, goal, rng = problem(name)
