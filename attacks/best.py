@@ -30,10 +30,10 @@ class Best:
     def __init__(self, x: Tensor, threat: ThreatModel, *, leave: bool) -> None:
         self._point = x.clone()
         self._score = torch.full((len(x),), -torch.inf, device=x.device)
-        self._recent: list[Tensor] = []  # the last points (B, C, H, W), not looked through yet
-        self._told: list[Tensor] = []  # of each its scores (B,), or its logits (B, K), whose margins are the scores
+        self._recent: list[Tensor] = []  # the last points (R, C, H, W), not looked through yet
+        self._told: list[Tensor] = []  # of each its scores (R,), or its logits (R, K), whose margins are the scores
         self._goal: Goal | None = None  # of the samples, where it is logits
-        self.owner = torch.arange(len(x), device=x.device)
+        self.owner = self._whose = torch.arange(len(x), device=x.device)  # of the rows now, and of those points
         self.alone = True
         self._box = threat.box
         self._leave = leave
@@ -75,20 +75,19 @@ class Best:
             The rows (R,), bool, that go on, or None when all do.
         """
         rough = is_rough(network) if rough is None else rough
-        if not (self._leave or rough) and self.alone and self._late(x_adv):  # nobody asks for the margins yet
+        margin, found = None, self.owner[:0]
+        if self._leave and asks:
+            margin = goal.margin(z)
+            found = torch.nonzero(margin >= 0)[:, 0]
+            found = found[goal[found].reached(z[found])] if len(found) > 0 else found
+        if rough and len(found) == 0:  # nothing is to be confirmed, and nothing else is believed
+            return None
+        if len(found) == 0 and self._late(x_adv):  # nobody asks by how much yet
             self._goal = goal
             self._later(z, x_adv)
             return None
-        if rough and not (self._leave and asks):  # nothing can be confirmed, and nothing else is believed
-            return None
-        margin = goal.margin(z)
-        found = self.owner[:0]
-        if self._leave and asks:
-            found = torch.nonzero(margin >= 0)[:, 0]
-            found = found[goal[found].reached(z[found])] if len(found) > 0 else found
+        margin = goal.margin(z) if margin is None else margin
         if rough:
-            if len(found) == 0:
-                return None
             return self._take(torch.full_like(margin, -torch.inf), found, x_adv, goal, network, rough=True)
         return self._take(finite(margin), found, x_adv, goal, network)
 
@@ -141,16 +140,17 @@ class Best:
         return rows(network, found)(x)
 
     def _late(self, x_adv: Tensor) -> bool:
-        """Whether points may be kept to be looked through later: each sample has its row, in order, and asking is free.
+        """Whether points may be kept to be looked through later: no sample has several rows, and asking is free.
 
         Elsewhere to count the better ones would mean to wait for the device.
         """
-        return len(x_adv) == len(self._point) and not asking.waits(x_adv)
+        return self.alone and not asking.waits(x_adv)
 
     def _later(self, told: Tensor, x_adv: Tensor) -> None:
-        """Keep points with their scores (B,) or logits (B, K) for a while."""
-        if self._told and self._told[0].ndim != told.ndim:
+        """Keep points with their scores (R,) or logits (R, K) until others have rows, or there are many."""
+        if self._told and (self._told[0].ndim != told.ndim or self._whose is not self.owner):
             self._settle()
+        self._whose = self.owner
         self._recent.append(x_adv)
         self._told.append(told)
         if len(self._recent) * (x_adv.nbytes + told.nbytes) >= _HELD:
@@ -165,33 +165,28 @@ class Best:
         before = self._score[self.owner]
         better = score > before
         self._score = self._score.index_copy(0, self.owner, torch.maximum(score, before))
-        if not asking.waits(x_adv):
-            some = torch.nonzero(better)[:, 0]
-            self._point.index_copy_(0, self.owner[some], x_adv[some])
-        else:
-            kept = torch.where(better[:, None, None, None], x_adv, self._point[self.owner])
-            self._point = self._point.index_copy(0, self.owner, kept)
+        kept = torch.where(better[:, None, None, None], x_adv, self._point[self.owner])
+        self._point = self._point.index_copy(0, self.owner, kept)
 
     def _settle(self) -> None:
         """Look through the last points: most searches get better with most steps, and are copied once in many."""
         if not self._recent:
             return
-        points, told = self._recent, self._told
+        points, told, owner = self._recent, self._told, self._whose
         self._recent, self._told = [], []
-        scores = torch.stack(told) if told[0].ndim == 1 else self._margins(told).to(self._score.dtype)  # (s, B)
-        top = scores.amax(0)
-        first = (scores == top).to(torch.uint8).argmax(0)  # of equals
-        best = torch.where(top > self._score, first, -1)
+        scores = torch.stack(told) if told[0].ndim == 1 else self._margins(told).to(self._score.dtype)  # (s, R)
+        before, top = self._score[owner], scores.amax(0)
+        best = torch.where(top > before, (scores == top).to(torch.uint8).argmax(0), -1)  # of equals the first
         for number, x_adv in enumerate(points):
             some = torch.nonzero(best == number)[:, 0]
             if len(some) > 0:
-                self._point.index_copy_(0, some, x_adv[some])
-        self._score = torch.maximum(self._score, top)
+                self._point.index_copy_(0, owner[some], x_adv[some])
+        self._score = self._score.index_copy(0, owner, torch.maximum(before, top))
 
     def _margins(self, logits: list[Tensor]) -> Tensor:
-        """Margins (s, B) of the logits (B, K) of several points."""
+        """Margins (s, R) of the logits (R, K) of several points."""
         assert self._goal is not None
-        row = torch.arange(len(self._point), device=self._point.device).repeat(len(logits))
+        row = torch.arange(len(logits[0]), device=self._point.device).repeat(len(logits))
         return finite(self._goal[row].margin(torch.cat(logits))).view(len(logits), -1)
 
     def _keep_best(self, score: Tensor, x_adv: Tensor) -> None:

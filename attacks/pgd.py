@@ -11,9 +11,11 @@ Tramer and Boneh, NeurIPS 2019 (arXiv 1904.13000).
 Departures: the best point met is returned, not the last one; the last one is judged too. Restarts share a batch, as
 `attacks.side_by_side` says. With `early_stop` a sample leaves the batch once an iterate reaches the goal, also after
 rounding to 8 bits. Of a network that answers roughly (`attacks.base.Rough`) nothing is believed but what it confirms,
-and the last tenth of the steps, in which the margins are compared, is left to the exact one. Where a question waits for
-the device (`attacks.asking`), samples leave every few steps; what an exact network says in between counts all the same,
-what a rough one says does not. Steps in Linf are recorded and replayed there, if the network offers it.
+and the last tenth of the steps, in which the margins are compared, is left to the exact one. After the first steps
+it is looked every so often who has hit, since to look costs a small network as much as a step, and from the beginning
+where a question waits for the device (`attacks.asking`). What an exact network says in between counts all the same;
+what a rough one says does not, so that it is looked at in each step where that is free. Steps in Linf are recorded and
+replayed where a question waits, if the network offers it.
 Cost: at most restarts * (steps + 1) forwards, plus one for each iterate found adversarial, and
 restarts * steps backwards per sample; fewer for a sample that leaves.
 """
@@ -39,6 +41,7 @@ from attacks.side_by_side import searches
 from attacks.threat import ThreatModel, parse_eps
 
 _LAST_STEP = 1 / 16  # where the default step length ends, as a share of eps
+_EAGER, _EVERY = 8, 4  # steps at the beginning in which most samples leave; after them it is looked every so often
 _EXACT = 1 / 10  # share of the steps, the last ones, that rounded gradients are not good enough for
 
 
@@ -130,7 +133,7 @@ class PGD:
                     x_adv, step = ahead, unasked.stop
                     continue
             z, gradient = logits_and_gradient(network, x_adv, loss, here)
-            going = best.update(z, x_adv, here, network, rough, (step + 1) % period == 0)
+            going = best.update(z, x_adv, here, network, rough, self._asks(step, period, rough))
             if going is not None:
                 going = torch.nonzero(going)[:, 0]  # asked once, for all that follows
                 x_adv, gradient = x_adv[going], gradient[going]
@@ -148,6 +151,13 @@ class PGD:
         with torch.no_grad():
             z = network(x_adv)  # the last point needs no gradient, but a judgement
         best.update(z, x_adv, here, network)
+
+    @staticmethod
+    def _asks(step: int, period: int, rough: bool) -> bool:
+        """Whether it is looked who has hit: by number of the step alone, so that no sample depends on another."""
+        if period == 1 and not rough and step >= _EAGER:
+            period = _EVERY
+        return (step + 1) % period == 0
 
     def _asked(self, step: int, quick: int, period: int) -> int:
         """The next step, from this one on, at which something is asked, or at which the network becomes another."""

@@ -100,3 +100,35 @@ def test_margins_that_nobody_asks_for_are_looked_at_later_with_the_same_end(
     assert len(best.unbroken()) == 6
     assert torch.equal(best.point, point)
     assert torch.equal(best.score, score)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_the_best_point_until_a_sample_leaves_is_kept_whoever_left_before(seed: int) -> None:
+    """Beside a loop over samples and steps."""
+
+    def network(x: Tensor) -> Tensor:
+        return x.flatten(1)[:, :3]
+
+    draw = torch.Generator().manual_seed(seed)
+    steps, n = 12, 6
+    levels = torch.randint(0, 256, (steps, n, 1, 2, 2), generator=draw) / 255  # which rounding leaves as they are
+    levels[:, :, :, 0, 0] = (levels[:, :, :, 0, 0] + 0.6).clamp(max=1)  # few hit
+    asks = torch.rand(steps, generator=draw) < 0.5
+    goal = Goal(torch.zeros(n, dtype=torch.int64))
+    best = Best(torch.full((n, 1, 2, 2), 0.5), ThreatModel("linf", 0.5), leave=True)
+    rows = torch.arange(n)
+    for t in range(steps):
+        x = levels[t][rows]
+        going = best.update(network(x), x, goal[rows], network, rough=False, asks=bool(asks[t]))
+        rows = rows if going is None else rows[going]
+        assert torch.equal(rows, best.owner)
+    for i in range(n):
+        point, most = None, -torch.inf
+        for t in range(steps):
+            margin = float(goal[torch.tensor([i])].margin(network(levels[t, i : i + 1])))
+            left = asks[t] and margin >= 0 and bool(goal[torch.tensor([i])].reached(network(levels[t, i : i + 1])))
+            if margin > most or left:
+                point, most = levels[t, i], margin
+            if left:
+                break
+        assert torch.equal(best.point[i], point)

@@ -149,3 +149,33 @@ def test_a_bad_hyper_parameter_is_named(field, value):
 def test_restarts_need_a_random_start():
     with pytest.raises(ValueError, match="random_start"):
         PGD(restarts=2, random_start=False)
+
+
+def test_who_has_hit_is_looked_up_in_the_first_steps_and_then_every_so_often():
+    steps = range(20)
+    assert [k for k in steps if PGD._asks(k, 1, False)] == [*range(8), 11, 15, 19]
+    assert [k for k in steps if PGD._asks(k, 1, True)] == list(steps)  # in between it would be believed nothing
+    assert [k for k in steps if PGD._asks(k, 4, False)] == [3, 7, 11, 15, 19]
+
+
+def test_a_hit_between_two_looks_is_not_lost(streams):
+    """A network that is fooled in one step alone, which nobody looks at."""
+    asked = 0
+
+    def network(x: torch.Tensor) -> torch.Tensor:
+        nonlocal asked
+        asked += 1
+        near = 0 * x.flatten(1).sum(1) + (1.0 if asked == 10 else -1.0)
+        return torch.stack([-near, near], 1)
+
+    x = torch.full((1, 1, 2, 2), 0.5)
+    found = []
+
+    def noted(z: torch.Tensor) -> torch.Tensor:
+        if asked == 9:
+            found.append(z.detach().clone())
+        return network(z)
+
+    point = PGD(steps=14)(noted, x, Goal(torch.tensor([0])), ThreatModel("linf", 0.2), rng=streams(1))
+    assert asked == 15
+    assert torch.equal(point, found[0])
