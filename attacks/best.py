@@ -83,8 +83,7 @@ class Best:
         if rough and len(found) == 0:  # nothing is to be confirmed, and nothing else is believed
             return None
         if len(found) == 0 and self._late(x_adv):  # nobody asks by how much yet
-            self._goal = goal
-            self._later(z, x_adv)
+            self._later(z, x_adv, goal)
             return None
         margin = goal.margin(z) if margin is None else margin
         if rough:
@@ -146,11 +145,11 @@ class Best:
         """
         return self.alone and not asking.waits(x_adv)
 
-    def _later(self, told: Tensor, x_adv: Tensor) -> None:
-        """Keep points with their scores (R,) or logits (R, K) until others have rows, or there are many."""
-        if self._told and (self._told[0].ndim != told.ndim or self._whose is not self.owner):
+    def _later(self, told: Tensor, x_adv: Tensor, goal: Goal | None = None) -> None:
+        """Keep points with their scores (R,), or logits (R, K) of a goal, until others have rows, or there are many."""
+        if self._whose is not self.owner or self._goal is not goal:
             self._settle()
-        self._whose = self.owner
+        self._whose, self._goal = self.owner, goal
         self._recent.append(x_adv)
         self._told.append(told)
         if len(self._recent) * (x_adv.nbytes + told.nbytes) >= _HELD:

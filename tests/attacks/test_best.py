@@ -116,11 +116,13 @@ def test_the_best_point_until_a_sample_leaves_is_kept_whoever_left_before(seed: 
     asks = torch.rand(steps, generator=draw) < 0.5
     goal = Goal(torch.zeros(n, dtype=torch.int64))
     best = Best(torch.full((n, 1, 2, 2), 0.5), ThreatModel("linf", 0.5), leave=True)
-    rows = torch.arange(n)
+    rows, here = torch.arange(n), goal
     for t in range(steps):
         x = levels[t][rows]
-        going = best.update(network(x), x, goal[rows], network, rough=False, asks=bool(asks[t]))
-        rows = rows if going is None else rows[going]
+        going = best.update(network(x), x, here, network, rough=False, asks=bool(asks[t]))
+        if going is not None:
+            rows = rows[going]
+            here = goal[rows]
         assert torch.equal(rows, best.owner)
     for i in range(n):
         point, most = None, -torch.inf
