@@ -32,7 +32,7 @@ class Best:
         self._score = torch.full((len(x),), -torch.inf, device=x.device)
         self._recent: list[Tensor] = []  # the last points (R, C, H, W), not looked through yet
         self._told: list[Tensor] = []  # of each its scores (R,), or its logits (R, K), whose margins are the scores
-        self._goal: Goal | None = None  # of the samples, where it is logits
+        self._goal: Goal | None = None  # of the rows of those points, where it is logits
         self.owner = self._whose = torch.arange(len(x), device=x.device)  # of the rows now, and of those points
         self.alone = True
         self._box = threat.box
