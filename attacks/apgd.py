@@ -106,6 +106,7 @@ class APGD:
     ) -> None:
         """The searches `best.owner` (R,), each to its `aim` (R rows); judged where they stay `within` the budget."""
         loss, origin, network = loss_named(self.loss), x[best.owner], rows(logits, best.owner)
+        here = goal[best.owner]
         prospects = Prospects(len(origin), climb.steps, self.give_up if within else None, _PATIENCE, 1.0, origin)
         for step in range(climb.steps + 1):
             x_adv = climb.threat.place(origin, climb.delta)
@@ -114,7 +115,7 @@ class APGD:
             else:  # the last point needs no gradient, but a judgement
                 with torch.no_grad():
                     z, gradient = network(x_adv), torch.zeros_like(x_adv)
-            going = best.update(z, x_adv, goal[best.owner], network) if within else None
+            going = best.update(z, x_adv, here, network) if within else None
             promising = prospects.going(step + 1, aim.margin(z)) if prospects.asks else None
             if promising is not None:
                 best.owner = best.owner[promising if going is None else promising[going]]
@@ -124,7 +125,7 @@ class APGD:
                 climb.keep(going)
                 if len(origin) == 0:
                     return
-                network = rows(logits, best.owner)
+                here, network = goal[best.owner], rows(logits, best.owner)
                 prospects.keep(going)
             climb.tell(loss.value(z, aim), gradient.flatten(1).nan_to_num(0.0, _LARGE, -_LARGE))
             if step < climb.steps:

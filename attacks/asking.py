@@ -1,7 +1,7 @@
 """When the host may ask the device.
 
-A question (how many rows are left, which ones) waits until all that was queued has run. On a CPU it costs nothing, and
-rows that are done leave at once. Elsewhere loops ask every few steps, and select by `torch.where` in between.
+A question (how many rows are left, which ones) waits until all that was queued has run. On a CPU nothing is queued, and
+loops may ask in every step. Elsewhere they ask every few steps, and select by `torch.where` in between.
 """
 
 from __future__ import annotations

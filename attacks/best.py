@@ -31,7 +31,7 @@ class Best:
         self._point = x.clone()
         self._score = torch.full((len(x),), -torch.inf, device=x.device)
         self._recent: list[Tensor] = []  # the last points (R, C, H, W), not looked through yet
-        self._told: list[Tensor] = []  # of each its scores (R,), or its logits (R, K), whose margins are the scores
+        self._told: list[Tensor] = []  # of each its scores (R,), or its logits (R, K), which have scores
         self._goal: Goal | None = None  # of the rows of those points, where it is logits
         self.owner = self._whose = torch.arange(len(x), device=x.device)  # of the rows now, and of those points
         self.alone = True
@@ -83,12 +83,11 @@ class Best:
         if rough and len(found) == 0:  # nothing is to be confirmed, and nothing else is believed
             return None
         if len(found) == 0 and self._late(x_adv):  # nobody asks by how much yet
-            self._later(z, x_adv, goal)
+            self._later(z.clone(), x_adv, goal)  # a network may answer in memory that it answers in again
             return None
-        margin = goal.margin(z) if margin is None else margin
         if rough:
-            return self._take(torch.full_like(margin, -torch.inf), found, x_adv, goal, network, rough=True)
-        return self._take(finite(margin), found, x_adv, goal, network)
+            return self._take(torch.full_like(z[:, 0], -torch.inf), found, x_adv, goal, network, rough=True)
+        return self._take(scores(goal, z, margin), found, x_adv, goal, network)
 
     def hold(self, score: Tensor, x_adv: Tensor) -> None:
         """Keep what is better: points (R, C, H, W) with their margins (R,) of the exact network, -infinity for none."""
@@ -139,9 +138,9 @@ class Best:
         return rows(network, found)(x)
 
     def _late(self, x_adv: Tensor) -> bool:
-        """Whether points may be kept to be looked through later: no sample has several rows, and asking is free.
+        """Whether points may be kept to be looked through later: no sample has several rows, and no question waits.
 
-        Elsewhere to count the better ones would mean to wait for the device.
+        Elsewhere to count the better ones would mean to wait for the device (`attacks.asking`).
         """
         return self.alone and not asking.waits(x_adv)
 
@@ -173,20 +172,20 @@ class Best:
             return
         points, told, owner = self._recent, self._told, self._whose
         self._recent, self._told = [], []
-        scores = torch.stack(told) if told[0].ndim == 1 else self._margins(told).to(self._score.dtype)  # (s, R)
-        before, top = self._score[owner], scores.amax(0)
-        best = torch.where(top > before, (scores == top).to(torch.uint8).argmax(0), -1)  # of equals the first
+        found = torch.stack(told) if told[0].ndim == 1 else self._scores(told)  # (s, R)
+        before, top = self._score[owner], found.amax(0)
+        best = torch.where(top > before, (found == top).to(torch.uint8).argmax(0), -1)  # of equals the first
         for number, x_adv in enumerate(points):
             some = torch.nonzero(best == number)[:, 0]
             if len(some) > 0:
                 self._point.index_copy_(0, owner[some], x_adv[some])
         self._score = self._score.index_copy(0, owner, torch.maximum(before, top))
 
-    def _margins(self, logits: list[Tensor]) -> Tensor:
-        """Margins (s, R) of the logits (R, K) of several points."""
+    def _scores(self, logits: list[Tensor]) -> Tensor:
+        """Scores (s, R) of the logits (R, K) of several points."""
         assert self._goal is not None
         row = torch.arange(len(logits[0]), device=self._point.device).repeat(len(logits))
-        return finite(self._goal[row].margin(torch.cat(logits))).view(len(logits), -1)
+        return scores(self._goal[row], torch.cat(logits)).view(len(logits), -1)
 
     def _keep_best(self, score: Tensor, x_adv: Tensor) -> None:
         """Keep the points that are better, of several rows of a sample the best, and of equals the first."""
@@ -201,6 +200,16 @@ class Best:
         self._score = top
 
 
-def finite(margin: Tensor) -> Tensor:
-    """Margins (R,) as scores: none is infinity, which says that a sample has left."""
-    return margin.nan_to_num(nan=-torch.inf, neginf=-torch.inf)
+def scores(goal: Goal, logits: Tensor, margin: Tensor | None = None) -> Tensor:
+    """What points are compared by (R,), in float32: their margins, and of ties that which reaches the goal is better.
+
+    None is infinity, which says that a sample has left.
+
+    Args:
+        goal: of the rows.
+        logits: (R, K).
+        margin: theirs (R,), where it is known.
+    """
+    margin = goal.margin(logits) if margin is None else margin
+    score = margin.float().nan_to_num(nan=-torch.inf, neginf=-torch.inf)
+    return score.masked_fill((score == 0) & goal.reached(logits), torch.finfo(score.dtype).tiny)

@@ -14,8 +14,8 @@ rounding to 8 bits. Of a network that answers roughly (`attacks.base.Rough`) not
 and the last tenth of the steps, in which the margins are compared, is left to the exact one. After the first steps
 it is looked every so often who has hit, since to look costs a small network as much as a step, and from the beginning
 where a question waits for the device (`attacks.asking`). What an exact network says in between counts all the same;
-what a rough one says does not, so that it is looked at in each step where that is free. Steps in Linf are recorded and
-replayed where a question waits, if the network offers it.
+what a rough one says does not, so that it is looked at in each step where no question waits. Where one does, steps in
+Linf without momentum are recorded and replayed, if the network offers it.
 Cost: at most restarts * (steps + 1) forwards, plus one for each iterate found adversarial, and
 restarts * steps backwards per sample; fewer for a sample that leaves.
 """
@@ -32,7 +32,7 @@ from torch import Tensor
 
 from attacks import asking
 from attacks.base import Logits, State, exact, is_rough, record, rows
-from attacks.best import Best, finite
+from attacks.best import Best, scores
 from attacks.goal import Goal
 from attacks.losses import logits_and_gradient, loss_named
 from attacks.region import Region
@@ -205,7 +205,7 @@ class _Step:
         x_adv = state["x_adv"]
         z, gradient = logits_and_gradient(network, x_adv, loss_named(self.loss), goal)
         if "score" in state:
-            score = finite(goal.margin(z)).to(state["score"].dtype)
+            score = scores(goal, z)
             better = (score > state["score"])[:, None, None, None]
             state["point"].copy_(torch.where(better, x_adv, state["point"]))
             state["score"].copy_(torch.maximum(score, state["score"]))

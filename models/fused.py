@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from types import NoneType
 from typing import Any
 
 import torch
@@ -169,7 +170,7 @@ def _layers(network: Classifier | Quick) -> list[_Layer] | None:
                 return None
             flat = True
         elif kind is nn.Linear:
-            if not flat or module.in_features == 1:  # a column alone, autograd goes back through by another product
+            if not flat or not _plain(module):
                 return None
             layers.append(_Layer(module, _NONE))
         elif kind in _ACTIVATIONS:
@@ -181,6 +182,12 @@ def _layers(network: Classifier | Quick) -> list[_Layer] | None:
     return layers or None
 
 
+def _plain(dense: nn.Linear) -> bool:
+    """Whether a layer's products are those of this form: not of tensors of another kind, nor of a column alone."""
+    own = all(type(tensor) in (nn.Parameter, NoneType) for tensor in (dense.weight, dense.bias))
+    return own and dense.in_features > 1  # autograd goes back through a column by another product
+
+
 def _in_turn(network: nn.Module) -> Iterator[Any]:
     """What a network does, in its order: the parts of `nn.Sequential`, and of those within."""
     if type(network) is not nn.Sequential:
@@ -190,8 +197,9 @@ def _in_turn(network: nn.Module) -> Iterator[Any]:
         yield from _in_turn(part)
 
 
-def _added_to(network: nn.Module) -> bool:
-    """Whether anybody wants to see what goes through a module, or does it otherwise than its class."""
+def _added_to(network: Classifier | Quick) -> bool:
+    """Whether anybody wants to see what goes through a module, does it otherwise than its class, or has a stand-in."""
     hooks = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
     own = any("forward" in vars(m) or any(getattr(m, name) for name in hooks) for m in network.modules())
-    return own or any(getattr(_globally, f"_global{name}") for name in hooks)
+    everywhere = any(getattr(_globally, f"_global{name}") for name in hooks)
+    return own or everywhere or hasattr(network.network, "differentiable")

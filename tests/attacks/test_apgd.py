@@ -209,6 +209,19 @@ def test_searches_of_a_sample_have_their_own_class_and_stream(mlp, images, strea
     assert torch.equal(wanted[4:], wanted[:4])
 
 
+def test_a_search_for_one_class_ends_in_any_that_reaches_the_goal(streams):
+    def network(x):
+        s = x.flatten(1).mean(1) - 0.5
+        return torch.stack([0 * s, 0.1 * s - 0.2, 10 * s - 0.7], 1)  # on the way to the second class lies the third
+
+    x = torch.full((3, 1, 2, 2), 0.5)
+    goal = Goal(torch.zeros(3, dtype=torch.int64))
+    meter = Meter(network, 3, torch.device("cpu"))
+    attack = APGD(steps=30, loss="margin", targets=1)
+    assert network(attack(meter, x, goal, ThreatModel("linf", 0.2), rng=streams(3))).argmax(1).tolist() == [2, 2, 2]
+    assert (meter.backwards < 10).all()
+
+
 def test_a_targeted_goal_keeps_its_class(mlp, images, streams, own_labels):
     goal = own_labels(mlp, images(3))
     goal = Goal(goal.labels, (goal.labels + 1) % 5)

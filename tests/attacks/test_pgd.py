@@ -9,7 +9,8 @@ from torch.nn import functional as F
 from attacks.fgsm import FGSM
 from attacks.goal import Goal
 from attacks.pgd import PGD
-from attacks.threat import ThreatModel
+from attacks.threat import ThreatModel, quantize
+from eval.meter import Meter
 
 EPS = {"linf": 0.1, "l2": 0.5, "l1": 1.5}
 TO_THE_END = {"early_stop": False, "random_start": False}
@@ -117,14 +118,28 @@ def test_more_restarts_never_break_fewer_samples(mlp, images, streams, own_label
 
 
 def test_a_sample_that_leaves_stays_adversarial_after_rounding(mlp, images, streams, own_labels):
-    from attacks.threat import quantize
-
     x = quantize(images(200))
     goal = own_labels(mlp, x)
     x_adv = PGD(steps=40)(mlp, x, goal, ThreatModel("linf", 0.1), rng=streams(200))
     fooled = goal.reached(mlp(x_adv))
     assert fooled.float().mean() > 0.5
     assert goal.reached(mlp(quantize(x_adv)))[fooled].float().mean() > 0.97
+
+
+def test_no_sample_leaves_with_a_hit_that_vanishes_in_rounding(mlp, images, streams, own_labels):
+    def unrounded(x):
+        """Fooled wherever a pixel is between two levels of 8 bits."""
+        between = (x - quantize(x)).abs().flatten(1).amax(1, keepdim=True).detach()
+        return mlp(x) - 1e6 * (between > 1e-6) * torch.nn.functional.one_hot(mlp(x.detach()).argmax(1), 5)
+
+    x = quantize(images(20))
+    meter = Meter(unrounded, 20, torch.device("cpu"))
+    goal = own_labels(mlp, x)
+    x_adv = PGD(steps=12)(meter, x, goal, ThreatModel("linf", 0.01), rng=streams(20))
+    hit, rounded = goal.reached(unrounded(x_adv)), goal.reached(mlp(quantize(x_adv)))
+    assert hit.all()
+    assert rounded.sum() < 10
+    assert (meter.backwards[~rounded] == 12).all()
 
 
 def test_momentum_is_per_sample(mlp, images, streams, own_labels):
@@ -135,6 +150,19 @@ def test_momentum_is_per_sample(mlp, images, streams, own_labels):
     torch.testing.assert_close(
         pgd(mlp, x[one], goal[one], threat, rng=rng[one]), pgd(mlp, x, goal, threat, rng=rng)[one]
     )
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_momentum_stays_with_its_sample_whoever_leaves(mlp, images, streams, own_labels, norm):
+    x, threat = images(60), ThreatModel(norm, EPS[norm] / 2)
+    goal, rng = own_labels(mlp, x), streams(60)
+    pgd = PGD(steps=30, momentum=1.0)
+    meter = Meter(mlp, 60, torch.device("cpu"))
+    whole = pgd(meter, x, goal, threat, rng=rng)
+    assert len(meter.backwards.unique()) > 3  # they leave in several steps
+    rows = (torch.tensor([i]) for i in range(60))
+    alone = torch.cat([pgd(mlp, x[i], goal[i], threat, rng=rng[i]) for i in rows])
+    torch.testing.assert_close(whole, alone, atol=2e-3, rtol=0)  # rounding grows over the steps
 
 
 @pytest.mark.parametrize(

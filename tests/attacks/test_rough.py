@@ -76,6 +76,16 @@ def test_the_last_tenth_is_exact_and_finds_what_no_rounded_gradient_did(mlp, ima
         assert (goal.margin(mlp(found)) > goal.margin(mlp(x))).float().mean() > 0.8
 
 
+def test_what_is_left_in_the_last_tenth_is_exact_whoever_leaves_in_it(mlp, images, streams, own_labels):
+    x = images(200)
+    goal = own_labels(mlp, x)
+    blind = Odd(mlp, lambda x: torch.zeros(len(x), 5) + 0 * x.flatten(1).sum(1, keepdim=True))
+    meter = Meter(blind, 200, torch.device("cpu"))
+    PGD(steps=100, step_size="0.006")(meter, x, goal, THREAT, rng=streams(200))
+    assert ((meter.backwards > 90) & (meter.backwards < 100)).sum() >= 10  # which leave in it
+    assert (blind.quick, blind.slow) == (90, 10)
+
+
 def test_margins_that_are_compared_are_exact(mlp, images, streams, own_labels):
     x = images(20)
     goal = own_labels(mlp, x)

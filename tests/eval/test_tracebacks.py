@@ -8,6 +8,7 @@ import pytest
 
 from eval.errors import InputError
 from models.errors import ModelError
+from models.fused import Fused
 
 REFUSED = ["debug=quick", "model=[softmax]", "attack=[fgsm]", "threat.eps=8"]
 
@@ -60,6 +61,22 @@ def test_a_network_that_fails_in_an_attack_is_told_in_one_line_and_traced_for_wh
     with pytest.raises(ModelError):
         command(LATE)
     assert f"{told}\nTraceback (most recent call last):\n" in capsys.readouterr().err
+
+
+def test_a_network_in_one_piece_that_fails_is_told_in_one_line(command, monkeypatch):
+    vjp, asked = Fused.vjp, []
+
+    def fails(self, x):
+        asked.append(1)
+        if len(asked) > 2:  # after it was tried
+            raise ValueError("no more")
+        return vjp(self, x)
+
+    monkeypatch.setattr(Fused, "vjp", fails)
+    done = command([*REFUSED[:-1], "run.dir=out"])
+    assert done.code == 1
+    assert done.err.startswith("attack.fgsm on softmax failed on 29 samples: ValueError: no more")
+    assert "Traceback" not in done.err
 
 
 def test_a_crash_of_an_attack_itself_is_traced(command, monkeypatch):

@@ -122,6 +122,21 @@ def with_forward() -> nn.Module:
     return net
 
 
+class Kind(torch.Tensor):
+    """A tensor that might do its products otherwise, as quantised ones do."""
+
+
+def with_weight(layer: nn.Linear, name: str) -> nn.Linear:
+    setattr(layer, name, nn.Parameter(getattr(layer, name).detach().as_subclass(Kind)))
+    return layer
+
+
+def with_stand_in() -> nn.Module:
+    net = dense(4)
+    net.differentiable = net.forward
+    return net
+
+
 OTHERS: dict[str, nn.Module] = {
     "a forward of its own": Own(),
     "a layer of its own": nn.Sequential(nn.Flatten(), Clamped(24, 5)),
@@ -138,6 +153,10 @@ OTHERS: dict[str, nn.Module] = {
     "convolutions": nn.Sequential(nn.Conv2d(2, 3, 1), nn.Flatten(), nn.Linear(36, 5)),
     "columns": nn.Sequential(nn.Linear(3, 2), nn.Flatten(), nn.Linear(16, 5)),
     "flattened in part": nn.Sequential(nn.Flatten(2), nn.Linear(12, 5)),
+    "flattened in front": nn.Sequential(nn.Flatten(1, 2), nn.Linear(3, 5)),
+    "weights of another kind": nn.Sequential(nn.Flatten(), with_weight(nn.Linear(24, 5), "weight")),
+    "biases of another kind": nn.Sequential(nn.Flatten(), with_weight(nn.Linear(24, 5), "bias")),
+    "a stand-in": with_stand_in(),
     "one unit": dense(1),
     "nothing dense": nn.Sequential(nn.Flatten(), nn.ReLU()),
 }  # fmt: skip
@@ -162,11 +181,31 @@ def test_a_classifier_that_somebody_changed_or_watches_stays_as_it_is(monkeypatc
     net.register_forward_hook(lambda *_: None)
     assert fuse(net, X) is None
     assert fuse(Another(dense(4), name="net", input_shape=SHAPE, num_classes=5), X) is None
-    hook = nn.modules.module.register_module_forward_hook(lambda *_: None)
+
+
+@pytest.mark.parametrize("kind", ["forward_hook", "forward_pre_hook", "full_backward_hook", "full_backward_pre_hook"])
+def test_where_somebody_watches_all_modules_none_is_taken(kind, monkeypatch):
+    monkeypatch.setattr("models.fused._same", lambda *_: True)
+    hook = getattr(nn.modules.module, f"register_module_{kind}")(lambda *_: None)
     try:
         assert fuse(classifier(dense(4)), X) is None
     finally:
         hook.remove()
+    assert fuse(classifier(dense(4)), X) is not None
+
+
+def test_weights_that_change_are_followed():
+    net = classifier(dense(6))
+    fused = fuse(net, X)
+    assert fused is not None
+    cotangent = torch.ones(7, 5)
+    before = fused.vjp(X)[0]
+    with torch.no_grad():
+        net.network[1].weight.mul_(0.5)
+    net.network[3].bias = nn.Parameter(torch.arange(5.0))
+    for mine, theirs in zip(in_pieces(fused, X, cotangent), followed(net, X, cotangent), strict=True):
+        assert torch.equal(mine, theirs)
+    assert not torch.equal(fused.vjp(X)[0], before)
 
 
 def test_sequences_within_sequences_are_followed():
@@ -289,8 +328,9 @@ def test_what_wraps_a_network_is_not_gone_past():
     assert torch.equal(logits, net(X * 0.5))
 
 
-def test_its_form_in_16_bits_is_in_one_piece_too():
-    net = classifier(dense(16, 16), 0.4, 0.3)
+@pytest.mark.parametrize("normalised", [(), (0.4, 0.3)])
+def test_its_form_in_16_bits_is_in_one_piece_too(normalised):
+    net = classifier(dense(16, 16), *normalised)
     reduced = Reduced(net)
     assert not reduced.offers_vjp
     cotangent = torch.ones(7, 5)
