@@ -81,7 +81,7 @@ def _run(classifier: Classifier, x: Tensor, forward: Callable[[Tensor], Tensor] 
         ) from error
     if not isinstance(logits, Tensor):
         raise ModelError(f"model {classifier.name}: output must be a tensor (B, K), got {type(logits).__name__}")
-    return logits
+    return logits.clone()  # a network may answer in memory that it answers in again
 
 
 def _numbered(logits: Tensor, classes: int) -> str:

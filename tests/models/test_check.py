@@ -14,6 +14,7 @@ from models.errors import ModelError
 from models.foreign import import_factory
 
 X = torch.rand(4, 1, 6, 6, generator=torch.Generator().manual_seed(0))
+SAME = torch.zeros(4, 3)  # memory that a network answers in again
 
 
 class Body(nn.Module):
@@ -72,6 +73,7 @@ def test_what_cannot_be_attacked_is_refused(forward: Callable[[Tensor, nn.Linear
         (lambda x, layer: logits((x * 8).round() / 8, layer), "all zero"),
         (lambda x, layer: logits(x, layer) + logits(x, layer).mean(0), "rest of its batch"),
         (lambda x, layer: logits(x, layer) + torch.rand(3), "on chance"),
+        (lambda x, layer: SAME[: len(x)].copy_(logits(x, layer) + torch.rand(3)), "on chance"),
         (lambda x, layer: logits(x, layer) + (x * 0).sqrt().sum(), "not finite"),
         (without_gradient, "no gradient reaches the pixels"),
         (lambda x, layer: layer(x.detach().flatten(1)), "no gradient reaches the pixels"),
