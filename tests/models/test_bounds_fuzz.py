@@ -80,9 +80,11 @@ def network(seed: int, shape: tuple[int, int, int], depth: int) -> nn.Module:
 
     for _ in range(depth):
         try:
-            known.append(step())
+            found = step()
         except RuntimeError:  # a window larger than the map, or a padding larger than half of it
             continue
+        if found[1].isfinite().all():  # a window of nothing but padding says -infinity: `models.check` refuses it
+            known.append(found)
 
     def dense(at: fx.Node, value: Tensor) -> tuple[fx.Node, Tensor]:
         flat = graph.call_method("flatten", (at, 1))
