@@ -10,6 +10,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from reports.compiled import compiled
 from reports.images import png, triptych
 from reports.numbers import interval, number, paper
 from reports.texts import amount, duration, eps_label, norm_label, percent
@@ -17,9 +18,12 @@ from reports.texts import amount, duration, eps_label, norm_label, percent
 _WIDEST = 1200  # pixels of a sheet of small pictures
 
 # by its place, not by the name of a package, which may be somebody else's too
-_TEMPLATES = FileSystemLoader(Path(__file__).parent / "templates")
+_FOLDER = Path(__file__).parent / "templates"
+_TEMPLATES = FileSystemLoader(_FOLDER)
 _ENVIRONMENT = Environment(
     loader=_TEMPLATES,
+    bytecode_cache=compiled(_FOLDER, Path(__file__)),
+    optimized=False,  # what a filter makes of a constant would be kept as well, and be old once the filter is another
     autoescape=True,
     undefined=StrictUndefined,
     trim_blocks=True,
