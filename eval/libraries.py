@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -101,10 +102,15 @@ class Library:
             return "unknown"
 
     def __call__(self, network: Classifier, x: Tensor, labels: Tensor, asked: Asked) -> Tensor:
-        """Candidates; the network's parameters are left frozen."""
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of other people's code
-            found = self.run(network, x, labels, asked)
+        """Candidates, the same for the same seed of PyTorch; the network's parameters are left frozen."""
+        drawn = np.random.get_state()
+        np.random.seed(torch.initial_seed() % (1 << 32))  # ART draws from NumPy, the others from PyTorch
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of other people's code
+                found = self.run(network, x, labels, asked)
+        finally:
+            np.random.set_state(drawn)
         network.eval()
         network.requires_grad_(False)
         return found.detach()

@@ -44,12 +44,19 @@ def multiplications(network: nn.Module, x: Tensor) -> int:
     return sum(counts)
 
 
-def reduce(classifier: Classifier, x: Tensor, work: int, precision: str, nhwc: bool = True) -> Reduced | None:
-    """A form of the network whose gradients are in bfloat16, where they are wanted and right.
+def rounds(work: int, precision: str, device: torch.device) -> bool:
+    """Whether gradients in bfloat16 are wanted, of a network that does `work` multiplications per image.
 
-    `auto` takes it on a CPU that computes in bfloat16 for networks of a million multiplications an image or more:
-    there it took 0.4 to 0.7 of the time, while small ones got slower. The rule looks at the machine and the network,
+    `auto` wants them on a CPU that computes in bfloat16 for networks of a million multiplications an image or more:
+    there they took 0.4 to 0.7 of the time, while small ones got slower. The rule looks at the machine and the network,
     never at a clock, so that results repeat.
+    """
+    fits = device.type == "cpu" and work >= _SMALL and native(device)
+    return precision == "bfloat16" or (precision == "auto" and fits)
+
+
+def reduce(classifier: Classifier, x: Tensor, work: int, precision: str, nhwc: bool = True) -> Reduced | None:
+    """A form of the network whose gradients are in bfloat16, where they are wanted (`rounds`) and right.
 
     Args:
         classifier: the network.
@@ -58,10 +65,7 @@ def reduce(classifier: Classifier, x: Tensor, work: int, precision: str, nhwc: b
         precision: one of `PRECISIONS`.
         nhwc: whether convolutions on a GPU may have the channels of a pixel side by side, as its units for 16 bits do.
     """
-    wanted = precision == "bfloat16" or (
-        precision == "auto" and x.device.type == "cpu" and work >= _SMALL and native(x.device)
-    )
-    if not wanted:
+    if not rounds(work, precision, x.device):
         return None
     reduced = Reduced(classifier)
     if nhwc and x.device.type == "cuda" and convolves(classifier):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 GROUPS = ("data", "model", "attack", "threat", "train", "experiment", "study", "debug")
@@ -54,16 +54,29 @@ def chosen(default: dict[str, list[str]], arguments: Sequence[str]) -> dict[str,
     return result
 
 
+def _named(found: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
+    """Groups with their options, of which a list or one is written."""
+    return {g: [v for v in o.strip("[]").split(", ") if v not in ("", "null")] for g, o in found if g in GROUPS}
+
+
 def defaults(text: str) -> dict[str, list[str]]:
     """The options that `config.yaml` itself chooses."""
     found = re.findall(r"^  - (\w+): (.+)$", text.partition("\n\n")[0], re.MULTILINE)
-    return {g: [v for v in o.strip("[]").split(", ") if v != "null"] for g, o in found if g in GROUPS}
+    return _named(found)
+
+
+def overridden(text: str) -> dict[str, list[str]]:
+    """The options that an experiment chooses in place of those of `config.yaml`."""
+    lists = re.sub(r" +#.*", "", text)
+    lists = re.sub(r":\n((?:    - \S+\n)+)", lambda found: f": [{', '.join(found[1].split()[1::2])}]\n", lists)
+    found = re.findall(r"^  - override /(\w+): (.+)$", lists, re.MULTILINE)
+    return _named(found)
 
 
 def package(text: str, group: str) -> str:
-    """Where the keys of an option's file go: its group, or what its first line says."""
+    """Where the keys of an option's file go: its group, or what its first line says; nothing for the top."""
     found = re.match(r"# @package (\S+)", text)
-    return found.group(1) if found and found.group(1) != "_global_" else group
+    return group if found is None else found[1].replace("_global_", "")
 
 
 def _body(text: str) -> Iterator[str]:
@@ -76,6 +89,15 @@ def _body(text: str) -> Iterator[str]:
             yield line
 
 
+def _default(conf: Path, main: str, arguments: Sequence[str]) -> dict[str, list[str]]:
+    """The options that are chosen where the command line chooses none: those of the experiment before the rest."""
+    found = defaults(main)
+    for name in chosen(found, arguments).get("experiment", []):
+        path = conf / "experiment" / f"{name}.yaml"
+        found |= overridden(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return found
+
+
 def usage(conf: Path, arguments: Sequence[str]) -> str:
     """The help text, for the options that the command line chooses."""
     main = (conf / "config.yaml").read_text(encoding="utf-8")
@@ -86,12 +108,14 @@ def usage(conf: Path, arguments: Sequence[str]) -> str:
     ]
     parts = [_HEAD, *lists]
     parts += ["", _KEYS, *(f"  {line}" for line in _body(main))]
-    for group, names in chosen(defaults(main), arguments).items():
+    for group, names in chosen(_default(conf, main, arguments), arguments).items():
         for option in names:
             path = conf / group / f"{option}.yaml"
             if not path.is_file():
                 parts += ["", f"  {group}={option}: there is no such option"]
                 continue
             text = path.read_text(encoding="utf-8")
-            parts += ["", f"  {package(text, group)}:   # {group}={option}", *(f"    {line}" for line in _body(text))]
+            place = package(text, group)
+            parts += ["", f"  {place}:   # {group}={option}" if place else f"  # {group}={option}"]
+            parts += [f"  {'  ' if place else ''}{line}" for line in _body(text)]
     return "\n".join([*parts, "", _TAIL])

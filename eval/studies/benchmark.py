@@ -32,7 +32,8 @@ class Benchmark:
         steps: of PGD, and of the floor.
         images: test images, which make one batch, balanced by class.
         rounds: how often each contender is timed.
-        libraries: other libraries, by name; those that are not installed are left out.
+        libraries: other libraries, by name; those that are not installed are left out, which is told.
+        channels_last, fuse, precision: of the run; what they turn off is not measured.
     """
 
     follows: ClassVar[tuple[str, ...]] = ("norm", "eps")
@@ -42,6 +43,9 @@ class Benchmark:
     images: int = 128
     rounds: int = 5
     libraries: list[str] = field(default_factory=lambda: list(LIBRARIES))
+    channels_last: bool = True
+    fuse: bool = True
+    precision: str = "auto"
 
     def __post_init__(self) -> None:
         ThreatModel(self.norm, parse_eps(self.eps))
@@ -62,6 +66,7 @@ class Benchmark:
         """The clock, on one batch of test images."""
         samples = limited(data.test, min(self.images, len(data.test)), seed, "study.images")
         timing = Timing(
-            self.norm, self.eps, self.steps, self.rounds, tuple(attacks.items()), tuple(self.libraries)
+            self.norm, self.eps, self.steps, self.rounds, tuple(attacks.items()), tuple(self.libraries),
+            self.channels_last, self.fuse, self.precision,
         )  # fmt: skip
         return [Trial(samples, probes={TIMING: timing})]

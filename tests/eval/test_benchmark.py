@@ -9,6 +9,7 @@ import pytest
 import torch
 from rich.console import Console
 
+from eval.device import drawing
 from eval.errors import InputError
 from eval.floor import floor, in_turns
 from eval.libraries import LIBRARIES, Asked
@@ -16,7 +17,7 @@ from eval.records import Run, read_measured, read_records
 from eval.run import run
 from eval.studies.benchmark import Benchmark
 from eval.studies.benchmark_tables import read
-from eval.timing import TIMING
+from eval.timing import DEFAULT, TIMING
 from models.classifier import Classifier
 from models.convnets import CNN
 from models.spec import build
@@ -69,7 +70,7 @@ def test_each_contender_is_timed_and_judged(done):
     _, folder = done
     found = read_measured(folder, TIMING)["cnn"]
     labels = found["label"].tolist()
-    assert labels[0] == "5 forwards and gradients"
+    assert labels[0] == "floor: 5 forwards and gradients"
     assert {"every step", "samples leave", "fgsm", "lbfgs_quick", "Foolbox, PGD"} <= set(labels)
     assert found["seconds"].shape == (len(labels), 2)
     assert found["held"].shape == (len(labels), 12)
@@ -95,10 +96,68 @@ def test_the_page_says_how_far_from_the_floor_and_beside_whom(done, tmp_path):
     rows = dict(section.tables[0].rows)
     seconds = read_measured(folder, TIMING)["cnn"]["seconds"]
     assert rows["every step"][0].ours == pytest.approx(np.median(seconds[1] / seconds[0]))
-    assert rows["5 forwards and gradients"][0].ours == 1
-    assert "Foolbox, PGD, takes" in section.answer
+    assert rows["floor: 5 forwards and gradients"][0].ours == 1
+    assert "(Foolbox, PGD) takes" in section.answer
     assert "every step our loop takes" in section.answer
-    assert section.answer in write(folder, output=tmp_path).read_text(encoding="utf-8")
+    page = write(folder, output=tmp_path).read_text(encoding="utf-8")
+    assert section.answer in page
+    ratio = seconds[1] / seconds[0]
+    assert f"<small>{ratio.min():.3g} to {ratio.max():.3g}</small>" in page
+    assert "no samples" not in page
+
+
+@pytest.mark.parametrize(
+    ("more", "gone"),
+    [
+        (["model=cnn", "channels_last=false"], "laid out"),
+        (["model=cnn", "precision=float32"], "16 bits"),
+        (["model=mlp", "fuse=false"], "in one piece"),
+    ],
+)
+def test_what_a_run_turns_off_is_not_measured(composed, tmp_path, more, gone):
+    small = [*SMALL[:-2], "study.rounds=1", "study.libraries=[]"]
+    labels = {}
+    for name, overrides in (("all", more[:1]), ("some", more)):
+        folder = tmp_path / name
+        folder.mkdir()
+        run(composed(*small, *overrides), folder, [], Console(quiet=True))
+        (found,) = read_measured(folder, TIMING).values()
+        labels[name] = found["label"].tolist()
+        assert found["kind"].tolist().count(DEFAULT) == 1
+    assert any(gone in label for label in labels["all"])
+    assert not any(gone in label for label in labels["some"])
+
+
+@pytest.mark.parametrize(("precision", "default"), [("auto", "samples leave, in one piece"), ("bfloat16", "16 bits")])
+def test_the_row_is_marked_that_a_run_does(composed, tmp_path, precision, default):
+    small = [*SMALL[:-2], "model=mlp", f"precision={precision}", "study.rounds=1", "study.libraries=[]"]
+    about = run(composed(*small), tmp_path, [], Console(quiet=True))
+    (found,) = read_measured(tmp_path, TIMING).values()
+    (marked,) = found["label"][found["kind"] == DEFAULT].tolist()  # 16 bits are for larger networks
+    assert marked.endswith(default)
+    (section,) = read(about, read_records(tmp_path), tmp_path).sections
+    assert f"as a run does it ({marked})" in section.answer
+    assert f"{marked} (as a run does it)" in dict(section.tables[0].rows)
+
+
+def test_a_library_that_is_not_there_is_told(composed, tmp_path, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    small = [*SMALL[:-2], "model=mlp", "study.rounds=1", "study.libraries=[foolbox,art]"]
+    about = run(composed(*small), tmp_path, [], Console(quiet=True))
+    (section,) = read(about, read_records(tmp_path), tmp_path).sections
+    assert section.measured.endswith("Not installed, and so not timed: Foolbox, PGD; ART, PGD.")
+
+
+@pytest.mark.parametrize("name", [name for name in LIBRARIES if LIBRARIES[name].version])
+def test_what_a_library_draws_depends_on_nothing_that_ran_before(net, name):
+    x = torch.rand(6, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    found = []
+    for drawn in (1, 5):
+        torch.rand(drawn)
+        np.random.rand(drawn)
+        with drawing(CPU, 0, name):
+            found.append(LIBRARIES[name](net, x, net(x).argmax(1), Asked(0.1, 0.02, 1)))
+    assert torch.equal(*found)
 
 
 @pytest.mark.parametrize("name", LIBRARIES)
