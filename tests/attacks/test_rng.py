@@ -34,7 +34,9 @@ def reference(key: int, count: int) -> list[int]:
     return [mix((mix(key & mask) + j * 0x9E3779B97F4A7C15) & mask) for j in range(1, count + 1)]
 
 
-def test_bits_are_those_of_splitmix64() -> None:
+@pytest.mark.parametrize("part", [1, 18, 1 << 16])
+def test_bits_are_those_of_splitmix64(monkeypatch: pytest.MonkeyPatch, part: int) -> None:
+    monkeypatch.setattr("attacks.rng._PART", part)
     rng = streams()[torch.tensor([0, 5, 77])]
     for key, draws in zip(rng.keys.tolist(), rng.uniform(9).tolist(), strict=True):
         assert draws == [(bits >> 40) * 2.0**-24 for bits in reference(key, 9)]
