@@ -21,7 +21,7 @@ def test_it_times_every_lever_and_keeps_the_newest(tmp_path, capsys):
     (one,) = json.loads((tmp_path / "pgd.json").read_text())
     assert (one["network"], one["images"], one["steps"], one["eps"]) == ("mnist_cnn", 8, 10, "0.3")
     labels = [row["label"] for row in one["rows"]]
-    assert labels[:3] == ["10 forwards and gradients", "every step", "samples leave"]
+    assert labels[:3] == ["floor: 10 forwards and gradients", "every step", "samples leave"]
     assert one["rows"][0]["ratio"] == [1, 1, 1]
     assert all(row["ratio"][1] <= row["ratio"][0] <= row["ratio"][2] for row in one["rows"])
     assert all(0 <= row["robust"] <= 1 for row in one["rows"])
