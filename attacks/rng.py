@@ -95,7 +95,7 @@ class Rng:
     def _upper(self, count: int) -> Tensor:
         """The upper bits of each draw, whole numbers in float32 (B, count)."""
         keys, counter = self._seeds(count)
-        found = torch.empty(len(self), count, device=keys.device)
+        found = torch.empty(len(self), count, dtype=torch.float32, device=keys.device)
         rows = max(_PART // max(count, 1), 1) if keys.device.type == "cpu" else max(len(self), 1)
         for first in range(0, len(self), rows):
             z = _nearly_mix_(keys[first : first + rows] + counter)  # the last step of a mix leaves the upper bits alone

@@ -12,7 +12,8 @@ what it made is judged by that network; then the clock runs, all in turns. The l
     16 bits       searched in bfloat16 (channels side by side), every success asked again in float32: `models.reduced`
     leaving       samples leave once they are broken
 
-What a run is told to leave alone is not measured. The form that a run has by its own settings is marked.
+Of channels_last, fuse and precision, what a run turns off is not measured. The form is marked that a run has by its own
+settings where samples leave, if it is among these.
 """
 
 from __future__ import annotations
@@ -93,6 +94,7 @@ class Timing:
         libraries: names in `eval.libraries.LIBRARIES`; those that are not installed are left out, and all are where the
             norm is not `linf`.
         channels_last, fuse, precision: of the run; levers that they turn off are left out.
+        graphs: of the run; they are measured all the same.
     """
 
     norm: str = "linf"
@@ -104,6 +106,7 @@ class Timing:
     channels_last: bool = True
     fuse: bool = True
     precision: str = "auto"
+    graphs: bool = False
 
     def __call__(
         self, classifier: Classifier, samples: Samples, batch_size: int, device: torch.device, seed: int
@@ -182,7 +185,7 @@ class Timing:
                 found.append(Contender(LIBRARY, label, plain, search, threat, library.version))
         return found
 
-    def _levers(self, plain: Classifier, x: Tensor) -> tuple[dict[str, nn.Module], nn.Module]:
+    def _levers(self, plain: Classifier, x: Tensor) -> tuple[dict[str, nn.Module], nn.Module | None]:
         """The network with each lever that it allows added to those before, by what is added, and a run's own form."""
         found: dict[str, nn.Module] = {"": plain}
         last, told = plain, ""
@@ -193,17 +196,19 @@ class Timing:
         if self.channels_last and lay_out(laid_out, x):
             last, told = laid_out, told + _LAID_OUT
             found[told] = last
-        default: nn.Module = last
+        default: nn.Module | None = last
         reduced = None if self.precision == "float32" else reduce(last, x, 0, "bfloat16", self.channels_last)
         if x.is_cuda and (replayed := replay(last, reduced, x)[0]) is not None:
             told += ", graphs"
             found[told] = replayed
+            default = replayed if self.graphs else default
         if self.fuse and (fused := in_one_piece(last, reduced, x)) is not None:
             told += ", in one piece"
             default = found[told] = fused
         if reduced is not None:
             found[f"{told}, 16 bits"] = reduced
-            default = reduced if rounds(multiplications(plain, x), self.precision, x.device) else default
+            if rounds(multiplications(plain, x), self.precision, x.device):
+                default = reduced if self.graphs or not x.is_cuda else None  # there it is replayed as well
         return found, default
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import pickle
 import sys
 from contextlib import suppress
-from importlib.util import cache_from_source
+from importlib.util import MAGIC_NUMBER, cache_from_source
 from pathlib import Path
 
 import jinja2
@@ -17,9 +18,11 @@ class Compiled(FileSystemBytecodeCache):
     """Compiled templates in a folder; where that cannot be, they are compiled each time, as Python's own files are."""
 
     def load_bytecode(self, bucket: Bucket) -> None:
-        """Take what was compiled, if it is there."""
-        with suppress(OSError):
+        """Take what was compiled, if it is there and whole."""
+        try:
             super().load_bytecode(bucket)
+        except (OSError, EOFError, ValueError, TypeError, pickle.UnpicklingError):  # torn: it is compiled anew
+            bucket.reset()
 
     def dump_bytecode(self, bucket: Bucket) -> None:
         """Keep what was compiled, if that is possible."""
@@ -35,8 +38,8 @@ def compiled(templates: Path, settings: Path) -> Compiled | None:
         templates: their folder.
         settings: the file that says how they are compiled, of which, as of Jinja, another one asks for another form.
     """
-    if sys.dont_write_bytecode:
+    if sys.dont_write_bytecode or sys.implementation.cache_tag is None:
         return None
     folder = Path(cache_from_source(str(templates / "any.py"))).parent
-    known = hashlib.sha256(settings.read_bytes() + jinja2.__version__.encode()).hexdigest()[:16]
+    known = hashlib.sha256(settings.read_bytes() + MAGIC_NUMBER + jinja2.__version__.encode()).hexdigest()[:16]
     return Compiled(str(folder), f"%s.{known}.jinja")

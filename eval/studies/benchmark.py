@@ -17,6 +17,7 @@ from attacks.threat import ThreatModel, parse_eps
 from eval.data import Data, limited
 from eval.errors import InputError
 from eval.libraries import LIBRARIES
+from eval.speed import PRECISIONS
 from eval.timing import TIMING, Timing
 from eval.trial import Cohort, Trial
 from models.spec import Spec
@@ -34,6 +35,7 @@ class Benchmark:
         rounds: how often each contender is timed.
         libraries: other libraries, by name; those that are not installed are left out, which is told.
         channels_last, fuse, precision: of the run; what they turn off is not measured.
+        graphs: of the run.
     """
 
     follows: ClassVar[tuple[str, ...]] = ("norm", "eps")
@@ -46,6 +48,7 @@ class Benchmark:
     channels_last: bool = True
     fuse: bool = True
     precision: str = "auto"
+    graphs: bool = False
 
     def __post_init__(self) -> None:
         ThreatModel(self.norm, parse_eps(self.eps))
@@ -54,6 +57,8 @@ class Benchmark:
         for name, least in (("steps", 1), ("images", 2), ("rounds", 1)):
             if getattr(self, name) < least:
                 raise InputError(f"{name}: must be at least {least}, got {getattr(self, name)}")
+        if self.precision not in PRECISIONS:
+            raise InputError(f"precision: must be one of {', '.join(PRECISIONS)}, got {self.precision}")
         for name in self.libraries:
             if name not in LIBRARIES:
                 raise InputError(f"libraries: must be of {', '.join(LIBRARIES)}, got {name}")
@@ -67,6 +72,6 @@ class Benchmark:
         samples = limited(data.test, min(self.images, len(data.test)), seed, "study.images")
         timing = Timing(
             self.norm, self.eps, self.steps, self.rounds, tuple(attacks.items()), tuple(self.libraries),
-            self.channels_last, self.fuse, self.precision,
+            self.channels_last, self.fuse, self.precision, self.graphs,
         )  # fmt: skip
         return [Trial(samples, probes={TIMING: timing})]

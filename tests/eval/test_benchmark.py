@@ -12,7 +12,7 @@ from rich.console import Console
 from eval.device import drawing
 from eval.errors import InputError
 from eval.floor import floor, in_turns
-from eval.libraries import LIBRARIES, Asked
+from eval.libraries import LIBRARIES, Asked, Library
 from eval.records import Run, read_measured, read_records
 from eval.run import run
 from eval.studies.benchmark import Benchmark
@@ -148,6 +148,35 @@ def test_a_library_that_is_not_there_is_told(composed, tmp_path, monkeypatch):
     assert section.measured.endswith("Not installed, and so not timed: Foolbox, PGD; ART, PGD.")
 
 
+def test_a_run_in_which_nothing_is_marked_claims_nothing_of_what_a_run_does(done, monkeypatch):
+    about, folder = done
+    (arrays,) = read_measured(folder, TIMING).values()
+    kind = np.where(arrays["kind"] == DEFAULT, "lever", arrays["kind"])
+    older = {name: array for name, array in arrays.items() if name != "missing"} | {"kind": kind}
+    monkeypatch.setattr("eval.studies.benchmark_tables.read_measured", lambda *_: {"cnn": older})
+    (section,) = read(about, read_records(folder), folder).sections
+    assert "with all that makes it faster (samples leave" in section.answer
+    assert "as a run does it" not in section.answer
+    assert not any("as a run does it" in label for label, _ in section.tables[0].rows)
+
+
+def test_a_library_draws_from_numpy_by_the_seed_of_pytorch_and_leaves_it_as_it_was(net):
+    drawn = []
+
+    def draw(network, x, labels, asked):
+        drawn.append(np.random.rand(3).tolist())
+        return x
+
+    library = Library("drawing", "numpy", "numpy", draw)
+    x = torch.rand(2, 1, 8, 8)
+    before = np.random.get_state()[1].tolist()
+    for seed in (0, 0, 1):
+        with drawing(CPU, seed, "library"):
+            library(net, x, torch.zeros(2, dtype=torch.int64), Asked(0.1, 0.02, 1))
+    assert drawn[0] == drawn[1] != drawn[2]
+    assert np.random.get_state()[1].tolist() == before
+
+
 @pytest.mark.parametrize("name", [name for name in LIBRARIES if LIBRARIES[name].version])
 def test_what_a_library_draws_depends_on_nothing_that_ran_before(net, name):
     x = torch.rand(6, 1, 8, 8, generator=torch.Generator().manual_seed(0))
@@ -185,6 +214,7 @@ def test_a_library_that_is_not_there_has_no_version(monkeypatch):
         ({"norm": "l0", "eps": "3"}, "norm: must be one of l1, l2, linf, which PGD has, got l0"),
         ({"steps": 0}, "steps: must be at least 1, got 0"),
         ({"images": 1}, "images: must be at least 2, got 1"),
+        ({"precision": "bf16"}, "precision: must be one of auto, float32, bfloat16, got bf16"),
         ({"libraries": ["cleverhans"]}, "libraries: must be of foolbox, torchattacks, art, autoattack, got cleverhans"),
     ],
 )

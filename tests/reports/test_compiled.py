@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from jinja2 import Environment, FileSystemLoader
+from jinja2.bccache import bc_magic
 
 from reports.compiled import Compiled, compiled
 
@@ -64,11 +65,21 @@ def test_it_lies_where_python_keeps_its_own(tmp_path, said, settings, monkeypatc
     assert compiled(tmp_path, settings) is None
 
 
-@pytest.mark.parametrize("damage", [b"", b"j2", b"j2" + bytes(400)])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda whole: b"",
+        lambda whole: whole[:2],
+        lambda whole: whole[: len(bc_magic)],
+        lambda whole: whole[: len(bc_magic) + 10],
+        lambda whole: whole[: len(bc_magic)] + bytes(400),
+        lambda whole: whole[:-20],
+    ],
+)
 def test_a_torn_file_is_compiled_anew(tmp_path, said, settings, damage):
     said(compiled(tmp_path, settings))
     for kept in (tmp_path / "kept").rglob("*.jinja"):
-        kept.write_bytes(damage)
+        kept.write_bytes(damage(kept.read_bytes()))
     assert said(compiled(tmp_path, settings)) == ("toast!", 2)
     assert said(compiled(tmp_path, settings)) == ("toast!", 2)
 
