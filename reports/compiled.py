@@ -1,4 +1,4 @@
-"""Templates are compiled once, and kept where Python keeps its own bytecode: a tenth of what a small report takes."""
+"""Templates are compiled once, and kept where Python keeps its own bytecode: a tenth of what a report takes."""
 
 from __future__ import annotations
 
@@ -13,6 +13,9 @@ import jinja2
 from jinja2 import FileSystemBytecodeCache
 from jinja2.bccache import Bucket
 
+_TORN = (pickle.UnpicklingError, AttributeError, EOFError, ImportError, IndexError, TypeError, ValueError)
+"""What reading a file that was damaged raises, by the documentation of `pickle` and `marshal`."""
+
 
 class Compiled(FileSystemBytecodeCache):
     """Compiled templates in a folder; where that cannot be, they are compiled each time, as Python's own files are."""
@@ -21,7 +24,7 @@ class Compiled(FileSystemBytecodeCache):
         """Take what was compiled, if it is there and whole."""
         try:
             super().load_bytecode(bucket)
-        except (OSError, EOFError, ValueError, TypeError, pickle.UnpicklingError):  # torn: it is compiled anew
+        except (OSError, *_TORN):  # it is compiled anew
             bucket.reset()
 
     def dump_bytecode(self, bucket: Bucket) -> None:
