@@ -6,6 +6,8 @@ answers come roughly with gradients (`attacks.base.Rough`), the exact network co
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
+
 import torch
 from torch import Tensor
 
@@ -16,6 +18,30 @@ from attacks.side_by_side import Searches
 from attacks.threat import ThreatModel, quantize
 
 _HELD = 1 << 25  # bytes of points, and of what was told of them, that are kept until the best of them are copied
+
+
+@dataclass
+class _Unsettled:
+    """Points of the same rows that nobody has looked through yet.
+
+    Attributes:
+        owner: samples (R,) of the rows.
+        goal: of the rows, where logits were told.
+        points: (R, C, H, W) each.
+        told: of each its scores (R,), or its logits (R, K), which have scores.
+    """
+
+    owner: Tensor
+    goal: Goal | None
+    points: list[Tensor] = field(default_factory=list)
+    told: list[Tensor] = field(default_factory=list)
+
+    def scores(self, rows: Tensor) -> Tensor:
+        """The scores (s, r) of the points of these rows (r,)."""
+        told = torch.stack([one[rows] for one in self.told])
+        if self.goal is None:
+            return told
+        return scores(self.goal[rows.repeat(len(told))], told.flatten(0, 1)).view(len(told), -1)
 
 
 class Best:
@@ -30,10 +56,9 @@ class Best:
     def __init__(self, x: Tensor, threat: ThreatModel, *, leave: bool) -> None:
         self._point = x.clone()
         self._score = torch.full((len(x),), -torch.inf, device=x.device)
-        self._recent: list[Tensor] = []  # the last points (R, C, H, W), not looked through yet
-        self._told: list[Tensor] = []  # of each its scores (R,), or its logits (R, K), which have scores
-        self._goal: Goal | None = None  # of the rows of those points, where it is logits
-        self.owner = self._whose = torch.arange(len(x), device=x.device)  # of the rows now, and of those points
+        self._unsettled: list[_Unsettled] = []
+        self._held = 0  # bytes of what is unsettled
+        self.owner = torch.arange(len(x), device=x.device)
         self.alone = True
         self._box = threat.box
         self._leave = leave
@@ -54,9 +79,13 @@ class Best:
         """Rows are those of these searches from here on."""
         self.owner, self.alone = some.owner, some.alone
 
+    def images(self, x: Tensor) -> Tensor:
+        """The images (R, C, H, W) of the rows, out of all (B, C, H, W): these themselves, if each has its own row."""
+        return x if self.alone and len(self.owner) == len(x) else x[self.owner]
+
     def unbroken(self) -> Tensor:
         """The samples that have not left, (b,)."""
-        return torch.nonzero(self.score < torch.inf)[:, 0]
+        return torch.nonzero(self._score < torch.inf)[:, 0]  # infinity does not wait to be looked through
 
     def update(
         self, z: Tensor, x_adv: Tensor, goal: Goal, network: Logits, rough: bool | None = None, asks: bool = True
@@ -82,16 +111,17 @@ class Best:
             found = found[goal[found].reached(z[found])] if len(found) > 0 else found
         if rough and len(found) == 0:  # nothing is to be confirmed, and nothing else is believed
             return None
-        if len(found) == 0 and self._late(x_adv):  # nobody asks by how much yet
-            self._later(z.clone(), x_adv, goal)  # a network may answer in memory that it answers in again
-            return None
         if rough:
-            return self._take(torch.full_like(z[:, 0], -torch.inf), found, x_adv, goal, network, rough=True)
-        return self._take(scores(goal, z, margin), found, x_adv, goal, network)
+            told = torch.full_like(z[:, 0], -torch.inf)
+        elif self._late(x_adv):  # nobody asks by how much yet
+            told = z.clone()  # a network may answer in memory that it answers in again
+        else:
+            told = scores(goal, z, margin)
+        return self._take(told, found, x_adv, goal, network, rough=rough)
 
     def hold(self, score: Tensor, x_adv: Tensor) -> None:
         """Keep what is better: points (R, C, H, W) with their margins (R,) of the exact network, -infinity for none."""
-        self._keep_better(score.to(self._score.dtype), x_adv)
+        self._keep_better(score.to(self._score.dtype), x_adv, None)
 
     def offer(self, score: Tensor, hit: Tensor, x_adv: Tensor, goal: Goal, network: Logits) -> Tensor | None:
         """Keep what is better.
@@ -110,26 +140,46 @@ class Best:
         return self._take(score, found, x_adv, goal, network)
 
     def _take(
-        self, score: Tensor, found: Tensor, x_adv: Tensor, goal: Goal, network: Logits, *, rough: bool = False
+        self, told: Tensor, found: Tensor, x_adv: Tensor, goal: Goal, network: Logits, *, rough: bool = False
     ) -> Tensor | None:
-        """Keep what is better; the rows `found` (f,) hit, by a `rough` answer, or by one that needs no confirmation."""
-        score = score.to(self._score.dtype)  # of float64 images it may come in float64
-        if len(found) > 0:
-            wanted = goal[found]
-            confirmed = wanted.reached(self._asked(network, found, quantize(x_adv[found], self._box)))
-            if rough:
-                confirmed &= wanted.reached(self._asked(network, found, x_adv[found]))
-            done = torch.zeros_like(score, dtype=torch.bool).index_copy(0, found, confirmed)
-            score = torch.where(done, torch.inf, score)
-        self._keep_better(score, x_adv)
+        """Keep what is better by what is told of it, scores (R,), or where it is late enough for them logits (R, K).
+
+        The rows `found` (f,) hit, by a `rough` answer, of which nothing else is kept, or by one that is exact.
+        """
+        told = told.to(self._score.dtype) if told.ndim == 1 else told  # of float64 images it may come in float64
         if len(found) == 0:
+            self._keep_better(told, x_adv, goal)
             return None
-        going = (score if self.alone else self._score[self.owner]) < torch.inf
+        confirmed = self._confirmed(found, x_adv, goal, network, rough)
+        if self._late(x_adv):
+            gone = found[confirmed]
+            sample = self.owner[gone]
+            self._score.index_fill_(0, sample, torch.inf)
+            self._point.index_copy_(0, sample, x_adv[gone])
+            if not rough:
+                self._later(told, x_adv, goal)
+            going = torch.ones_like(self.owner, dtype=torch.bool).index_fill_(0, gone, False)
+        else:
+            done = torch.zeros_like(told, dtype=torch.bool).index_copy(0, found, confirmed)
+            told = torch.where(done, torch.inf, told)
+            self._keep_better(told, x_adv, goal)
+            going = (told if self.alone else self._score[self.owner]) < torch.inf
         self.owner = self.owner[going]
         return going
 
-    def _keep_better(self, score: Tensor, x_adv: Tensor) -> None:
-        (self._keep if self.alone else self._keep_best)(score, x_adv)
+    def _confirmed(self, found: Tensor, x_adv: Tensor, goal: Goal, network: Logits, rough: bool) -> Tensor:
+        """Whether the rows `found` (f,) hit after rounding to 8 bits too, (f,); by the exact network, if `rough`."""
+        wanted, points = goal[found], x_adv[found]
+        confirmed = wanted.reached(self._asked(network, found, quantize(points, self._box)))
+        if rough:
+            confirmed &= wanted.reached(self._asked(network, found, points))
+        return confirmed
+
+    def _keep_better(self, told: Tensor, x_adv: Tensor, goal: Goal | None) -> None:
+        if self._late(x_adv):
+            self._later(told, x_adv, goal)
+        else:
+            (self._keep if self.alone else self._keep_best)(told, x_adv)
 
     @staticmethod
     @torch.no_grad()
@@ -144,22 +194,21 @@ class Best:
         """
         return self.alone and not asking.waits(x_adv)
 
-    def _later(self, told: Tensor, x_adv: Tensor, goal: Goal | None = None) -> None:
-        """Keep points with their scores (R,), or logits (R, K) of a goal, until others have rows, or there are many."""
-        if self._whose is not self.owner or self._goal is not goal:
-            self._settle()
-        self._whose, self._goal = self.owner, goal
-        self._recent.append(x_adv)
-        self._told.append(told)
-        if len(self._recent) * (x_adv.nbytes + told.nbytes) >= _HELD:
+    def _later(self, told: Tensor, x_adv: Tensor, goal: Goal | None) -> None:
+        """Keep points with their scores (R,), or logits (R, K), until somebody asks, or there are many."""
+        of = goal if told.ndim > 1 else None
+        last = self._unsettled[-1] if self._unsettled else None
+        if last is None or last.owner is not self.owner or last.goal is not of:
+            last = _Unsettled(self.owner, of)
+            self._unsettled.append(last)
+        last.points.append(x_adv)
+        last.told.append(told)
+        self._held += x_adv.nbytes + told.nbytes
+        if self._held >= _HELD:
             self._settle()
 
     def _keep(self, score: Tensor, x_adv: Tensor) -> None:
         """Keep the points that are better, one a sample."""
-        if self._late(x_adv):
-            self._later(score, x_adv)
-            return
-        self._settle()
         before = self._score[self.owner]
         better = score > before
         self._score = self._score.index_copy(0, self.owner, torch.maximum(score, before))
@@ -167,25 +216,23 @@ class Best:
         self._point = self._point.index_copy(0, self.owner, kept)
 
     def _settle(self) -> None:
-        """Look through the last points: most searches get better with most steps, and are copied once in many."""
-        if not self._recent:
-            return
-        points, told, owner = self._recent, self._told, self._whose
-        self._recent, self._told = [], []
-        found = torch.stack(told) if told[0].ndim == 1 else self._scores(told)  # (s, R)
-        before, top = self._score[owner], found.amax(0)
-        best = torch.where(top > before, (found == top).to(torch.uint8).argmax(0), -1)  # of equals the first
-        for number, x_adv in enumerate(points):
-            some = torch.nonzero(best == number)[:, 0]
-            if len(some) > 0:
-                self._point.index_copy_(0, owner[some], x_adv[some])
-        self._score = self._score.index_copy(0, owner, torch.maximum(before, top))
+        """Look through the last points: most searches get better with most steps, and are copied once in many.
 
-    def _scores(self, logits: list[Tensor]) -> Tensor:
-        """Scores (s, R) of the logits (R, K) of several points."""
-        assert self._goal is not None
-        row = torch.arange(len(logits[0]), device=self._point.device).repeat(len(logits))
-        return scores(self._goal[row], torch.cat(logits)).view(len(logits), -1)
+        What comes from before a sample left is no more than looked at whose it is.
+        """
+        unsettled, self._unsettled, self._held = self._unsettled, [], 0
+        for some in unsettled:
+            before = self._score[some.owner]
+            rows = torch.nonzero(before < torch.inf)[:, 0]
+            owner, before = some.owner[rows], before[rows]
+            found = some.scores(rows)  # (s, r)
+            top = found.amax(0)
+            best = torch.where(top > before, (found == top).to(torch.uint8).argmax(0), -1)  # of equals the first
+            for number in torch.unique(best).tolist():
+                if number >= 0:
+                    chosen = torch.nonzero(best == number)[:, 0]
+                    self._point.index_copy_(0, owner[chosen], some.points[number][rows[chosen]])
+            self._score.index_copy_(0, owner, torch.maximum(before, top))
 
     def _keep_best(self, score: Tensor, x_adv: Tensor) -> None:
         """Keep the points that are better, of several rows of a sample the best, and of equals the first."""

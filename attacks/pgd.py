@@ -98,10 +98,9 @@ class PGD:
         best = Best(x, threat, leave=self.early_stop is not False)
         for some in searches(logits, x, goal, rng, best.unbroken, restarts=self.restarts, targets=0):
             best.begin(some)
-            start = x[best.owner]
-            if self.random_start:
-                start = threat.random_start(start, some.rng)
-            self._ascend(logits, x, start, goal, threat, best)
+            origin = best.images(x)
+            start = threat.random_start(origin, some.rng) if self.random_start else origin
+            self._ascend(logits, origin, start, goal, threat, best)
         return best.point
 
     def _length(self, step: int, eps: float) -> float:
@@ -110,11 +109,13 @@ class PGD:
             return parse_eps(self.step_size)
         return eps * float(_LAST_STEP ** (step / self.steps))
 
-    def _ascend(self, logits: Logits, x: Tensor, x_adv: Tensor, goal: Goal, threat: ThreatModel, best: Best) -> None:
-        """One search from each start `x_adv` (R, C, H, W), whose samples are `best.owner` (R,)."""
+    def _ascend(
+        self, logits: Logits, origin: Tensor, x_adv: Tensor, goal: Goal, threat: ThreatModel, best: Best
+    ) -> None:
+        """One search from each start `x_adv` (R, C, H, W), around `origin` (R, C, H, W) of the samples `best.owner`."""
         loss = loss_named(self.loss)
-        spread = self.spread * x[0].numel()
-        region = Region.around(x[best.owner], threat)
+        spread = self.spread * origin[0].numel()
+        region = Region.around(origin, threat)
         velocity: Tensor | None = None
         period = asking.period(x_adv)
         quick = self.steps - math.ceil(self.steps * _EXACT)

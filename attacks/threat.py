@@ -6,7 +6,6 @@ import math
 from dataclasses import dataclass
 from fractions import Fraction
 
-import torch
 from torch import Tensor
 
 from attacks.norms import NORMS, Norm
@@ -125,4 +124,4 @@ def quantize(x: Tensor, box: tuple[float, float] = (0.0, 1.0)) -> Tensor:
     low, width = box[0], box[1] - box[0]
     if not math.isfinite(width):
         return x
-    return torch.round((x - low) * (255.0 / width)) * (width / 255.0) + low
+    return (x - low).mul_(255.0 / width).round_().mul_(width / 255.0).add_(low)

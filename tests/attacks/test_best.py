@@ -106,9 +106,13 @@ def test_margins_that_nobody_asks_for_are_looked_at_later_with_the_same_end(
     assert torch.allclose(best.score, score, atol=1e-29)
 
 
+@pytest.mark.parametrize("held", [1, 400, 1 << 20], ids=["each", "some", "all"])
 @pytest.mark.parametrize("seed", range(20))
-def test_the_best_point_until_a_sample_leaves_is_kept_whoever_left_before(seed: int) -> None:
+def test_the_best_point_until_a_sample_leaves_is_kept_whoever_left_before(
+    monkeypatch: pytest.MonkeyPatch, seed: int, held: int
+) -> None:
     """Beside a loop over samples and steps."""
+    monkeypatch.setattr("attacks.best._HELD", held)
 
     def network(x: Tensor) -> Tensor:
         return x.flatten(1)[:, :3]
@@ -187,7 +191,9 @@ def test_what_waits_to_be_looked_through_takes_no_more_memory_than_it_may(monkey
         wide = torch.rand(4, 5000)  # of which three columns are the answer
         assert best.update(wide[:, :3], torch.rand(4, 1, 2, 2), goal, lambda x: x) is None
         kept = {
-            part.untyped_storage().data_ptr(): part.untyped_storage().nbytes() for part in best._recent + best._told
+            part.untyped_storage().data_ptr(): part.untyped_storage().nbytes()
+            for some in best._unsettled
+            for part in some.points + some.told
         }
         most = max(most, sum(kept.values()))
     assert 500 < most <= 1000
@@ -208,6 +214,25 @@ def test_where_no_sample_leaves_points_are_looked_through_seldom(
     x = images(10)
     attack(mlp, x, own_labels(mlp, x), ThreatModel("linf", 1e-4), rng=streams(10))
     assert len(looked) == 1
+
+
+def test_points_of_samples_that_left_are_not_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked = []
+    scores = attacks_best.scores
+    monkeypatch.setattr("attacks.best.scores", lambda *asked: looked.append(len(asked[1])) or scores(*asked))
+    goal = Goal(torch.zeros(5, dtype=torch.int64))
+    best = Best(torch.zeros(5, 1, 1, 2), ThreatModel("linf", 1.0), leave=True)
+    rows = torch.arange(5)
+    for step in range(4):  # of which each breaks one sample
+        points = torch.zeros(5 - step, 1, 1, 2)
+        points[0, ..., 1] = 1.0
+        going = best.update(points.flatten(1), points, goal[rows], lambda x: x.flatten(1), rough=False)
+        assert going is not None
+        rows = rows[going]
+    assert best.unbroken().tolist() == rows.tolist() == [4]
+    assert looked == []
+    assert best.point[:, 0, 0, 1].tolist() == [1.0, 1.0, 1.0, 1.0, 0.0]
+    assert looked == [1, 1, 1, 1]  # of each step the sample that is left
 
 
 @pytest.mark.parametrize("asks", [False, True])
