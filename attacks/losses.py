@@ -48,7 +48,7 @@ def _cross_entropy(logits: Tensor, goal: Goal) -> Tensor:
 
 def _cross_entropy_cotangent(logits: Tensor, goal: Goal) -> Tensor:
     # 1 - p of a confident network cancels to 0 in float32, and with it the gradient: sum the others instead.
-    own = goal.classes[:, None]
+    own = goal.classes.unsqueeze(1)
     p = (logits - logits.amax(1, keepdim=True)).exp_()  # several times faster than softmax for few classes
     p.div_(p.sum(1, keepdim=True)).scatter_(1, own, 0.0)
     p.scatter_(1, own, p.sum(1, keepdim=True).neg_())
@@ -136,8 +136,9 @@ def logits_and_gradient(logits: Logits, x: Tensor, loss: Loss, goal: Goal) -> tu
     """
     known = differentiated(logits)
     if known is not None:
-        value, pull = known.vjp(x)
-        return value, pull(loss.cotangent(value, goal))
+        with torch.no_grad():
+            value, pull = known.vjp(x)
+            return value, pull(loss.cotangent(value, goal))
     with torch.enable_grad():
         leaf = x.detach().requires_grad_()
         out = logits(leaf)

@@ -18,7 +18,7 @@ Cost: two forwards and backwards each of the network and of the form.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from types import NoneType
 from typing import Any
@@ -45,28 +45,31 @@ class _Rule:
     """
 
     forward: Callable[[Tensor], Tensor]
-    backward: Callable[[Tensor, Tensor], Tensor]
+    backward: Callable[[Tensor, Any], Tensor]
     reads: str
 
 
+_threshold = _aten.threshold_backward.default  # by its full name, which is not looked for at each call
+_gelu_backward, _leaky_backward = _aten.gelu_backward.default, _aten.leaky_relu_backward.default
+
 _NONE = _Rule(lambda u: u, lambda g, _: g, "")
-_RELU = _Rule(torch.relu_, lambda g, h: _aten.threshold_backward(g, h, 0), "h")
-_SIGMOID = _Rule(torch.sigmoid_, _aten.sigmoid_backward, "h")
-_TANH = _Rule(torch.tanh_, _aten.tanh_backward, "h")
-_SILU = _Rule(F.silu, _aten.silu_backward, "u")
+_RELU = _Rule(torch.relu_, lambda g, h: _threshold(g, h, 0), "h")
+_SIGMOID = _Rule(torch.sigmoid_, _aten.sigmoid_backward.default, "h")
+_TANH = _Rule(torch.tanh_, _aten.tanh_backward.default, "h")
+_SILU = _Rule(F.silu, _aten.silu_backward.default, "u")
 
 
 def _gelu(module: nn.GELU) -> _Rule:
     form = module.approximate
     return _Rule(
-        lambda u: F.gelu(u, approximate=form), lambda g, u: _aten.gelu_backward(g, u, approximate=form), "u"
+        lambda u: F.gelu(u, approximate=form), lambda g, u: _gelu_backward(g, u, approximate=form), "u"
     )  # fmt: skip
 
 
 def _leaky(module: nn.LeakyReLU) -> _Rule:
     slope = module.negative_slope
     return _Rule(
-        lambda u: F.leaky_relu(u, slope), lambda g, u: _aten.leaky_relu_backward(g, u, slope, False), "u"
+        lambda u: F.leaky_relu(u, slope), lambda g, u: _leaky_backward(g, u, slope, False), "u"
     )  # fmt: skip
 
 
@@ -82,7 +85,14 @@ _ACTIVATIONS: dict[type[nn.Module], Callable[[Any], _Rule]] = {
 
 @dataclass(frozen=True)
 class _Layer:
-    dense: nn.Linear
+    """A dense layer, and what follows it.
+
+    Attributes:
+        held: weight and bias by name, as the layer holds them: to ask it for an attribute takes as long as a sum.
+        rule: what follows.
+    """
+
+    held: Mapping[str, Any]
     rule: _Rule
 
 
@@ -99,32 +109,32 @@ class Fused(nn.Module):
         super().__init__()
         self.network = network
         self._layers = layers
+        self._normalised, self._pulled = network.normalised, network.pulled
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits (B, K) of images (B, C, H, W) in box units: those of the network."""
         answer: Tensor = self.network(x)
         return answer
 
-    @torch.no_grad()
     def vjp(self, x: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
         """Logits (B, K) of images (B, C, H, W), and what gives the gradient (B, C, H, W) for a cotangent (B, K).
 
         Whoever has the logits must not write to them before the gradient is there.
         """
-        h = self.network.normalised(x).flatten(1)
-        kept: list[Any] = []  # what the way back reads, and nothing else
+        h = self._normalised(x).flatten(1)
+        kept: list[Tensor | None] = []  # what the way back reads, and nothing else
         for layer in self._layers:
-            u = F.linear(h, layer.dense.weight, layer.dense.bias)
-            h = layer.rule.forward(u)
-            kept.append({"u": u, "h": h}.get(layer.rule.reads))
+            rule = layer.rule
+            u = F.linear(h, layer.held["weight"], layer.held["bias"])
+            h = rule.forward(u)
+            kept.append(h if rule.reads == "h" else u if rule.reads == "u" else None)
         logits, shape = h, x.shape
 
-        @torch.no_grad()
         def pull(cotangent: Tensor) -> Tensor:
             g = cotangent.to(logits.dtype)
             for layer, read in zip(reversed(self._layers), reversed(kept), strict=True):
-                g = torch.mm(layer.rule.backward(g, read), layer.dense.weight)
-            return self.network.pulled(g.view(shape))
+                g = torch.mm(layer.rule.backward(g, read), layer.held["weight"])
+            return self._pulled(g.view(shape))
 
         return logits.to(x.dtype), pull
 
@@ -153,8 +163,9 @@ def _same(fused: Fused, x: Tensor) -> bool:
         logits = fused.network(leaf)
     weights = torch.linspace(-1, 1, logits.shape[1], device=x.device, dtype=x.dtype).expand_as(logits)
     (gradient,) = torch.autograd.grad(logits, leaf, weights)
-    mine, pull = fused.vjp(x)
-    return torch.equal(mine, logits.detach()) and torch.equal(pull(weights), gradient)
+    with torch.no_grad():
+        mine, pull = fused.vjp(x)
+        return torch.equal(mine, logits) and torch.equal(pull(weights), gradient)
 
 
 def _layers(network: Classifier | Quick) -> list[_Layer] | None:
@@ -172,11 +183,11 @@ def _layers(network: Classifier | Quick) -> list[_Layer] | None:
         elif kind is nn.Linear:
             if not flat or not _plain(module):
                 return None
-            layers.append(_Layer(module, _NONE))
+            layers.append(_Layer(module._parameters, _NONE))
         elif kind in _ACTIVATIONS:
             if not layers or layers[-1].rule is not _NONE:
                 return None
-            layers[-1] = _Layer(layers[-1].dense, _ACTIVATIONS[kind](module))
+            layers[-1] = _Layer(layers[-1].held, _ACTIVATIONS[kind](module))
         elif kind is not nn.Identity and (kind is not nn.Dropout or module.training):
             return None
     return layers or None
