@@ -19,6 +19,7 @@ from attacks.goal import Goal
 from attacks.rng import Rng
 from attacks.threat import ThreatModel, unlimited
 from eval.meter import Meter
+from tests.bytecode import BYTECODE
 
 ROOT = Path(__file__).parents[2]
 CONFIGS = sorted((ROOT / "conf/attack/foolbox").glob("*.yaml"))
@@ -331,7 +332,7 @@ def test_empty_batch_comes_back_empty(digits: tuple[nn.Module, Tensor, Tensor]) 
 
 def test_import_is_silent_and_needs_no_git() -> None:
     code = "import torch, warnings; warnings.simplefilter('error'); import attacks.foolbox as f; f.Foolbox('pgd')"
-    environment = {"PATH": "", "PYTHONPATH": str(ROOT), "HOME": os.environ.get("HOME", "/")}
+    environment = {"PATH": "", "PYTHONPATH": str(ROOT), "HOME": os.environ.get("HOME", "/"), **BYTECODE}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import copy
+import functools
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -13,9 +15,10 @@ from omegaconf import DictConfig
 from PIL import Image
 from rich.console import Console
 
+from eval import schema
 from eval.records import Run
 from eval.run import run
-from eval.schema import CONF, register
+from eval.schema import CONF
 from tests.eval.swept_jobs import ASKED
 
 Compose = Callable[..., DictConfig]
@@ -27,15 +30,31 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("checkpoints")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _registered_once() -> Iterator[None]:
+    """Schemas are given to Hydra once: they are the same for all tests, and each time takes a quarter of a second."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(schema, "register", functools.cache(schema.register))
+        yield
+
+
+@pytest.fixture(scope="session")
+def compositions() -> dict[tuple[str, ...], DictConfig]:
+    """What was composed so far, by its overrides: Hydra takes a third of a second for each, and a copy nothing."""
+    return {}
+
+
 @pytest.fixture
-def composed(checkpoints: Path) -> Compose:
+def composed(checkpoints: Path, compositions: dict[tuple[str, ...], DictConfig]) -> Compose:
     """Composes the main configuration with overrides, as the command does."""
-    register()
+    schema.register()
     GlobalHydra.instance().clear()
 
     def build(*overrides: str) -> DictConfig:
-        with initialize_config_dir(str(CONF), version_base="1.3"):
-            return compose("config", [f"paths.checkpoints={checkpoints}", *overrides])
+        if overrides not in compositions:
+            with initialize_config_dir(str(CONF), version_base="1.3"):
+                compositions[overrides] = compose("config", [f"paths.checkpoints={checkpoints}", *overrides])
+        return copy.deepcopy(compositions[overrides])
 
     return build
 

@@ -21,7 +21,8 @@ from safetensors.numpy import save_file
 from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 
-from eval.schema import CONF, register
+from eval import schema
+from eval.schema import CONF
 from reports.gate.__main__ import _parser
 
 ROOT = Path(__file__).parents[2]
@@ -67,7 +68,7 @@ def test_both_recipes_do_the_same():
 
 
 def test_every_override_on_the_page_is_one():
-    register()
+    schema.register()
     asked = {tuple(words[1:]) for words in commands() if words[0] == "toastproof"}
     assert asked
     for overrides in asked:

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from eval.records import Run
+from tests.bytecode import BYTECODE
 
 ROOT = Path(__file__).parents[2]
 SMALL = ["debug=quick", "model=[softmax]", "attack=[fgsm]"]
@@ -158,7 +159,7 @@ def test_help_lists_groups_and_starts_fast(tmp_path):
         done = subprocess.run(
             [sys.executable, "-m", "eval", "--help"],
             cwd=tmp_path,
-            env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"},
+            env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin", **BYTECODE},
             capture_output=True,
             text=True,
             check=True,
@@ -177,7 +178,7 @@ def test_another_package_called_models_in_the_way_is_told(tmp_path):
     done = subprocess.run(
         [sys.executable, "-c", code, "--help"],
         cwd=tmp_path,
-        env={"PYTHONPATH": str(tmp_path), "PATH": "/usr/bin:/bin"},
+        env={"PYTHONPATH": str(tmp_path), "PATH": "/usr/bin:/bin", **BYTECODE},
         capture_output=True,
         text=True,
         check=False,

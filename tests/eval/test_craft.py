@@ -5,6 +5,7 @@ import sys
 
 from eval.records import read_records
 from eval.schema import CONF
+from tests.bytecode import BYTECODE
 
 
 def test_the_first_attack_is_not_charged_for_what_is_loaded_on_first_use(tmp_path, checkpoints):
@@ -12,7 +13,7 @@ def test_the_first_attack_is_not_charged_for_what_is_loaded_on_first_use(tmp_pat
     done = subprocess.run(
         [sys.executable, "-m", "eval", *arguments, f"paths.checkpoints={checkpoints}"],
         cwd=tmp_path,
-        env={"PYTHONPATH": str(CONF.parent), "PATH": "/usr/bin:/bin"},
+        env={"PYTHONPATH": str(CONF.parent), "PATH": "/usr/bin:/bin", **BYTECODE},
         capture_output=True,
         text=True,
         check=False,

@@ -15,6 +15,7 @@ from eval.gate.outcomes import ABSENT, BROKEN, CLEAN, HELD, Cell, worst
 from eval.gate.snapshot import read_run
 from eval.levels import WORST
 from eval.records import Run, read_records
+from tests.bytecode import BYTECODE
 from tests.eval.gate_runs import outcomes, write_run
 
 LEVELS = {"4/255": 4 / 255, "8/255": 8 / 255}
@@ -165,5 +166,5 @@ def test_the_gate_starts_without_torch_and_pandas(tmp_path):
         "print([m for m in ('torch', 'pandas', 'scipy', 'pyarrow.compute') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=False,
-                          env={"PYTHONPATH": ":".join(p for p in sys.path if p), "PATH": ""})  # fmt: skip
+                          env={"PYTHONPATH": ":".join(p for p in sys.path if p), "PATH": "", **BYTECODE})  # fmt: skip
     assert done.stdout.splitlines()[-1] == "[]", done.stderr

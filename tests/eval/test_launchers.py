@@ -17,6 +17,7 @@ from eval.errors import InputError
 from eval.excuse import Excuse
 from eval.records import Run
 from eval.schema import CONF
+from tests.bytecode import BYTECODE
 from tests.eval.swept_jobs import COMMAND, QUICK, RAY, ROOT, env, left_over, networks, run, same_records, told
 
 
@@ -82,7 +83,7 @@ def test_the_module_that_hydra_imports_at_each_start_imports_nothing_heavy():
     )
     path = os.pathsep.join([str(ROOT), str(ROOT / "eval" / "plugin")])
     done = subprocess.run(
-        [sys.executable, "-c", code], env={"PYTHONPATH": path}, capture_output=True, text=True, check=True
+        [sys.executable, "-c", code], env={"PYTHONPATH": path, **BYTECODE}, capture_output=True, text=True, check=True
     )
     assert set(done.stdout.split()) == {"hydra_plugins", "hydra_plugins.toastproof_ray"}
 

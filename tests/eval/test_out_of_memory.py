@@ -43,6 +43,7 @@ from eval.forms import plain
 from models.classifier import Classifier
 from models.errors import ModelError
 from models.graphed import Graphed
+from tests.bytecode import BYTECODE
 
 CPU = torch.device("cpu")
 N = 24
@@ -387,7 +388,7 @@ def test_the_allocator_of_a_cpu_is_understood():
     """In a process whose addresses end a little above what it has: 256 images of a wide layer are too many."""
     done = subprocess.run(
         [sys.executable, str(SCRIPT)],
-        env={"PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1", "PATH": "/usr/bin:/bin"},
+        env={"PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1", "PATH": "/usr/bin:/bin", **BYTECODE},
         capture_output=True,
         text=True,
         check=False,

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from eval import speed
+from tests.bytecode import BYTECODE
 
 CPU = torch.device("cpu")
 
@@ -85,7 +86,11 @@ print(kept, resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 
 def faults(**environment: str) -> tuple[str, int]:
     done = subprocess.run(
-        [sys.executable, "-c", FAULTS], env={"PATH": "", **environment}, capture_output=True, text=True, check=True
+        [sys.executable, "-c", FAULTS],
+        env={"PATH": "", **BYTECODE, **environment},
+        capture_output=True,
+        text=True,
+        check=True,
     )
     kept, number = done.stdout.split()
     return kept, int(number)
