@@ -22,15 +22,33 @@ from reports.build import write
 OUTCOMES = ["source", "role", "attack", "eps", "target_model", "sample", "success", "success_8bit", "adv_pred"]
 _FOLDER = CONF / "experiment"
 EXPERIMENTS = sorted(p.relative_to(_FOLDER).with_suffix("").as_posix() for p in _FOLDER.rglob("*.yaml"))
-OVERRIDES = {
+OVERRIDES = {  # as little of everything as still goes through every stage
+    "benchmark": ["study.rounds=2", "study.steps=5"],
     "cat_to_toaster": ["data=digits", "target=3", "study.of=8"],
+    "cat_to_toaster/blackbox": ["study.queries=300", "study.decisions=4"],
     "cat_to_toaster/physical": ["data=digits", "model=cnn"],
     "cat_to_toaster/transfer": ["data=digits", "model=[cnn,mlp_relu]", "goal=random"],
-    "intriguing/dimension": ["study.seeds=2", "study.draws=40"],
-    "intriguing/pools": ["study.seeds=2", "study.pools=[[0],[1,2]]", "study.distorted=60"],
-    "cat_to_toaster/blackbox": ["study.queries=300"],
-    "intriguing/units": ["debug.samples=40"],  # nine of each half, twice
-    "intriguing/universal": ["study.directions=3", "study.steps=20", "study.restarts=1", "study.passes=1"],
+    "diagnose": ["study.proved=6"],
+    "intriguing/dimension": [
+        *("study.seeds=2", "study.lines=1", "study.steps=2", "study.draws=10", "study.subspaces=[1,8]"),
+        *("debug.epochs=1", "debug.samples=10"),
+    ],
+    "intriguing/inside": [
+        *("study.images=6", "study.checked=4", "study.layers=2", "study.draws=2"),
+        *("study.units=3", "study.starts=2", "study.steps=8"),
+    ],
+    "intriguing/pools": ["study.seeds=2", "study.pools=[[0],[1,2]]", "study.distorted=20", "study.evaluations=8"],
+    "intriguing/spectra": ["study.pairs=4", "study.steps=8"],
+    "intriguing/tables": ["debug.samples=10"],
+    "intriguing/units": [
+        *("debug.samples=40", "study.directions=20", "study.ablated=6"),  # nine of each half, twice
+        *("study.stimuli=3", "study.steps=8"),
+    ],
+    "intriguing/universal": [
+        *("study.images=40", "study.curve=[1,9]", "study.directions=3"),
+        *("study.steps=20", "study.restarts=1", "study.passes=1"),
+    ],
+    "robustness": ["study.proved=6"],
 }
 
 
