@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -45,17 +46,17 @@ def outcomes(folder: Path) -> pd.DataFrame:
 
 
 def test_a_small_run_fills_every_cell(go, tmp_path):
-    about, made = go(tmp_path, "debug=quick", "debug.epochs=15")
+    about, made = go(tmp_path, "debug=quick", "debug.epochs=25", "debug.train_samples=200", "debug.samples=30")
     by = {table.name: table for table in made}
 
     assert about.status == "complete"
     assert list(by) == NAMES
     assert [len(t.rows) for t in made] == [6, 10, 7, 3, 7, 3, 4]
     assert all(v is not None and np.isfinite(v.ours) for t in made for _, values in t.rows for v in values)
-    assert cell(by["table1"], "FC10(1)", "train error").n == 400
-    assert cell(by["table1"], "FC10(1)", "test error").n == 40
-    assert cell(by["table3"], "FC123-456-10 (P1)", "error on P2").n == 200
-    assert cell(by["table2"], "AE400-10", "AE400-10").n == 400
+    assert cell(by["table1"], "FC10(1)", "train error").n == 200
+    assert cell(by["table1"], "FC10(1)", "test error").n == 30
+    assert cell(by["table3"], "FC123-456-10 (P1)", "error on P2").n == 100
+    assert cell(by["table2"], "AE400-10", "AE400-10").n == 200
     assert cell(by["table2"], "Gaussian noise, 0.3", "distortion").ours == pytest.approx(0.3, abs=0.01)
     assert cell(by["table2"], "Gaussian noise, 0.3, in the box", "distortion").ours == pytest.approx(0.28, abs=0.03)
     for table, drawn in (("table1", "distortion, train"), ("table3", "distortion")):
@@ -73,24 +74,32 @@ def test_neighbours_of_an_order_whose_intervals_overlap_are_named():
     assert _unsettled(known, ["a", "c"]) == ""
 
 
-def test_the_same_seed_and_another_batch_size_give_the_same(go, tmp_path):
-    small = ("debug=quick", "debug.samples=20", "study.images=20")
-    _, first = go(tmp_path / "a", *small)
-    _, again = go(tmp_path / "b", *small)
-    go(tmp_path / "c", *small, "batch_size=7")
+TWENTY = ("debug=quick", "debug.samples=20", "study.images=20")
+
+
+@pytest.fixture(scope="module")
+def twenty(tmp_path_factory) -> Path:
+    """A folder for that run, which only the first test that asks for it there has to make."""
+    return tmp_path_factory.mktemp("twenty")
+
+
+def test_the_same_seed_and_another_batch_size_give_the_same(go, twenty, tmp_path):
+    _, first = go(twenty, *TWENTY)
+    _, again = go(tmp_path / "b", *TWENTY)
+    go(tmp_path / "c", *TWENTY, "batch_size=7")
 
     assert [t.frame().to_csv() for t in first] == [t.frame().to_csv() for t in again]
-    pd.testing.assert_frame_equal(outcomes(tmp_path / "a"), outcomes(tmp_path / "c"))
+    pd.testing.assert_frame_equal(outcomes(twenty), outcomes(tmp_path / "c"))
 
 
-def test_an_interrupted_run_goes_on_and_ends_the_same(go, tmp_path):
-    small = ("debug=quick", "debug.samples=20", "study.images=20")
-    _, whole = go(tmp_path, *small)
+def test_an_interrupted_run_goes_on_and_ends_the_same(go, twenty, tmp_path):
+    _, whole = go(twenty, *TWENTY)
+    shutil.copytree(twenty, tmp_path, dirs_exist_ok=True)
     parts = sorted((tmp_path / "parts").glob("*.parquet"))
     for part in parts[::2]:
         part.unlink()
     kept = {part: part.stat().st_mtime_ns for part in parts[1::2]}
-    _, again = go(tmp_path, *small)
+    _, again = go(tmp_path, *TWENTY)
 
     assert {part: part.stat().st_mtime_ns for part in kept} == kept
     assert [t.frame().to_csv() for t in whole] == [t.frame().to_csv() for t in again]
@@ -156,7 +165,7 @@ def test_data_of_one_class_are_refused(go, tmp_path):
 
 
 def test_distortions_are_those_of_images_that_are_classified_correctly(go, tmp_path):
-    about, made = go(tmp_path, "debug=quick")
+    about, made = go(tmp_path, "debug=quick", "debug.train_samples=150")
     rows = read_records(tmp_path)
     for table, part, column in ((made[0], "train:", "distortion, train"), (made[3], "test:", "distortion")):
         for (label, values), model in zip(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import shutil
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +31,53 @@ def build_run(
     groups=None,
 ) -> Path:  # fmt: skip
     """Write run.json, parts and examples of a run that never was; `crash` names attacks that always fail."""
+    given = (seed, n, models, strength, transfer, crash, examples, shape, attacks, classes, groups)
+    if repr(given) not in _KEPT:
+        kept = Path(_ROOM.name) / str(len(_KEPT))
+        _write_records(kept, *given)
+        _KEPT[repr(given)] = kept
+    shutil.copytree(_KEPT[repr(given)], folder, dirs_exist_ok=True, copy_function=shutil.copyfile)
+    Run(
+        title=f"Robustness report {EVIL}",
+        started="2026-11-20T12:00:00+00:00",
+        finished="2026-11-20T12:00:42+00:00" if status == "complete" else "",
+        status=status,
+        command="toastproof data=digits 'model=[softmax,mlp]'",
+        overrides=["data=digits"],
+        config=config or {"data": {"name": "digits"}, "model": list(models), "note": EVIL, "seed": seed},
+        seed=seed,
+        versions={"python": "3.11.2", "toastproof": "0.1.0", "torch": "2.13.0"},
+        commit="0123456789abcdef",
+        device="cpu (2 threads)",
+        data={
+            "name": "digits", "description": "Handwritten digits", "split": "test", "n": n, "classes": list(classes),
+            "shape": list(shape), "box": [0.0, 1.0], "fingerprint": "d41d8cd98f00b204e9800998ecf8427e",
+            "groups": None if groups is None else {"name": "skin", "digest": "d41d8cd98f00b204"},
+        },
+        models=[
+            {"name": m, "description": f"{m} network", "parameters": 12345, "fingerprint": "ab" * 16, "trained": None}
+            for m in models
+        ],
+        attacks=[
+            {"name": a, "description": f"{a} attack.", "minimal": a == "lbfgs", "norm": "linf", "fields": {"steps": 40}}
+            for a in attacks
+        ],
+        threat={"norm": "linf", "headline": "8/255", "eps": [{"text": t, "value": v} for t, v in EPS]},
+        goal="untargeted",
+        warnings=list(warnings),
+        wall_seconds={"data": 0.2, "models": 12.5, "attacks": 29.0},
+    ).write(folder)  # fmt: skip
+    return folder
+
+
+_ROOM = tempfile.TemporaryDirectory()
+_KEPT: dict[str, Path] = {}
+"""Folders of records that were made up before, by what they were made of: most tests want the same."""
+
+
+def _write_records(folder, seed, n, models, strength, transfer, crash, examples, shape, attacks, classes, groups):
+    """Write parts and examples."""
+    folder.mkdir(exist_ok=True)
     rng = np.random.default_rng(seed)
     dim = math.prod(shape)
     labels = rng.integers(0, len(classes), n)
@@ -87,37 +136,6 @@ def build_run(
                             x_adv=np.clip(x + moved, 0, 1).astype(np.float32), source=np.array(model),
                             attack=np.array(attack), eps_text=np.array(text),
                         )  # fmt: skip
-    Run(
-        title=f"Robustness report {EVIL}",
-        started="2026-11-20T12:00:00+00:00",
-        finished="2026-11-20T12:00:42+00:00" if status == "complete" else "",
-        status=status,
-        command="toastproof data=digits 'model=[softmax,mlp]'",
-        overrides=["data=digits"],
-        config=config or {"data": {"name": "digits"}, "model": list(models), "note": EVIL, "seed": seed},
-        seed=seed,
-        versions={"python": "3.11.2", "toastproof": "0.1.0", "torch": "2.13.0"},
-        commit="0123456789abcdef",
-        device="cpu (2 threads)",
-        data={
-            "name": "digits", "description": "Handwritten digits", "split": "test", "n": n, "classes": list(classes),
-            "shape": list(shape), "box": [0.0, 1.0], "fingerprint": "d41d8cd98f00b204e9800998ecf8427e",
-            "groups": None if groups is None else {"name": "skin", "digest": "d41d8cd98f00b204"},
-        },
-        models=[
-            {"name": m, "description": f"{m} network", "parameters": 12345, "fingerprint": "ab" * 16, "trained": None}
-            for m in models
-        ],
-        attacks=[
-            {"name": a, "description": f"{a} attack.", "minimal": a == "lbfgs", "norm": "linf", "fields": {"steps": 40}}
-            for a in attacks
-        ],
-        threat={"norm": "linf", "headline": "8/255", "eps": [{"text": t, "value": v} for t, v in EPS]},
-        goal="untargeted",
-        warnings=list(warnings),
-        wall_seconds={"data": 0.2, "models": 12.5, "attacks": 29.0},
-    ).write(folder)  # fmt: skip
-    return folder
 
 
 @pytest.fixture
