@@ -110,13 +110,18 @@ def test_controls_are_noise_of_the_same_size(small_run, tmp_path):
     np.testing.assert_allclose(pairs["rms_noise"], pairs["rms"], rtol=0.05, atol=1e-6)
 
 
+@pytest.fixture(scope="module")
+def usual(tmp_path_factory) -> Path:
+    """A folder for a run in batches of the usual size, which only the first that asks for it there has to make."""
+    return tmp_path_factory.mktemp("usual")
+
+
 @pytest.mark.parametrize("batch_size", [1, 7, 64])
-def test_outcomes_do_not_depend_on_the_batch_size(small_run, tmp_path, batch_size):
-    small_run(tmp_path / "a", "attack=[fgsm,pgd,lbfgs,noise_uniform]", "attack.pgd.restarts=2")
-    small_run(
-        tmp_path / "b", "attack=[fgsm,pgd,lbfgs,noise_uniform]", "attack.pgd.restarts=2", f"batch_size={batch_size}"
-    )
-    a, b = read_records(tmp_path / "a"), read_records(tmp_path / "b")
+def test_outcomes_do_not_depend_on_the_batch_size(small_run, usual, tmp_path, batch_size):
+    asked = ("attack=[fgsm,pgd,lbfgs,noise_uniform]", "attack.pgd.restarts=2")
+    small_run(usual, *asked)
+    small_run(tmp_path, *asked, f"batch_size={batch_size}")
+    a, b = read_records(usual), read_records(tmp_path)
     pd.testing.assert_frame_equal(a[OUTCOMES], b[OUTCOMES])
     np.testing.assert_allclose(a["l2"], b["l2"], rtol=1e-3, atol=1e-6)
 
