@@ -125,10 +125,7 @@ class Differentiated(Protocol):
         """Whether `vjp` may be asked."""
 
     def vjp(self, x: Tensor) -> tuple[Tensor, Pull]:
-        """Logits (B, K) of images (B, C, H, W), not to be written to before the gradient is there, and the way back.
-
-        Both are asked where autograd is off (`torch.no_grad`).
-        """
+        """Logits (B, K) of images (B, C, H, W), not to be written to before the gradient is there, and the way back."""
 
 
 def differentiated(logits: Logits) -> Differentiated | None:

@@ -120,7 +120,10 @@ class Best:
         return self._take(told, found, x_adv, goal, network, rough=rough)
 
     def hold(self, score: Tensor, x_adv: Tensor) -> None:
-        """Keep what is better: points (R, C, H, W) with their margins (R,) of the exact network, -infinity for none."""
+        """Keep what is better: points (R, C, H, W) with their margins (R,) of the exact network, -infinity for none.
+
+        Infinity, by which a sample leaves, is none of them, nor of what is offered.
+        """
         self._keep_better(score.to(self._score.dtype), x_adv, None)
 
     def offer(self, score: Tensor, hit: Tensor, x_adv: Tensor, goal: Goal, network: Logits) -> Tensor | None:
@@ -218,7 +221,7 @@ class Best:
     def _settle(self) -> None:
         """Look through the last points: most searches get better with most steps, and are copied once in many.
 
-        What comes from before a sample left is no more than looked at whose it is.
+        Of points from before samples left, the rows of those that go on alone are looked at.
         """
         unsettled, self._unsettled, self._held = self._unsettled, [], 0
         for some in unsettled:

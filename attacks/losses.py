@@ -136,9 +136,8 @@ def logits_and_gradient(logits: Logits, x: Tensor, loss: Loss, goal: Goal) -> tu
     """
     known = differentiated(logits)
     if known is not None:
-        with torch.no_grad():
-            value, pull = known.vjp(x)
-            return value, pull(loss.cotangent(value, goal))
+        value, pull = known.vjp(x)
+        return value, pull(loss.cotangent(value, goal))
     with torch.enable_grad():
         leaf = x.detach().requires_grad_()
         out = logits(leaf)

@@ -64,7 +64,7 @@ def _linf_step(gradient: Tensor, length: float, delta: Tensor, low: Tensor, high
 
 def _linf_sample(rng: Rng, eps: float, low: Tensor, high: Tensor) -> Tensor:
     delta = rng.uniform(low.shape[1]).mul_(2).sub_(1).mul_(eps)  # in place: fresh memory takes as long as the draws
-    return delta.to(low.dtype).clamp_(low, high)
+    return delta.clamp_(low, high) if delta.dtype == low.dtype else _clip(delta, low, high)
 
 
 def _ray(v: Tensor, eps: float, low: Tensor, high: Tensor, limit: float) -> Tensor:

@@ -124,4 +124,4 @@ def quantize(x: Tensor, box: tuple[float, float] = (0.0, 1.0)) -> Tensor:
     low, width = box[0], box[1] - box[0]
     if not math.isfinite(width):
         return x
-    return (x - low).mul_(255.0 / width).round_().mul_(width / 255.0).add_(low)
+    return ((x - low) * (255.0 / width)).round_().mul_(width / 255.0).add_(low)

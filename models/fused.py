@@ -128,13 +128,16 @@ class Fused(nn.Module):
             u = F.linear(h, layer.held["weight"], layer.held["bias"])
             h = rule.forward(u)
             kept.append(h if rule.reads == "h" else u if rule.reads == "u" else None)
+        if h.requires_grad:  # not of frozen weights; to rule it out beforehand takes as long as a layer
+            with torch.no_grad():
+                return self.vjp(x)
         logits, shape = h, x.shape
 
         def pull(cotangent: Tensor) -> Tensor:
             g = cotangent.to(logits.dtype)
             for layer, read in zip(reversed(self._layers), reversed(kept), strict=True):
                 g = torch.mm(layer.rule.backward(g, read), layer.held["weight"])
-            return self._pulled(g.view(shape))
+            return self._pulled(g.view(shape)).detach()
 
         return logits.to(x.dtype), pull
 
@@ -163,9 +166,8 @@ def _same(fused: Fused, x: Tensor) -> bool:
         logits = fused.network(leaf)
     weights = torch.linspace(-1, 1, logits.shape[1], device=x.device, dtype=x.dtype).expand_as(logits)
     (gradient,) = torch.autograd.grad(logits, leaf, weights)
-    with torch.no_grad():
-        mine, pull = fused.vjp(x)
-        return torch.equal(mine, logits) and torch.equal(pull(weights), gradient)
+    mine, pull = fused.vjp(x)
+    return torch.equal(mine, logits.detach()) and torch.equal(pull(weights), gradient)
 
 
 def _layers(network: Classifier | Quick) -> list[_Layer] | None:
@@ -195,7 +197,8 @@ def _layers(network: Classifier | Quick) -> list[_Layer] | None:
 
 def _plain(dense: nn.Linear) -> bool:
     """Whether a layer's products are those of this form: not of tensors of another kind, nor of a column alone."""
-    own = all(type(tensor) in (nn.Parameter, NoneType) for tensor in (dense.weight, dense.bias))
+    held = dense._parameters
+    own = type(held.get("weight")) is nn.Parameter and type(held.get("bias", False)) in (nn.Parameter, NoneType)
     return own and dense.in_features > 1  # autograd goes back through a column by another product
 
 

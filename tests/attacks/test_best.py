@@ -101,8 +101,8 @@ def test_margins_that_nobody_asks_for_are_looked_at_later_with_the_same_end(
         for i in range(6):
             if margin[i] > score[i]:
                 point[i], score[i] = points[i], margin[i]
-    assert len(best.unbroken()) == 6
     assert torch.equal(best.point, point)
+    assert len(best.unbroken()) == 6
     assert torch.allclose(best.score, score, atol=1e-29)
 
 
@@ -255,4 +255,91 @@ def test_no_margin_says_by_itself_that_a_sample_has_left(dtype: torch.dtype, alo
     for most in (1e30, torch.inf):
         z = torch.tensor([[0.0, most]], dtype=dtype)
         best.update(z, torch.ones(1, 1, 1, 2, dtype=dtype), Goal(torch.tensor([0])), lambda x: x)
+        assert bool((best.score < torch.inf).all())
         assert best.unbroken().tolist() == [0]
+
+
+def flat(x: Tensor) -> Tensor:
+    """A network whose logits are the pixels."""
+    return x.flatten(1)
+
+
+def pixels(*values: list[float]) -> Tensor:
+    return torch.tensor(values).view(len(values), 1, 1, -1)
+
+
+def test_with_a_row_all_searches_of_its_sample_leave_and_of_equals_the_earlier_is_kept() -> None:
+    best = Best(torch.zeros(2, 1, 1, 3), ThreatModel("linf", 1.0), leave=True)
+    goal = Goal(torch.tensor([0, 0]))
+    first = pixels([1.0, 0.0, 0.2], [1.0, 0.0, 0.6])  # margins of -0.8 and -0.4
+    assert best.update(flat(first), first, goal, flat, rough=False) is None
+    best.owner, best.alone = torch.tensor([0, 1, 0, 1]), False
+    rows = pixels(
+        [0.0, 1.0, 0.0], [1.0, 0.6, 0.0], [1.0, 0.0, 0.0], [1.0, 0.6, 0.1]
+    )  # the first hits; ties of sample 1
+    going = best.update(flat(rows), rows, goal[best.owner], flat, rough=False)
+    assert going is not None
+    assert going.tolist() == [False, True, False, True]
+    assert best.owner.tolist() == [1, 1]
+    assert best.unbroken().tolist() == [1]
+    assert torch.equal(best.point, torch.cat([rows[:1], first[1:]]))
+
+
+@pytest.mark.parametrize("waits", [False, True], ids=["at once", "by a device"])
+@pytest.mark.parametrize(
+    ("hits", "leaves"),
+    [
+        (lambda off: off > 0, False),
+        (lambda off: off == 0, False),
+        (lambda off: off >= 0, True),
+    ],
+    ids=["not rounded", "not as it is", "both"],
+)
+def test_a_rough_hit_is_confirmed_as_it_is_and_rounded(
+    monkeypatch: pytest.MonkeyPatch, waits: bool, hits: Callable[[Tensor], Tensor], leaves: bool
+) -> None:
+    monkeypatch.setattr("attacks.asking.waits", lambda x: waits)
+
+    def network(x: Tensor) -> Tensor:
+        off = (x * 255 - torch.round(x * 255)).abs().flatten(1).amax(1).round(decimals=3)  # from the nearest level
+        return torch.stack([torch.zeros_like(off), hits(off).float() - 0.5], 1)
+
+    best = Best(torch.zeros(1, 1, 1, 2), ThreatModel("linf", 1.0), leave=True)
+    goal, point = Goal(torch.zeros(1, dtype=torch.int64)), pixels([0.3 / 255, 7 / 255])
+    going = best.update(torch.tensor([[0.0, 1.0]]), point, goal, network, rough=True)
+    assert going is not None
+    assert going.tolist() == [not leaves]
+    assert torch.equal(best.point, point if leaves else torch.zeros_like(point))
+    assert best.unbroken().tolist() == ([] if leaves else [0])
+
+
+def test_where_a_question_waits_for_the_device_nothing_is_left_for_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("attacks.asking.waits", lambda x: True)
+    best = Best(torch.zeros(2, 1, 1, 3), ThreatModel("linf", 1.0), leave=False)
+    goal, points = Goal(torch.tensor([0, 0])), pixels([1.0, 0.0, 0.2], [1.0, 0.0, 0.6])
+    best.update(flat(points), points, goal, flat)
+    monkeypatch.setattr(Best, "_settle", lambda best: None)
+    assert torch.equal(best.point, points)
+
+
+def test_when_there_was_too_much_it_is_looked_through_as_seldom_as_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    goal, points = Goal(torch.tensor([0])), pixels([1.0, 0.0, 0.2])
+    monkeypatch.setattr("attacks.best._HELD", 4 * 2 * points.nbytes)  # points and logits of four steps
+    looked = []
+    settle = Best._settle
+    monkeypatch.setattr(Best, "_settle", lambda best: looked.append(1) or settle(best))
+    best = Best(torch.zeros(1, 1, 1, 3), ThreatModel("linf", 1.0), leave=False)
+    times = []
+    for _ in range(12):
+        best.update(flat(points), points, goal, flat)
+        times.append(len(looked))
+    assert times == [0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3]
+
+
+def test_margins_of_float64_are_held_as_others_are() -> None:
+    best = Best(torch.zeros(1, 1, 1, 3, dtype=torch.float64), ThreatModel("linf", 1.0), leave=False)
+    points = pixels([1.0, 0.0, 0.2]).double()
+    best.hold(torch.tensor([-0.5], dtype=torch.float64), points)
+    best.hold(torch.tensor([-0.75], dtype=torch.float64), torch.zeros_like(points))
+    assert best.score.tolist() == [-0.5]
+    assert torch.equal(best.point, points)

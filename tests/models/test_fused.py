@@ -203,9 +203,18 @@ def test_weights_that_change_are_followed():
     with torch.no_grad():
         net.network[1].weight.mul_(0.5)
     net.network[3].bias = nn.Parameter(torch.arange(5.0))
+    net.network[1].weight.requires_grad_()
     for mine, theirs in zip(in_pieces(fused, X, cotangent), followed(net, X, cotangent), strict=True):
         assert torch.equal(mine, theirs)
+        assert not mine.requires_grad
     assert not torch.equal(fused.vjp(X)[0], before)
+
+
+def test_images_that_want_a_gradient_get_no_graph():
+    fused = fuse(classifier(dense(6)), X)
+    assert fused is not None
+    for mine in in_pieces(fused, X.clone().requires_grad_(), torch.ones(7, 5, requires_grad=True)):
+        assert not mine.requires_grad
 
 
 def test_sequences_within_sequences_are_followed():
