@@ -8,6 +8,7 @@ configuration is composed, before anything is written.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import importlib
 import re
 import types
@@ -186,8 +187,9 @@ def targets() -> Iterator[tuple[str, str]]:
         yield from ((group, target) for target in sorted(found))
 
 
+@functools.cache
 def register() -> None:
-    """Give Hydra the schemas. Costs the import of torch, which `--help` does without."""
+    """Give Hydra the schemas, once in a process. Costs the import of torch, which `--help` does without."""
     store = ConfigStore.instance()
     store.store(name="config", group="schema/top", node=Config, provider="toastproof")
     store.store(name="threat", group="schema/threat", node=ThreatConfig, provider="toastproof")

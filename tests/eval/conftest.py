@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import copy
-import functools
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -15,10 +14,9 @@ from omegaconf import DictConfig
 from PIL import Image
 from rich.console import Console
 
-from eval import schema
 from eval.records import Run
 from eval.run import run
-from eval.schema import CONF
+from eval.schema import CONF, register
 from tests.eval.swept_jobs import ASKED
 
 Compose = Callable[..., DictConfig]
@@ -30,14 +28,6 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("checkpoints")
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _registered_once() -> Iterator[None]:
-    """Schemas are given to Hydra once: they are the same for all tests, and each time takes a quarter of a second."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(schema, "register", functools.cache(schema.register))
-        yield
-
-
 @pytest.fixture(scope="session")
 def compositions() -> dict[tuple[str, ...], DictConfig]:
     """What was composed so far, by its overrides: Hydra takes a third of a second for each, and a copy nothing."""
@@ -47,7 +37,7 @@ def compositions() -> dict[tuple[str, ...], DictConfig]:
 @pytest.fixture
 def composed(checkpoints: Path, compositions: dict[tuple[str, ...], DictConfig]) -> Compose:
     """Composes the main configuration with overrides, as the command does."""
-    schema.register()
+    register()
     GlobalHydra.instance().clear()
 
     def build(*overrides: str) -> DictConfig:

@@ -21,8 +21,7 @@ from safetensors.numpy import save_file
 from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 
-from eval import schema
-from eval.schema import CONF
+from eval.schema import CONF, register
 from reports.gate.__main__ import _parser
 
 ROOT = Path(__file__).parents[2]
@@ -68,7 +67,7 @@ def test_both_recipes_do_the_same():
 
 
 def test_every_override_on_the_page_is_one():
-    schema.register()
+    register()
     asked = {tuple(words[1:]) for words in commands() if words[0] == "toastproof"}
     assert asked
     for overrides in asked:

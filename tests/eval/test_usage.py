@@ -8,14 +8,13 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from eval import schema
-from eval.schema import CONF
+from eval.schema import CONF, register
 from eval.usage import options, usage
 
 
 @pytest.mark.parametrize("experiment", options(CONF, "experiment"))
 def test_the_options_are_shown_that_an_experiment_chooses(experiment):
-    schema.register()
+    register()
     with initialize_config_dir(str(CONF), version_base="1.3"):
         config = compose("config", [f"experiment={experiment}"], return_hydra_config=True)
     text = usage(CONF, [f"experiment={experiment}"])

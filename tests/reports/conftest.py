@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import pickle
 import shutil
 import tempfile
 from pathlib import Path
@@ -32,11 +33,12 @@ def build_run(
 ) -> Path:  # fmt: skip
     """Write run.json, parts and examples of a run that never was; `crash` names attacks that always fail."""
     given = (seed, n, models, strength, transfer, crash, examples, shape, attacks, classes, groups)
-    if repr(given) not in _KEPT:
+    key = pickle.dumps(given)  # a text of long arrays leaves out their middle
+    if key not in _KEPT:
         kept = Path(_ROOM.name) / str(len(_KEPT))
         _write_records(kept, *given)
-        _KEPT[repr(given)] = kept
-    shutil.copytree(_KEPT[repr(given)], folder, dirs_exist_ok=True, copy_function=shutil.copyfile)
+        _KEPT[key] = kept
+    shutil.copytree(_KEPT[key], folder, dirs_exist_ok=True, copy_function=shutil.copyfile)
     Run(
         title=f"Robustness report {EVIL}",
         started="2026-11-20T12:00:00+00:00",
@@ -71,7 +73,7 @@ def build_run(
 
 
 _ROOM = tempfile.TemporaryDirectory()
-_KEPT: dict[str, Path] = {}
+_KEPT: dict[bytes, Path] = {}
 """Folders of records that were made up before, by what they were made of: most tests want the same."""
 
 
